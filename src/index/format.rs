@@ -1,0 +1,490 @@
+//! The tree as bytes, and their reader.
+//!
+//! All numbers are little-endian. The reader checks the sum once, and every reference when it follows
+//! it, so a damaged or forged file gives wrong answers or `None`, never a panic or an endless loop.
+//!
+//! ```text
+//! header    magic "lctl-idx", version u32, crc32 u32 of all after the header, key u64,
+//!           nodes u32, dentries u32, names u32 bytes, extras u32 bytes, 24 bytes of 0
+//! nodes     112 bytes each: see `NODE_*`
+//! dentries  20 bytes each: parent u32, node u32 (0xffffffff: whiteout), name u32 (offset), length u16,
+//!           0 u16, next u32 (the node's next dentry); those of one directory are together, by name
+//! names     bytes
+//! extras    per node that needs it: target length u32, target, count u32, then per extended attribute
+//!           name length u16, value length u32, name, value
+//! ```
+
+use super::build::{Building, Child};
+use super::{Kind, Meta, NodeId, Time, Xattrs};
+use crate::id::Digest;
+
+/// The version of the format that this code writes, and the only one it reads.
+pub const VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"lctl-idx";
+const HEADER: usize = 64;
+const NODE: usize = 112;
+const DENTRY: usize = 20;
+const NONE: u32 = u32::MAX;
+/// No path has more components than this: `PATH_MAX` is 4096 bytes, but a tree can be made deeper.
+const MAX_DEPTH: usize = 65_536;
+
+const FLAG_IMPLIED: u8 = 1;
+const FLAG_OPAQUE: u8 = 2;
+const FLAG_DIGEST: u8 = 4;
+
+/// A file that is no index, or a tree that fits into none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Not written by this program.
+    #[error("is not a layer index")]
+    Magic,
+    /// Written by another version.
+    #[error("has format version {0}, and this program reads version {VERSION}")]
+    Version(u32),
+    /// Shorter or longer than its header says.
+    #[error("has the wrong length")]
+    Length,
+    /// Changed since it was written.
+    #[error("has a wrong checksum")]
+    Checksum,
+    /// More than 4 GiB of names or attributes.
+    #[error("would exceed 4 GiB")]
+    TooLarge,
+}
+
+/// A layer's tree, read-only.
+pub struct Index {
+    bytes: Vec<u8>,
+    nodes: u32,
+    dentries: u32,
+    /// Where the sections after the nodes begin.
+    dentries_at: usize,
+    names_at: usize,
+    extras_at: usize,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Index({:016x}, {} nodes)", self.key(), self.nodes)
+    }
+}
+
+/// What a dentry points to.
+pub type Target = Child;
+
+/// One name in one directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dentry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// What stands there.
+    pub target: Target,
+}
+
+/// One inode of the layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    record: &'a [u8],
+    index: &'a Index,
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+impl Index {
+    /// Takes the bytes of an index file, and checks their form and sum.
+    ///
+    /// # Errors
+    /// When they are not an index of this version, whole and unchanged.
+    pub fn decode(bytes: Vec<u8>) -> Result<Self, FormatError> {
+        if bytes.get(..8) != Some(MAGIC) {
+            return Err(FormatError::Magic);
+        }
+        let field = |at| u32_at(&bytes, at).ok_or(FormatError::Length);
+        match field(8)? {
+            VERSION => {}
+            other => return Err(FormatError::Version(other)),
+        }
+        let (nodes, dentries, names, extras) = (field(24)?, field(28)?, field(32)?, field(36)?);
+        let sections = [(nodes, NODE), (dentries, DENTRY), (names, 1), (extras, 1)];
+        let mut ends = [0; 4];
+        let mut end = HEADER;
+        for ((count, size), slot) in sections.into_iter().zip(&mut ends) {
+            end = (count as usize)
+                .checked_mul(size)
+                .and_then(|length| end.checked_add(length))
+                .ok_or(FormatError::Length)?;
+            *slot = end;
+        }
+        let [dentries_at, names_at, extras_at, end] = ends;
+        if bytes.len() != end || nodes == 0 {
+            return Err(FormatError::Length);
+        }
+        if bytes.get(HEADER..).map(crc32) != Some(field(12)?) {
+            return Err(FormatError::Checksum);
+        }
+        Ok(Self { bytes, nodes, dentries, dentries_at, names_at, extras_at })
+    }
+
+    /// The bytes, as they are to be stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Tells this tree from any other: the first 8 bytes of the sha256 of its content.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        u64_at(&self.bytes, 16).unwrap_or_default()
+    }
+
+    /// How many nodes there are; every [`NodeId`] below that is one.
+    #[must_use]
+    pub fn node_count(&self) -> u32 {
+        self.nodes
+    }
+
+    /// The node of this number.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<Node<'_>> {
+        if id.0 >= self.nodes {
+            return None;
+        }
+        let at = HEADER.checked_add((id.0 as usize).checked_mul(NODE)?)?;
+        Some(Node { record: self.bytes.get(at..at.checked_add(NODE)?)?, index: self })
+    }
+
+    /// What stands at `name` in the directory `dir`.
+    #[must_use]
+    pub fn lookup(&self, dir: NodeId, name: &[u8]) -> Option<Target> {
+        let (mut low, mut high) = self.node(dir)?.children_range();
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let (found, target) = self.dentry(middle)?;
+            match found.cmp(name) {
+                std::cmp::Ordering::Equal => return Some(target),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// The names in the directory `dir`, whiteouts among them, in the order of their bytes.
+    #[must_use]
+    pub fn children(&self, dir: NodeId) -> Children<'_> {
+        let (next, end) = self.node(dir).map_or((0, 0), |node| node.children_range());
+        Children { index: self, next, end }
+    }
+
+    /// All names of a node, each with the directory it is in. The root has none.
+    pub fn names(&self, id: NodeId) -> impl Iterator<Item = (NodeId, &[u8])> {
+        let mut next = self.node(id).map_or(NONE, |node| node.u32(72));
+        // A forged chain could be a ring: nobody has more names than there are dentries.
+        let mut left = self.dentries;
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let record = self.dentry_record(next)?;
+            next = u32_at(record, 16)?;
+            Some((NodeId(u32_at(record, 0)?), self.dentry_name(record)?))
+        })
+    }
+
+    /// The components of one path to the node, from the root down: empty for the root itself.
+    #[must_use]
+    pub fn path(&self, id: NodeId) -> Option<Vec<&[u8]>> {
+        let mut components = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let (parent, name) = self.names(at).next()?;
+            components.push(name);
+            if components.len() > MAX_DEPTH {
+                return None;
+            }
+            at = parent;
+        }
+        components.reverse();
+        Some(components)
+    }
+
+    fn dentry_record(&self, number: u32) -> Option<&[u8]> {
+        if number >= self.dentries {
+            return None;
+        }
+        let at = self.dentries_at.checked_add((number as usize).checked_mul(DENTRY)?)?;
+        self.bytes.get(at..at.checked_add(DENTRY)?)
+    }
+
+    fn dentry_name(&self, record: &[u8]) -> Option<&[u8]> {
+        let at = u32_at(record, 8)? as usize;
+        let length = u16_at(record, 12)? as usize;
+        self.bytes.get(self.names_at..self.extras_at)?.get(at..at.checked_add(length)?)
+    }
+
+    fn dentry(&self, number: u32) -> Option<(&[u8], Target)> {
+        let record = self.dentry_record(number)?;
+        let target = match u32_at(record, 4)? {
+            NONE => Child::Whiteout,
+            node => Child::Node(NodeId(node)),
+        };
+        Some((self.dentry_name(record)?, target))
+    }
+}
+
+/// The names of one directory: see [`Index::children`].
+#[derive(Debug, Clone)]
+pub struct Children<'a> {
+    index: &'a Index,
+    next: u32,
+    end: u32,
+}
+
+impl<'a> Iterator for Children<'a> {
+    type Item = Dentry<'a>;
+
+    fn next(&mut self) -> Option<Dentry<'a>> {
+        if self.next >= self.end {
+            return None;
+        }
+        let (name, target) = self.index.dentry(self.next)?;
+        self.next += 1;
+        Some(Dentry { name, target })
+    }
+}
+
+impl<'a> Node<'a> {
+    fn u32(&self, at: usize) -> u32 {
+        u32_at(self.record, at).unwrap_or(NONE)
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64_at(self.record, at).unwrap_or_default()
+    }
+
+    fn flag(&self, flag: u8) -> bool {
+        self.record.get(1).is_some_and(|flags| flags & flag != 0)
+    }
+
+    /// What `stat` tells of it; `None` when the record is damaged.
+    #[must_use]
+    pub fn meta(&self) -> Option<Meta> {
+        Some(Meta {
+            kind: self.kind()?,
+            mode: self.u32(4) & 0o7777,
+            uid: self.u32(8),
+            gid: self.u32(12),
+            mtime: Time { sec: i64::from_le_bytes(self.u64(32).to_le_bytes()), nsec: self.u32(28).min(999_999_999) },
+            rdev: (self.u32(20), self.u32(24)),
+            size: self.u64(40),
+            blocks: self.u64(48),
+        })
+    }
+
+    /// The type; `None` when the record is damaged.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_byte(*self.record.first()?)
+    }
+
+    /// How many names the node has in this layer; 1 for a directory.
+    #[must_use]
+    pub fn nlink(&self) -> u32 {
+        self.u32(16)
+    }
+
+    /// Whether the directory hides the lower layers' content.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        self.flag(FLAG_OPAQUE)
+    }
+
+    /// Whether the layer has only paths below this directory, and says nothing of itself.
+    #[must_use]
+    pub fn is_implied(&self) -> bool {
+        self.flag(FLAG_IMPLIED)
+    }
+
+    /// The digest of a regular file's content, where the index was made from a tar.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        let bytes: &[u8; 32] = self.record.get(80..112)?.try_into().ok()?;
+        self.flag(FLAG_DIGEST).then(|| Digest::from_bytes(*bytes))
+    }
+
+    /// The target of a symbolic link; empty for all else.
+    #[must_use]
+    pub fn target(&self) -> &'a [u8] {
+        self.extras()
+            .and_then(|extras| extras.get(4..4usize.checked_add(u32_at(extras, 0)? as usize)?))
+            .unwrap_or_default()
+    }
+
+    /// The extended attributes.
+    pub fn xattrs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut rest = self.extras().and_then(|extras| extras.get(4usize.checked_add(u32_at(extras, 0)? as usize)?..));
+        let mut left = rest.and_then(|rest| u32_at(rest, 0)).unwrap_or_default();
+        rest = rest.and_then(|rest| rest.get(4..));
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let bytes = rest?;
+            let name_length = u16_at(bytes, 0)? as usize;
+            let value_length = u32_at(bytes, 2)? as usize;
+            let (name, value) = bytes.get(6..)?.split_at_checked(name_length)?;
+            let (value, after) = value.split_at_checked(value_length)?;
+            rest = Some(after);
+            Some((name, value))
+        })
+    }
+
+    fn extras(&self) -> Option<&'a [u8]> {
+        let at = self.u32(56) as usize;
+        let length = self.u32(60) as usize;
+        if length == 0 {
+            return None;
+        }
+        self.index.bytes.get(self.index.extras_at..)?.get(at..at.checked_add(length)?)
+    }
+
+    fn children_range(&self) -> (u32, u32) {
+        let (start, count) = (self.u32(64), self.u32(68));
+        if self.kind() == Some(Kind::Directory) { (start, start.saturating_add(count)) } else { (0, 0) }
+    }
+}
+
+fn length32(length: usize) -> Result<u32, FormatError> {
+    u32::try_from(length).ok().filter(|length| *length != NONE).ok_or(FormatError::TooLarge)
+}
+
+fn encode_extras(target: &[u8], xattrs: &Xattrs, out: &mut Vec<u8>) -> Result<(u32, u32), FormatError> {
+    if target.is_empty() && xattrs.is_empty() {
+        return Ok((0, 0));
+    }
+    let start = out.len();
+    out.extend(length32(target.len())?.to_le_bytes());
+    out.extend(target);
+    out.extend(length32(xattrs.len())?.to_le_bytes());
+    for (name, value) in xattrs {
+        out.extend(u16::try_from(name.len()).map_err(|_| FormatError::TooLarge)?.to_le_bytes());
+        out.extend(length32(value.len())?.to_le_bytes());
+        out.extend(name);
+        out.extend(value);
+    }
+    Ok((length32(start)?, length32(out.len() - start)?))
+}
+
+/// Which nodes can be reached from the root, in the order in which they were made, and their new numbers.
+fn number(nodes: &[Building]) -> (Vec<usize>, Vec<u32>) {
+    let mut reached = vec![false; nodes.len()];
+    let mut todo = vec![0usize];
+    while let Some(at) = todo.pop() {
+        let (Some(seen), Some(node)) = (reached.get_mut(at), nodes.get(at)) else { continue };
+        if !std::mem::replace(seen, true) {
+            todo.extend(node.children.values().filter_map(|child| match child {
+                Child::Node(id) => Some(id.0 as usize),
+                Child::Whiteout => None,
+            }));
+        }
+    }
+    let mut numbers = vec![NONE; nodes.len()];
+    let mut order = Vec::new();
+    for (old, number) in numbers.iter_mut().enumerate() {
+        if reached.get(old) == Some(&true) {
+            *number = u32::try_from(order.len()).unwrap_or(NONE);
+            order.push(old);
+        }
+    }
+    (order, numbers)
+}
+
+pub(super) fn encode(nodes: &[Building]) -> Result<Index, FormatError> {
+    let (order, numbers) = number(nodes);
+    let new_number = |id: NodeId| numbers.get(id.0 as usize).copied().unwrap_or(NONE);
+
+    let (mut dentries, mut names, mut extras) = (Vec::<u8>::new(), Vec::<u8>::new(), Vec::<u8>::new());
+    // Per new number: the first dentry of the node's chain, and how many there are.
+    let mut chains = vec![(NONE, 0u32); order.len()];
+    let mut ranges = vec![(0, 0); order.len()];
+    for ((number, old), range) in order.iter().enumerate().zip(&mut ranges) {
+        let Some(node) = nodes.get(*old) else { continue };
+        *range = (length32(dentries.len() / DENTRY)?, length32(node.children.len())?);
+        for (name, child) in &node.children {
+            let this = length32(dentries.len() / DENTRY)?;
+            let target = match child {
+                Child::Node(id) => new_number(*id),
+                Child::Whiteout => NONE,
+            };
+            let next = match chains.get_mut(target as usize) {
+                Some((first, count)) => {
+                    *count += 1;
+                    std::mem::replace(first, this)
+                }
+                None => NONE,
+            };
+            dentries.extend(length32(number)?.to_le_bytes());
+            dentries.extend(target.to_le_bytes());
+            dentries.extend(length32(names.len())?.to_le_bytes());
+            dentries.extend(u16::try_from(name.len()).map_err(|_| FormatError::TooLarge)?.to_le_bytes());
+            dentries.extend([0; 2]);
+            dentries.extend(next.to_le_bytes());
+            names.extend(&**name);
+        }
+    }
+
+    let mut body = Vec::with_capacity(order.len() * NODE + dentries.len() + names.len());
+    for ((old, range), (first, count)) in order.iter().zip(&ranges).zip(&chains) {
+        let Some(node) = nodes.get(*old) else { continue };
+        let meta = &node.new.meta;
+        let (extra_at, extra_length) = encode_extras(&node.new.target, &node.new.xattrs, &mut extras)?;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        body.push(meta.kind as u8);
+        body.push(
+            flag(node.implied, FLAG_IMPLIED)
+                | flag(node.opaque, FLAG_OPAQUE)
+                | flag(node.new.digest.is_some(), FLAG_DIGEST),
+        );
+        body.extend([0; 2]);
+        for number in [meta.mode, meta.uid, meta.gid, (*count).max(1), meta.rdev.0, meta.rdev.1, meta.mtime.nsec] {
+            body.extend(number.to_le_bytes());
+        }
+        body.extend(meta.mtime.sec.to_le_bytes());
+        body.extend(meta.size.to_le_bytes());
+        body.extend(meta.blocks.to_le_bytes());
+        for number in [extra_at, extra_length, range.0, range.1, *first, 0] {
+            body.extend(number.to_le_bytes());
+        }
+        body.extend(node.new.digest.map_or([0; 32], |digest| *digest.as_bytes()));
+    }
+    let counts = [order.len(), dentries.len() / DENTRY, names.len(), extras.len()];
+    body.extend(dentries);
+    body.extend(names);
+    body.extend(extras);
+
+    let key = Digest::of(&body).as_bytes().iter().take(8).rev().fold(0u64, |key, byte| key << 8 | u64::from(*byte));
+    let mut bytes = Vec::with_capacity(HEADER + body.len());
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(crc32(&body).to_le_bytes());
+    bytes.extend(key.to_le_bytes());
+    for count in counts {
+        bytes.extend(length32(count)?.to_le_bytes());
+    }
+    bytes.extend([0; 24]);
+    bytes.extend(body);
+    Index::decode(bytes)
+}

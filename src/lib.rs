@@ -1,0 +1,9 @@
+//! stub
+pub mod error;
+pub mod id;
+pub mod index;
+pub mod progress;
+pub mod stack;
+pub mod sys;
+pub mod union;
+pub mod whiteout;

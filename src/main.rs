@@ -1,0 +1,3 @@
+//! The `layerctl` command: parse, run, exit.
+
+fn main() {}
