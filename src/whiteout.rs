@@ -22,6 +22,8 @@ pub const OPAQUE: &[u8] = b".wh..wh..opq";
 pub const PRIVATE_PREFIX: &[u8] = b".wh..wh.";
 /// The directory in a rw layer where files are made before they are renamed into place.
 pub const WORK: &[u8] = b".wh..wh.work";
+/// A directory of a rw layer that is being made, in the directory where it is to be.
+pub const NEW: &[u8] = b".wh..wh.new";
 /// The directory in a rw layer that journals copy-ups of files with several names (AUFS: pseudo links).
 pub const LINKS: &[u8] = b".wh..wh.plnk";
 /// The directory in a rw layer that keeps unlinked files which are still open (AUFS: orphans).

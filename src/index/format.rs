@@ -255,6 +255,20 @@ pub struct Children<'a> {
     end: u32,
 }
 
+impl Children<'_> {
+    /// How many names are still to come.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.end.saturating_sub(self.next)
+    }
+
+    /// Passes over `count` names at no cost.
+    #[must_use]
+    pub fn skipping(self, count: u32) -> Self {
+        Self { next: self.next.saturating_add(count), ..self }
+    }
+}
+
 impl<'a> Iterator for Children<'a> {
     type Item = Dentry<'a>;
 

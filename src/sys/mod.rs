@@ -2,4 +2,4 @@
 
 mod xattr;
 
-pub use xattr::{list_xattrs, proc_path, read_xattr, read_xattrs};
+pub use xattr::{list_xattrs, list_xattrs_following, proc_path, read_xattr, read_xattr_following, read_xattrs};

@@ -1,117 +1,157 @@
-//! One tree from a stack of layers: the rules of the union, without FUSE. (stub: signatures)
+//! One tree from a stack of layers: the rules of the union, without FUSE.
+//!
+//! Two facts carry it: the layers never change, and nobody but the union writes to its upper directory.
+//! So a lower inode is answered from the indexes ([`lowers`]) without a look at the disk and without a
+//! table, and what is remembered of the upper ([`tree`]) is never out of step with it.
+//!
+//! Every inode has one number, from one rule, for `lookup`, `getattr` and `readdir` alike:
+//!
+//! | inode | number |
+//! |---|---|
+//! | the root | 1 |
+//! | a lower file or directory, copied up or not | its place in the chain of indexes |
+//! | anything else | 2^48 and its inode number in the upper |
+//!
+//! | operation | what happens on disk, in this order; the step that counts is in **bold** |
+//! |---|---|
+//! | change of a lower file's attributes | a copy without data in the work directory, **renamed to its place** |
+//! | change of a lower file's data | the same with data |
+//! | a lower file of several names | the copy **into the link journal**, then a link per visible name |
+//! | create | **the file**, then its whiteout goes |
+//! | mkdir over a whiteout | an opaque directory in the work directory, **renamed to its place**, then as above |
+//! | unlink | a whiteout if a lower has the name, **unlink** |
+//! | rmdir | a whiteout if a lower has the name, **rename into the work directory**, removal |
+//! | rename | marks on directories, a whiteout at the old name if a lower has it, **rename** |
+//!
+//! A name and its own whiteout beside each other mean: the name is there, and the whiteout is the rest
+//! of an operation that was cut short. Opening the union after that ends what was begun ([`recovery`]).
+//! Reading a file never changes its access time.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod attr;
+mod copy_up;
+mod descriptors;
 mod errno;
+mod file;
+mod lookup;
+mod lowers;
+mod make;
+mod readdir;
+mod recovery;
+mod remove;
+mod rename;
+mod tree;
 mod types;
+mod upper;
+mod xattr;
 
 pub use errno::{Errno, FsResult};
 pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs};
 
-use crate::stack::Stack;
+use parking_lot::RwLock;
 
-/// A mounted union.
+use crate::index::Kind;
+use crate::stack::Stack;
+use crate::whiteout;
+use descriptors::Descriptors;
+use lowers::Lowers;
+use tree::{InodeLocks, NameHash, Node, References, Tree};
+use upper::Upper;
+
+/// A union that is open. All operations may be called from several threads at once.
+///
+/// An operation that makes or finds an inode for the caller counts one reference to it, which
+/// [`Union::forget`] takes back; an inode stays usable as long as it is referred to, also without a name.
 #[derive(Debug)]
 pub struct Union {
+    lowers: Lowers,
+    upper: Option<Upper>,
+    /// Whether a mark may stand for a lower file's data.
+    metacopy: bool,
     branches: Vec<Branch>,
+    descriptors: Descriptors,
+    references: References,
+    copying: InodeLocks,
+    names: NameHash,
+    tree: RwLock<Tree>,
 }
 
-#[allow(unused_variables, missing_docs, clippy::missing_errors_doc)]
 impl Union {
+    /// Opens the stack, and ends what an unclean end of the last union left in its upper.
+    ///
+    /// # Errors
+    /// When the upper directory cannot be opened or written.
     pub fn open(stack: Stack) -> std::io::Result<Self> {
-        todo!()
+        let upper_branch = stack.upper.iter().map(|path| Branch { path: path.clone(), writable: true });
+        let lower_branches = stack.lowers.iter().map(|lower| Branch { path: lower.dir.clone(), writable: false });
+        let branches = upper_branch.chain(lower_branches).collect();
+        let (upper, unclean) = match &stack.upper {
+            Some(path) => Upper::open(path).map(|(upper, unclean)| (Some(upper), unclean))?,
+            None => (None, false),
+        };
+        let lowers = Lowers::new(stack.lowers);
+        let mut tree = Tree::default();
+        if upper.is_some() {
+            // The root is always known, and in no directory.
+            let root = Node { lower: Some(lowers.root().clone()), moved: true, ..Node::new(Kind::Directory) };
+            tree.nodes.insert(Ino::ROOT, root);
+        }
+        let union = Self {
+            lowers,
+            metacopy: stack.lowers_are_immutable && upper.as_ref().is_some_and(Upper::has_marks),
+            upper,
+            branches,
+            descriptors: Descriptors::new(Descriptors::capacity_of_process()),
+            references: References::new(),
+            copying: InodeLocks::default(),
+            names: NameHash::default(),
+            tree: RwLock::new(tree),
+        };
+        union.recover(unclean)?;
+        Ok(union)
     }
+
+    /// The directories of the stack, uppermost first.
+    #[must_use]
     pub fn branches(&self) -> &[Branch] {
         &self.branches
     }
-    /// Err(ENOENT): no such name. Counts one kernel reference to the inode (until `forget`).
-    pub fn lookup(&self, parent: Ino, name: &[u8]) -> FsResult<Attr> {
-        todo!()
+
+    fn upper(&self) -> FsResult<&Upper> {
+        self.upper.as_ref().ok_or(Errno::EROFS)
     }
+
+    /// Takes back `count` references to an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
-        todo!()
+        if !self.references.remove(ino, count) {
+            return;
+        }
+        {
+            let tree = self.tree.read();
+            if !tree.nodes.contains_key(&ino) && !tree.gone.contains(&ino) {
+                return;
+            }
+        }
+        let mut tree = self.tree.write();
+        self.release(&mut tree, ino);
     }
-    pub fn getattr(&self, ino: Ino) -> FsResult<Attr> {
-        todo!()
+}
+
+impl Drop for Union {
+    fn drop(&mut self) {
+        if let Some(upper) = &self.upper {
+            upper.close();
+        }
     }
-    pub fn setattr(&self, ino: Ino, set: &SetAttr, caller: Caller) -> FsResult<Attr> {
-        todo!()
-    }
-    pub fn readlink(&self, ino: Ino) -> FsResult<Vec<u8>> {
-        todo!()
-    }
-    /// Regular files, devices, fifos, sockets. Counts one reference, like the next three and `link`.
-    pub fn create(&self, parent: Ino, name: &[u8], new: NewFile, caller: Caller) -> FsResult<Attr> {
-        todo!()
-    }
-    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u32, umask: u32, caller: Caller) -> FsResult<Attr> {
-        todo!()
-    }
-    pub fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> FsResult<Attr> {
-        todo!()
-    }
-    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> FsResult<Attr> {
-        todo!()
-    }
-    pub fn unlink(&self, parent: Ino, name: &[u8]) -> FsResult<()> {
-        todo!()
-    }
-    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> FsResult<()> {
-        todo!()
-    }
-    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> FsResult<()> {
-        todo!()
-    }
-    /// Fills `buffer` (its length is what is wanted) and says how much; less only at the end of the file.
-    pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
-        todo!()
-    }
-    /// `kill_privileges`: FUSE_WRITE_KILL_SUIDGID.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_privileges: bool) -> FsResult<usize> {
-        todo!()
-    }
-    pub fn fsync(&self, ino: Ino, datasync: bool) -> FsResult<()> {
-        todo!()
-    }
-    /// Entries after `offset` (0: from the start) until `take` answers false, which means: not taken.
-    /// `plus`: with attributes; then each taken entry but `.` and `..` counts one reference.
-    pub fn readdir(
-        &self,
-        ino: Ino,
-        offset: u64,
-        plus: bool,
-        take: &mut dyn FnMut(&DirEntry<'_>) -> bool,
-    ) -> FsResult<()> {
-        todo!()
-    }
-    pub fn statfs(&self) -> FsResult<Statfs> {
-        todo!()
-    }
-    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
-        todo!()
-    }
-    /// The names, each followed by a NUL, as listxattr(2) gives them.
-    pub fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>> {
-        todo!()
-    }
-    /// `flags`: XATTR_CREATE, XATTR_REPLACE.
-    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> FsResult<()> {
-        todo!()
-    }
-    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
-        todo!()
-    }
-    /// `mode`: FALLOC_FL_*.
-    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, caller: Caller) -> FsResult<()> {
-        todo!()
-    }
-    /// SEEK_DATA and SEEK_HOLE.
-    pub fn lseek(&self, ino: Ino, offset: i64, whence: i32) -> FsResult<u64> {
-        todo!()
-    }
-    pub fn copy_file_range(&self, from: (Ino, u64), to: (Ino, u64), length: u64) -> FsResult<u64> {
-        todo!()
-    }
-    /// Makes all changes durable: at the end of a mount.
-    pub fn sync(&self) -> FsResult<()> {
-        todo!()
-    }
+}
+
+/// Refuses what can be no name, or none of a program's.
+fn check_new_name(name: &[u8]) -> FsResult<()> {
+    check_name(name)?;
+    if whiteout::is_reserved(name) { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+fn check_name(name: &[u8]) -> FsResult<()> {
+    if name.len() > whiteout::NAME_MAX { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
 }

@@ -1,0 +1,421 @@
+//! From a lower layer to the upper: metadata, data, directories, and files of several names.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno as Raw;
+
+use super::descriptors::Key;
+use super::errno::{Errno, FsResult};
+use super::lowers::LowerDir;
+use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
+use super::types::Ino;
+use super::upper::{MARK_PREFIXES, Mark, Spot, Upper, origin_text, parse_origin, preserving_times, write_all};
+use super::{Union, upper};
+use crate::index::{Kind, Meta};
+use crate::whiteout;
+
+/// How much is copied between two looks at anything else.
+const CHUNK: u64 = 64 << 20;
+
+/// What a copy-up has to bring along.
+#[derive(Debug, Clone, Copy)]
+enum Data {
+    /// The data may stay below.
+    Below,
+    /// The data up to this length.
+    UpTo(u64),
+}
+
+impl Union {
+    /// Makes sure that an inode is in the upper; a file's data may stay below.
+    pub(super) fn copy_up(&self, ino: Ino) -> FsResult<()> {
+        self.copy_up_with(ino, Data::Below)
+    }
+
+    /// Makes sure that a file is in the upper with its data, and opens it.
+    pub(super) fn writable(&self, ino: Ino) -> FsResult<Arc<OwnedFd>> {
+        {
+            let tree = self.tree.read();
+            if tree.nodes.get(&ino).is_some_and(|node| !node.metacopy) {
+                return self.upper_data(&tree, ino);
+            }
+        }
+        self.copy_up_with(ino, Data::UpTo(u64::MAX))?;
+        self.upper_data(&self.tree.read(), ino)
+    }
+
+    /// Changes the length of a file. Data that would be cut off are not copied first.
+    pub(super) fn truncate(&self, ino: Ino, size: u64) -> FsResult<()> {
+        self.copy_up_with(ino, Data::UpTo(size))?;
+        let file = self.upper_data(&self.tree.read(), ino)?;
+        Ok(rustix::fs::ftruncate(file, size)?)
+    }
+
+    fn copy_up_with(&self, ino: Ino, data: Data) -> FsResult<()> {
+        let upper = self.upper()?;
+        let settled =
+            |tree: &Tree| tree.nodes.get(&ino).is_some_and(|node| !node.metacopy || matches!(data, Data::Below));
+        if settled(&self.tree.read()) {
+            return Ok(());
+        }
+        if let Some(dir) = self.lowers.dir(ino) {
+            return self.copy_up_dir(&mut self.tree.write(), &dir);
+        }
+        let _lock = self.copying.lock(ino);
+        let known = match self.tree.read().nodes.get(&ino) {
+            Some(node) if !node.metacopy || matches!(data, Data::Below) => return Ok(()),
+            Some(_) => true,
+            None => false,
+        };
+        if known {
+            let Data::UpTo(limit) = data else { return Ok(()) };
+            return self.fill(upper, ino, limit);
+        }
+        let temporary = upper.temporary();
+        let prepared = self
+            .prepare(upper, ino, &temporary, data)
+            .and_then(|metacopy| self.publish(&mut self.tree.write(), ino, &temporary, metacopy));
+        if prepared.is_err() {
+            let _ = rustix::fs::unlinkat(&upper.work, &*temporary, AtFlags::empty());
+        }
+        prepared
+    }
+
+    /// Brings the data of a file up that has only its metadata in the upper. Until the mark goes, at the
+    /// end, everybody reads the lower file.
+    fn fill(&self, upper: &Upper, ino: Ino, limit: u64) -> FsResult<()> {
+        let (spot, file) = {
+            let tree = self.tree.read();
+            (self.spot(&tree, ino)?, self.upper_data(&tree, ino)?)
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        let lower = self.lowers.open(ino, &self.descriptors)?;
+        copy_data(lower.as_fd(), file.as_fd(), size.min(limit))?;
+        rustix::fs::ftruncate(&file, size.min(limit))?;
+        // Nothing that the program did has changed the content yet.
+        rustix::fs::futimens(&file, &upper::times_of(&stat))?;
+        upper.remove_mark(&spot, Mark::Metacopy)?;
+        if let Some(node) = self.tree.write().nodes.get_mut(&ino) {
+            node.metacopy = false;
+        }
+        self.descriptors.remove(Key::LowerData(ino));
+        Ok(())
+    }
+
+    /// Makes the copy in the work directory, and says whether its data stayed below.
+    fn prepare(&self, upper: &Upper, ino: Ino, temporary: &[u8], data: Data) -> FsResult<bool> {
+        let node = self.lowers.node(ino).ok_or(Errno::ESTALE)?;
+        let meta = node.meta().ok_or(Errno::EIO)?;
+        let work = upper.work.as_fd();
+        let mut metacopy = false;
+        match meta.kind {
+            Kind::File => {
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(work, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+                metacopy = meta.size > 0 && matches!(data, Data::Below) && self.metacopy;
+                let length = match data {
+                    Data::UpTo(limit) => meta.size.min(limit),
+                    Data::Below => meta.size,
+                };
+                if !metacopy && length > 0 {
+                    let lower = self.lowers.open(ino, &self.descriptors)?;
+                    copy_data(lower.as_fd(), file.as_fd(), length)?;
+                }
+                rustix::fs::ftruncate(&file, length)?;
+            }
+            Kind::Symlink => rustix::fs::symlinkat(node.target(), work, temporary)?,
+            Kind::Directory => return Err(Errno::EISDIR),
+            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => {
+                make_node(work, temporary, &meta)?;
+            }
+        }
+        let spot = named(&upper.work, temporary)?;
+        describe(&spot, &meta, node.xattrs())?;
+        if metacopy {
+            upper.set_mark(&spot, Mark::Metacopy, b"y")?;
+        }
+        self.set_origin(upper, &spot, ino)?;
+        Ok(metacopy)
+    }
+
+    /// Marks an upper inode as the copy of a lower one, where marks can be kept.
+    pub(super) fn set_origin(&self, upper: &Upper, spot: &Spot, ino: Ino) -> FsResult<()> {
+        if !upper.has_marks() {
+            return Ok(());
+        }
+        let place = match self.lowers.dir(ino) {
+            Some(dir) => dir.nearest(),
+            None => self.lowers.place(ino),
+        };
+        let place = place.ok_or(Errno::ESTALE)?;
+        let key = self.lowers.key(place.layer).ok_or(Errno::ESTALE)?;
+        let text = origin_text(place.layer, key, place.node);
+        match upper.set_mark(spot, Mark::Origin, &text) {
+            // Symbolic links and devices cannot carry the user's attributes: they get a new number.
+            Err(Errno::EPERM) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Gives the finished copy all names that the file still has.
+    fn publish(&self, tree: &mut Tree, ino: Ino, temporary: &[u8], metacopy: bool) -> FsResult<()> {
+        let upper = self.upper()?;
+        let kind = self.lowers.node(ino).and_then(|node| node.kind()).ok_or(Errno::EIO)?;
+        let names = self.union_names(tree, ino)?;
+        for (parent, _) in &names {
+            self.copy_up_parent(tree, *parent)?;
+        }
+        let mut node = Node::new(kind);
+        node.metacopy = metacopy;
+        match names.as_slice() {
+            [] => {
+                let spot = named(&upper.work, temporary)?;
+                let flags = if kind == Kind::File { OFlags::RDWR } else { OFlags::PATH };
+                let file = spot.open(flags | OFlags::NONBLOCK)?;
+                rustix::fs::unlinkat(&upper.work, temporary, AtFlags::empty())?;
+                node.orphan = Some(Orphan::Open(Arc::new(file)));
+                tree.open_orphans += 1;
+            }
+            [(parent, name)] => {
+                let dir = self.upper_dir(tree, *parent)?;
+                self.mark_impure(tree, *parent)?;
+                preserving_times(dir.as_fd(), || Ok(rustix::fs::renameat(&upper.work, temporary, &dir, &**name)?))?;
+            }
+            _ => {
+                let links = upper.private(whiteout::LINKS)?;
+                let journalled = super::lookup::parked_name(ino);
+                rustix::fs::renameat(&upper.work, temporary, &links, &*journalled)?;
+                self.link_all(tree, &links, &journalled, &names)?;
+            }
+        }
+        tree.nodes.insert(ino, node);
+        for (parent, name) in &names {
+            let hash = self.names.of(name);
+            self.load(tree, *parent)?.insert(hash, name, UpperEntry { ino, kind });
+            tree.add_name(ino, *parent, name);
+        }
+        tree.links.remove(&ino);
+        Ok(())
+    }
+
+    /// Gives a journalled copy its names, and takes it out of the journal.
+    pub(super) fn link_all(
+        &self,
+        tree: &mut Tree,
+        links: &OwnedFd,
+        journalled: &[u8],
+        names: &[(Ino, Vec<u8>)],
+    ) -> FsResult<()> {
+        for (parent, name) in names {
+            self.copy_up_parent(tree, *parent)?;
+            let dir = self.upper_dir(tree, *parent)?;
+            self.mark_impure(tree, *parent)?;
+            preserving_times(dir.as_fd(), || {
+                match rustix::fs::linkat(links, journalled, &dir, &**name, AtFlags::empty()) {
+                    Ok(()) | Err(Raw::EXIST) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            })?;
+        }
+        Ok(rustix::fs::unlinkat(links, journalled, AtFlags::empty())?)
+    }
+
+    /// Says on disk that some entry of a directory has an origin.
+    pub(super) fn mark_impure(&self, tree: &mut Tree, dir: Ino) -> FsResult<()> {
+        let upper = self.upper()?;
+        if !upper.has_marks() || self.load(tree, dir)?.impure {
+            return Ok(());
+        }
+        let spot = Spot::Open(self.upper_dir(tree, dir)?);
+        upper.set_mark(&spot, Mark::Impure, b"y")?;
+        self.load(tree, dir)?.impure = true;
+        Ok(())
+    }
+
+    /// The names under which the union shows a lower file, each with its directory.
+    pub(super) fn union_names(&self, tree: &mut Tree, ino: Ino) -> FsResult<Vec<(Ino, Vec<u8>)>> {
+        let mut names = Vec::new();
+        for (dir, name) in self.lowers.visible_names(ino) {
+            if self.is_alive(tree, &dir)? && self.find(tree, dir.ino, &name)?.is_some_and(|found| found.ino == ino) {
+                names.push((dir.ino, name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Whether a lower directory is still somewhere in the union; if the upper has it too, it is known
+    /// afterwards.
+    pub(super) fn is_alive(&self, tree: &mut Tree, dir: &Arc<LowerDir>) -> FsResult<bool> {
+        let mut below = Vec::new();
+        let mut at = dir.clone();
+        loop {
+            if tree.gone.contains(&at.ino) {
+                return Ok(false);
+            }
+            if tree.nodes.contains_key(&at.ino) || at.ino == Ino::ROOT {
+                break;
+            }
+            let parent = self.lowers.dir(at.parent).ok_or(Errno::EIO)?;
+            below.push(at);
+            at = parent;
+        }
+        while let Some(child) = below.pop() {
+            if !tree.nodes.contains_key(&at.ino) {
+                // Nothing in or below an untouched directory is changed.
+                return Ok(true);
+            }
+            if self.find(tree, at.ino, &child.name)?.is_none_or(|found| found.ino != child.ino) {
+                return Ok(false);
+            }
+            at = child;
+        }
+        Ok(true)
+    }
+
+    /// Makes sure that a directory is in the upper, for something to be made or marked in it.
+    pub(super) fn copy_up_parent(&self, tree: &mut Tree, ino: Ino) -> FsResult<()> {
+        self.upper()?;
+        if self.view(tree, ino)?.upper {
+            return Ok(());
+        }
+        let dir = self.lowers.dir(ino).ok_or(Errno::ESTALE)?;
+        self.copy_up_dir(tree, &dir)
+    }
+
+    /// Makes sure that a lower directory and all that it is in are in the upper.
+    fn copy_up_dir(&self, tree: &mut Tree, dir: &Arc<LowerDir>) -> FsResult<()> {
+        if !self.is_alive(tree, dir)? {
+            return Err(Errno::ENOENT);
+        }
+        let mut missing = Vec::new();
+        let mut at = dir.clone();
+        while !tree.nodes.contains_key(&at.ino) {
+            let parent = self.lowers.dir(at.parent).ok_or(Errno::EIO)?;
+            missing.push(at);
+            at = parent;
+        }
+        while let Some(dir) = missing.pop() {
+            self.copy_one_dir(tree, &dir)?;
+        }
+        Ok(())
+    }
+
+    fn copy_one_dir(&self, tree: &mut Tree, dir: &Arc<LowerDir>) -> FsResult<()> {
+        let upper = self.upper()?;
+        let node = self.lowers.node(dir.ino).ok_or(Errno::ESTALE)?;
+        let meta = node.meta().ok_or(Errno::EIO)?;
+        let parent = self.upper_dir(tree, dir.parent)?;
+        let temporary = upper.temporary();
+        rustix::fs::mkdirat(&upper.work, &*temporary, Mode::RWXU)?;
+        let spot = named(&upper.work, &temporary)?;
+        describe(&spot, &meta, node.xattrs())?;
+        preserving_times(parent.as_fd(), || Ok(rustix::fs::renameat(&upper.work, &*temporary, &parent, &*dir.name)?))?;
+        let made = Node { lower: Some(dir.clone()), ..Node::new(Kind::Directory) };
+        tree.nodes.insert(dir.ino, made);
+        tree.add_name(dir.ino, dir.parent, &dir.name);
+        tree.put_listing(dir.ino, Listing::empty(false));
+        let hash = self.names.of(&dir.name);
+        let entry = UpperEntry { ino: dir.ino, kind: Kind::Directory };
+        // The number of subdirectories is what it was: the lower one is now also an upper one.
+        let listing = self.load(tree, dir.parent)?;
+        let nlink = listing.nlink;
+        listing.insert(hash, &dir.name, entry);
+        listing.nlink = nlink;
+        Ok(())
+    }
+
+    /// The lower inode that a file in the link journal is a copy of.
+    pub(super) fn journalled_origin(&self, upper: &Upper, spot: &Spot) -> FsResult<Option<Ino>> {
+        let Some(text) = upper.mark(spot, Mark::Origin)? else { return Ok(None) };
+        Ok(parse_origin(&text).and_then(|_| self.origin(&text, Kind::File)))
+    }
+}
+
+/// A file in a private directory, by its name.
+pub(super) fn named(dir: &OwnedFd, name: &[u8]) -> FsResult<Spot> {
+    Ok(Spot::Named(Arc::new(dir.try_clone()?), name.into()))
+}
+
+/// Makes a device, fifo or socket.
+pub(super) fn make_node(dir: BorrowedFd<'_>, name: &[u8], meta: &Meta) -> FsResult<()> {
+    let file_type = FileType::from_raw_mode(meta.kind.mode_bits());
+    let device = rustix::fs::makedev(meta.rdev.0, meta.rdev.1);
+    Ok(rustix::fs::mknodat(dir, name, file_type, Mode::from_raw_mode(meta.mode & 0o777), device)?)
+}
+
+/// Gives a copy the owner, mode, attributes and times of the original, in the order in which none
+/// undoes another: a change of owner clears suid and capabilities, and everything moves times.
+fn describe<'a>(spot: &Spot, meta: &Meta, xattrs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> FsResult<()> {
+    spot.chown(Some(meta.uid), Some(meta.gid))?;
+    for (name, value) in xattrs {
+        if MARK_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        match spot.set_xattr(name, value, XattrFlags::empty()) {
+            // A file system without attributes of this kind cannot keep them.
+            Ok(()) | Err(Errno::ENOTSUP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if meta.kind != Kind::Symlink {
+        spot.chmod(meta.mode)?;
+    }
+    let time = Timespec { tv_sec: meta.mtime.sec, tv_nsec: meta.mtime.nsec.into() };
+    spot.set_times(&Timestamps { last_access: time, last_modification: time })
+}
+
+/// Copies the first `length` bytes to the same place, holes as holes; as a clone where the file system can.
+fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> FsResult<()> {
+    let stat = rustix::fs::fstat(from)?;
+    if u64::try_from(stat.st_size).unwrap_or_default() == length && rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < length {
+        let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // Nothing but a hole is left.
+            Err(Raw::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if start >= length {
+            return Ok(());
+        }
+        let end = rustix::fs::seek(from, SeekFrom::Hole(start))?.min(length);
+        copy_range(from, to, start, end)?;
+        at = end.max(start.saturating_add(1));
+    }
+    Ok(())
+}
+
+fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) -> FsResult<()> {
+    let (mut source, mut target) = (start, start);
+    while source < end {
+        let length = usize::try_from((end - source).min(CHUNK)).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), length) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(_) => {}
+            Err(Raw::XDEV | Raw::INVAL | Raw::NOSYS | Raw::OPNOTSUPP) => return copy_by_hand(from, to, source, end),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) -> FsResult<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = start;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let read = rustix::io::pread(from, buffer.get_mut(..wanted).unwrap_or_default(), at)?;
+        if read == 0 {
+            return Err(Errno::EIO);
+        }
+        write_all(to, at, buffer.get(..read).unwrap_or_default())?;
+        at += read as u64;
+    }
+    Ok(())
+}

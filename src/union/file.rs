@@ -1,0 +1,149 @@
+//! What is in files: reading, writing, holes.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+
+use super::Union;
+use super::attr::clear_set_ids;
+use super::errno::{Errno, FsResult};
+use super::types::{Caller, Ino};
+use super::upper::{Spot, write_all};
+use crate::index::Kind;
+
+impl Union {
+    /// Fills `buffer` from `offset` on, and says how much that was: less only at the end of the file.
+    ///
+    /// # Errors
+    /// `ESTALE` for a number that is no file's; what reading the layer gives.
+    pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
+        let (file, limit) = self.readable(ino)?;
+        let wanted = match limit {
+            Some(size) => usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len()),
+            None => buffer.len(),
+        };
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..wanted).filter(|rest| !rest.is_empty()) {
+            let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
+            match rustix::io::pread(&file, rest, at)? {
+                0 => break,
+                read => done += read,
+            }
+        }
+        Ok(done)
+    }
+
+    /// The descriptor that has a file's data now, and where they end if that is not its own end.
+    fn readable(&self, ino: Ino) -> FsResult<(Arc<OwnedFd>, Option<u64>)> {
+        let tree = self.tree.read();
+        match tree.nodes.get(&ino) {
+            Some(node) if node.metacopy => {
+                let size = u64::try_from(self.spot(&tree, ino)?.stat()?.st_size).unwrap_or_default();
+                Ok((self.lowers.open(ino, &self.descriptors)?, Some(size)))
+            }
+            Some(_) => Ok((self.upper_data(&tree, ino)?, None)),
+            None => {
+                let node = self.lowers.node(ino).ok_or(Errno::ESTALE)?;
+                let meta = node.meta().filter(|meta| meta.kind == Kind::File).ok_or(Errno::EINVAL)?;
+                drop(tree);
+                Ok((self.lowers.open(ino, &self.descriptors)?, Some(meta.size)))
+            }
+        }
+    }
+
+    /// Writes all of `data` at `offset`. With `kill_privileges` the file loses suid and sgid
+    /// (`FUSE_WRITE_KILL_SUIDGID`); file capabilities go with every write.
+    ///
+    /// # Errors
+    /// `EROFS` without an upper, `ENOSPC`, `EFBIG`.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_privileges: bool) -> FsResult<usize> {
+        let file = self.writable(ino)?;
+        write_all(file.as_fd(), offset, data)?;
+        if kill_privileges {
+            clear_set_ids(&Spot::Open(file))?;
+        }
+        Ok(data.len())
+    }
+
+    /// Makes a file or directory durable; nothing is to be done for what is only in the lowers.
+    ///
+    /// # Errors
+    /// As `fsync(2)`.
+    pub fn fsync(&self, ino: Ino, datasync: bool) -> FsResult<()> {
+        let file = {
+            let tree = self.tree.read();
+            match tree.nodes.get(&ino).map(|node| node.kind) {
+                None => return Ok(()),
+                Some(Kind::Directory) => match self.spot(&tree, ino)? {
+                    Spot::Open(dir) => dir,
+                    Spot::Named(..) => self.upper_dir(&tree, ino)?,
+                },
+                Some(Kind::File) => self.upper_data(&tree, ino)?,
+                Some(_) => return Ok(()),
+            }
+        };
+        if datasync {
+            rustix::fs::fdatasync(&file)?
+        } else {
+            rustix::fs::fsync(&file)?
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable: at the end of a mount.
+    ///
+    /// # Errors
+    /// As `syncfs(2)`.
+    pub fn sync(&self) -> FsResult<()> {
+        match &self.upper {
+            Some(upper) => Ok(rustix::fs::syncfs(&upper.root)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Allocates or frees a part of a file; `mode` has the `FALLOC_FL_*` bits of `fallocate(2)`.
+    ///
+    /// # Errors
+    /// As `fallocate(2)`: `EOPNOTSUPP` for a mode that the upper's file system does not know.
+    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, caller: Caller) -> FsResult<()> {
+        let flags = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits).ok_or(Errno::ENOTSUP)?;
+        let file = self.writable(ino)?;
+        rustix::fs::fallocate(&file, flags, offset, length)?;
+        if caller.uid != 0 {
+            clear_set_ids(&Spot::Open(file))?;
+        }
+        Ok(())
+    }
+
+    /// The next data (`SEEK_DATA`) or hole (`SEEK_HOLE`) at or after `offset`.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end, `EINVAL` for another `whence`.
+    pub fn lseek(&self, ino: Ino, offset: i64, whence: i32) -> FsResult<u64> {
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        let (file, _) = self.readable(ino)?;
+        let seek = match whence {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(Errno::EINVAL),
+        };
+        // An own descriptor: the position of a shared one is nobody's.
+        let own = Spot::Open(file).open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+        Ok(rustix::fs::seek(own, seek)?)
+    }
+
+    /// Copies within the union, as a clone where the file system can. It may copy less than `length`.
+    ///
+    /// # Errors
+    /// As `copy_file_range(2)`.
+    pub fn copy_file_range(&self, from: (Ino, u64), to: (Ino, u64), length: u64) -> FsResult<u64> {
+        let target = self.writable(to.0)?;
+        let (source, limit) = self.readable(from.0)?;
+        let length = limit.map_or(length, |size| length.min(size.saturating_sub(from.1)));
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
+        let (mut at, mut to_at) = (from.1, to.1);
+        let copied = rustix::fs::copy_file_range(&source, Some(&mut at), &target, Some(&mut to_at), length)?;
+        Ok(copied as u64)
+    }
+}

@@ -1,0 +1,387 @@
+//! The lower half of the union: the layers' indexes as one immutable tree.
+//!
+//! A lower inode's number is its place in the chain of indexes, counted from the base, so it needs no
+//! table and is the same at every mount. A directory that several layers have is one inode: that of the
+//! nearest layer. Merging follows OCI `layer.md`: nearest first, until a whiteout, an opaque directory or
+//! something that is no directory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::descriptors::{Descriptors, Key};
+use super::errno::{Errno, FsResult};
+use super::types::Ino;
+use crate::index::{Child, Index, Kind, Meta, Node, NodeId};
+use crate::stack::Lower;
+
+/// More directories than this are not kept merged at a time.
+const MERGED_MAX: usize = 20_000;
+/// `PATH_MAX` of Linux, with the terminating NUL: a longer path is opened in steps.
+const PATH_MAX: usize = 4096;
+
+/// A node in the chain: the layer, counted from the base, and the node in its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) layer: u32,
+    pub(super) node: NodeId,
+}
+
+#[derive(Debug)]
+struct Layer {
+    dir: PathBuf,
+    index: Arc<Index>,
+    /// The number of the layer's node 0.
+    first: u64,
+}
+
+/// All layers, base first.
+#[derive(Debug)]
+pub(super) struct Lowers {
+    layers: Vec<Layer>,
+    root: Arc<LowerDir>,
+    merged: RwLock<HashMap<Ino, Arc<LowerDir>>>,
+}
+
+/// A directory of the merged lower tree.
+#[derive(Debug)]
+pub(super) struct LowerDir {
+    pub(super) ino: Ino,
+    /// The directory it is in, in the lower tree; the root is in itself.
+    pub(super) parent: Ino,
+    pub(super) name: Box<[u8]>,
+    /// The layers that have it, nearest first.
+    parts: Box<[Place]>,
+    /// Merged from several layers; a single layer's children are read from its index.
+    children: OnceLock<Box<[Merged]>>,
+    subdirectories: OnceLock<u32>,
+}
+
+#[derive(Debug)]
+struct Merged {
+    name: Box<[u8]>,
+    child: LowerChild,
+    /// Of a directory: the layers that have it.
+    parts: Box<[Place]>,
+}
+
+/// What stands at a name in the merged lower tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LowerChild {
+    pub(super) ino: Ino,
+    pub(super) kind: Kind,
+}
+
+/// Takes a name with its position, and says whether to go on.
+type Each<'a> = &'a mut dyn FnMut(u32, &[u8], LowerChild) -> FsResult<bool>;
+
+/// What is being gathered for one name while layers are merged.
+struct Slot {
+    found: Option<LowerChild>,
+    parts: Vec<Place>,
+    /// Deeper layers cannot add to it.
+    closed: bool,
+}
+
+impl Lowers {
+    /// Takes the layers nearest first, as a stack has them.
+    pub(super) fn new(lowers: Vec<Lower>) -> Self {
+        let mut first = Ino::ROOT.0;
+        let mut layers = Vec::with_capacity(lowers.len());
+        for Lower { dir, index } in lowers.into_iter().rev() {
+            let count = u64::from(index.node_count());
+            layers.push(Layer { dir, index, first });
+            first += count;
+        }
+        let mut parts = Vec::new();
+        for (number, layer) in layers.iter().enumerate().rev() {
+            parts.push(Place { layer: u32::try_from(number).unwrap_or(u32::MAX), node: NodeId::ROOT });
+            if layer.index.node(NodeId::ROOT).is_some_and(|root| root.is_opaque()) {
+                break;
+            }
+        }
+        let root = LowerDir {
+            ino: Ino::ROOT,
+            parent: Ino::ROOT,
+            name: Box::default(),
+            parts: parts.into(),
+            children: OnceLock::new(),
+            subdirectories: OnceLock::new(),
+        };
+        Self { layers, root: Arc::new(root), merged: RwLock::new(HashMap::new()) }
+    }
+
+    pub(super) fn root(&self) -> &Arc<LowerDir> {
+        &self.root
+    }
+
+    fn layer(&self, place: Place) -> Option<&Layer> {
+        self.layers.get(place.layer as usize)
+    }
+
+    fn at(&self, place: Place) -> Option<Node<'_>> {
+        self.layer(place)?.index.node(place.node)
+    }
+
+    /// The number of a node.
+    pub(super) fn ino(&self, place: Place) -> Option<Ino> {
+        let layer = self.layer(place)?;
+        (place.node.0 < layer.index.node_count()).then(|| Ino(layer.first + u64::from(place.node.0)))
+    }
+
+    /// The node of a number; `None` for a number that is no lower inode's.
+    pub(super) fn place(&self, ino: Ino) -> Option<Place> {
+        let number = self.layers.partition_point(|layer| layer.first <= ino.0).checked_sub(1)?;
+        let layer = self.layers.get(number)?;
+        let node = u32::try_from(ino.0 - layer.first).ok().filter(|node| *node < layer.index.node_count())?;
+        Some(Place { layer: u32::try_from(number).ok()?, node: NodeId(node) })
+    }
+
+    /// The node that describes this inode: of a merged directory the nearest that has an entry of its own.
+    pub(super) fn node(&self, ino: Ino) -> Option<Node<'_>> {
+        let node = self.at(self.place(ino)?);
+        match node {
+            Some(node) if ino != Ino::ROOT && !node.is_implied() => Some(node),
+            Some(node) if ino != Ino::ROOT && node.kind() != Some(Kind::Directory) => Some(node),
+            _ => {
+                let dir = self.dir(ino)?;
+                let described = dir.parts.iter().filter_map(|part| self.at(*part)).find(|part| !part.is_implied());
+                described.or_else(|| self.at(*dir.parts.first()?))
+            }
+        }
+    }
+
+    /// Tells the layer `layer` from any other, for marks that must outlive a mount.
+    pub(super) fn key(&self, layer: u32) -> Option<u64> {
+        self.layers.get(layer as usize).map(|layer| layer.index.key())
+    }
+
+    /// The layer of this key: `hint` itself where it has it.
+    pub(super) fn layer_of_key(&self, key: u64, hint: u32) -> Option<u32> {
+        if self.key(hint) == Some(key) {
+            return Some(hint);
+        }
+        self.layers.iter().position(|layer| layer.index.key() == key).and_then(|number| u32::try_from(number).ok())
+    }
+
+    pub(super) fn is_directory(&self, ino: Ino) -> bool {
+        self.place(ino).and_then(|place| self.at(place)).is_some_and(|node| node.kind() == Some(Kind::Directory))
+    }
+
+    /// The merged directory of this number; `None` when there is none or a nearer layer hides it.
+    pub(super) fn dir(&self, ino: Ino) -> Option<Arc<LowerDir>> {
+        if ino == Ino::ROOT {
+            return Some(self.root.clone());
+        }
+        if let Some(dir) = self.merged.read().get(&ino) {
+            return Some(dir.clone());
+        }
+        let dir = self.dir_at(self.place(ino)?)?;
+        (dir.ino == ino).then_some(dir)
+    }
+
+    /// The merged directory that `place` is a part of; `None` when a nearer layer hides it.
+    pub(super) fn dir_at(&self, place: Place) -> Option<Arc<LowerDir>> {
+        let mut dir = self.root.clone();
+        for component in self.layer(place)?.index.path(place.node)? {
+            dir = self.subdirectory(&dir, component)?;
+        }
+        dir.parts.contains(&place).then_some(dir)
+    }
+
+    /// The directory `name` in `dir`.
+    pub(super) fn subdirectory(&self, dir: &LowerDir, name: &[u8]) -> Option<Arc<LowerDir>> {
+        let child = self.child(dir, name)?;
+        if child.kind != Kind::Directory {
+            return None;
+        }
+        if let Some(known) = self.merged.read().get(&child.ino) {
+            return Some(known.clone());
+        }
+        let parts = match self.merged_children(dir) {
+            Some(children) => {
+                let at = children.binary_search_by(|merged| (*merged.name).cmp(name)).ok()?;
+                children.get(at)?.parts.clone()
+            }
+            None => Box::new([self.place(child.ino)?]),
+        };
+        let made = Arc::new(LowerDir {
+            ino: child.ino,
+            parent: dir.ino,
+            name: name.into(),
+            parts,
+            children: OnceLock::new(),
+            subdirectories: OnceLock::new(),
+        });
+        let mut merged = self.merged.write();
+        if merged.len() >= MERGED_MAX {
+            merged.clear();
+        }
+        Some(merged.entry(child.ino).or_insert(made).clone())
+    }
+
+    /// What stands at `name` in `dir`.
+    pub(super) fn child(&self, dir: &LowerDir, name: &[u8]) -> Option<LowerChild> {
+        if let Some(children) = self.merged_children(dir) {
+            let at = children.binary_search_by(|merged| (*merged.name).cmp(name)).ok()?;
+            return children.get(at).map(|merged| merged.child);
+        }
+        let part = *dir.parts.first()?;
+        match self.layer(part)?.index.lookup(part.node, name)? {
+            Child::Node(node) => self.lower_child(Place { node, ..part }),
+            Child::Whiteout => None,
+        }
+    }
+
+    fn lower_child(&self, place: Place) -> Option<LowerChild> {
+        Some(LowerChild { ino: self.ino(place)?, kind: self.at(place)?.kind()? })
+    }
+
+    /// Calls `each` for the names of `dir`, the one at `position` first, with the position of each, until
+    /// it answers false.
+    pub(super) fn for_each_child(&self, dir: &LowerDir, position: u32, each: Each<'_>) -> FsResult<bool> {
+        if let Some(children) = self.merged_children(dir) {
+            for (number, merged) in (position..).zip(children.iter().skip(position as usize)) {
+                if !each(number, &merged.name, merged.child)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let Some(part) = dir.parts.first() else { return Ok(true) };
+        let Some(layer) = self.layer(*part) else { return Ok(true) };
+        for (number, dentry) in (position..).zip(layer.index.children(part.node).skipping(position)) {
+            let Child::Node(node) = dentry.target else { continue };
+            let Some(child) = self.lower_child(Place { node, ..*part }) else { return Err(Errno::EIO) };
+            if !each(number, dentry.name, child)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How many directories `dir` has.
+    pub(super) fn subdirectories(&self, dir: &LowerDir) -> u32 {
+        *dir.subdirectories.get_or_init(|| {
+            let mut count = 0u32;
+            // The closure cannot fail, and a damaged index ends the count early.
+            let _ = self.for_each_child(dir, 0, &mut |_, _, child| {
+                count = count.saturating_add(u32::from(child.kind == Kind::Directory));
+                Ok(true)
+            });
+            count
+        })
+    }
+
+    /// The merged children, or `None` for a directory of at most one layer.
+    fn merged_children<'a>(&self, dir: &'a LowerDir) -> Option<&'a [Merged]> {
+        if dir.parts.len() < 2 {
+            return None;
+        }
+        Some(dir.children.get_or_init(|| self.merge(&dir.parts)))
+    }
+
+    fn merge(&self, parts: &[Place]) -> Box<[Merged]> {
+        let mut slots: BTreeMap<&[u8], Slot> = BTreeMap::new();
+        for part in parts {
+            let Some(layer) = self.layer(*part) else { continue };
+            for dentry in layer.index.children(part.node) {
+                let slot = slots.entry(dentry.name).or_insert(Slot { found: None, parts: Vec::new(), closed: false });
+                if slot.closed {
+                    continue;
+                }
+                let Child::Node(node) = dentry.target else {
+                    slot.closed = true;
+                    continue;
+                };
+                let place = Place { node, ..*part };
+                let (Some(child), Some(node)) = (self.lower_child(place), self.at(place)) else {
+                    slot.closed = true;
+                    continue;
+                };
+                let is_directory = child.kind == Kind::Directory;
+                if slot.found.is_none() {
+                    slot.found = Some(child);
+                } else if !is_directory {
+                    slot.closed = true;
+                    continue;
+                }
+                if is_directory {
+                    slot.parts.push(place);
+                }
+                slot.closed = !is_directory || node.is_opaque();
+            }
+        }
+        slots
+            .into_iter()
+            .filter_map(|(name, slot)| Some(Merged { name: name.into(), child: slot.found?, parts: slot.parts.into() }))
+            .collect()
+    }
+
+    /// The names of a lower file that no nearer layer hides, each with the merged directory it is in.
+    pub(super) fn visible_names(&self, ino: Ino) -> Vec<(Arc<LowerDir>, Vec<u8>)> {
+        let Some(place) = self.place(ino) else { return Vec::new() };
+        let Some(layer) = self.layer(place) else { return Vec::new() };
+        let names = layer.index.names(place.node);
+        names
+            .filter_map(|(parent, name)| {
+                let dir = self.dir_at(Place { node: parent, ..place })?;
+                (self.child(&dir, name)?.ino == ino).then(|| (dir, name.to_vec()))
+            })
+            .collect()
+    }
+
+    /// Opens the data of a lower file for reading. No component is followed out of the layer.
+    pub(super) fn open(&self, ino: Ino, descriptors: &Descriptors) -> FsResult<Arc<OwnedFd>> {
+        descriptors.get(Key::LowerData(ino), || {
+            let place = self.place(ino).ok_or(Errno::ESTALE)?;
+            let layer = self.layer(place).ok_or(Errno::ESTALE)?;
+            let path = layer.index.path(place.node).ok_or(Errno::EIO)?;
+            let mut dir = descriptors.get(Key::Layer(place.layer), || {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Ok(rustix::fs::open(&layer.dir, flags, Mode::empty())?)
+            })?;
+            let mut joined = Vec::new();
+            let mut components = path.into_iter().peekable();
+            while let Some(component) = components.next() {
+                joined.extend_from_slice(component);
+                match components.peek() {
+                    Some(next) if joined.len() + next.len() + 2 < PATH_MAX => joined.push(b'/'),
+                    Some(_) => {
+                        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                        dir = Arc::new(open_beneath(&dir, &joined, flags)?);
+                        joined.clear();
+                    }
+                    None => {}
+                }
+            }
+            open_beneath(&dir, &joined, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)
+        })
+    }
+
+    /// Any layer's directory, for `statfs`.
+    pub(super) fn any_dir(&self) -> Option<&std::path::Path> {
+        self.layers.last().map(|layer| layer.dir.as_path())
+    }
+}
+
+impl LowerDir {
+    /// The place that stands for the directory in a mark: its nearest part.
+    pub(super) fn nearest(&self) -> Option<Place> {
+        self.parts.first().copied()
+    }
+}
+
+fn open_beneath(dir: &OwnedFd, path: &[u8], flags: OFlags) -> FsResult<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(dir.as_fd(), path, flags, Mode::empty(), resolve)?)
+}
+
+/// What a directory shows when no layer says anything of it.
+pub(super) const fn undescribed() -> Meta {
+    Meta::implied_directory()
+}

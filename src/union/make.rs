@@ -1,0 +1,211 @@
+//! New names: files, directories, links.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::attr::attr_of;
+use super::copy_up::{make_node, named};
+use super::descriptors::Key;
+use super::errno::{Errno, FsResult};
+use super::lookup::upper_ino;
+use super::tree::{Inherits, Listing, Node, Tree, UpperEntry};
+use super::types::{Attr, Caller, Ino, NewFile};
+use super::upper::{Spot, kind_of_stat, open_directory, remove_tree};
+use super::{Union, check_new_name};
+use crate::index::{Kind, Meta};
+use crate::whiteout;
+
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+impl Union {
+    /// Makes a regular file, device, fifo or socket. Counts one reference.
+    ///
+    /// # Errors
+    /// `EPERM` for a name that starts with `.wh.`, `ENAMETOOLONG`, `EEXIST`, `EROFS` without an upper.
+    pub fn create(&self, parent: Ino, name: &[u8], new: NewFile, caller: Caller) -> FsResult<Attr> {
+        let mut tree = self.tree.write();
+        let dir = self.prepare_parent(&mut tree, parent, name)?;
+        let inherits = self.inherits(&mut tree, parent, &dir)?;
+        let mode = new.mode & if inherits.acl { 0o7777 } else { !new.umask & 0o7777 };
+        if new.kind == Kind::File {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = Arc::new(rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(mode))?);
+            let attr = self.finish(&mut tree, parent, name, Spot::Open(file.clone()), mode, inherits, caller)?;
+            // Data mostly follow at once.
+            self.descriptors.put(Key::UpperData(attr.ino), file);
+            return Ok(attr);
+        }
+        let meta = Meta { kind: new.kind, mode, rdev: new.rdev, ..Meta::implied_directory() };
+        make_node(dir.as_fd(), name, &meta)?;
+        self.finish(&mut tree, parent, name, Spot::Named(dir, name.into()), mode, inherits, caller)
+    }
+
+    /// Makes a symbolic link. Counts one reference.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> FsResult<Attr> {
+        let mut tree = self.tree.write();
+        let dir = self.prepare_parent(&mut tree, parent, name)?;
+        let inherits = self.inherits(&mut tree, parent, &dir)?;
+        rustix::fs::symlinkat(target, &dir, name)?;
+        self.finish(&mut tree, parent, name, Spot::Named(dir, name.into()), 0, inherits, caller)
+    }
+
+    /// Makes a directory. Counts one reference.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u32, umask: u32, caller: Caller) -> FsResult<Attr> {
+        let upper = self.upper()?;
+        let mut tree = self.tree.write();
+        let dir = self.prepare_parent(&mut tree, parent, name)?;
+        let inherits = self.inherits(&mut tree, parent, &dir)?;
+        let mode = mode & if inherits.acl { 0o7777 } else { !umask & 0o7777 };
+        let over_directory = self.lower_child(&tree, parent, name)?.is_some_and(|kind| kind == Kind::Directory);
+        let spot = Spot::Named(dir.clone(), name.into());
+        if over_directory {
+            // Finished out of sight, though where it inherits what it should: its name must not show the
+            // lower directory for a moment.
+            rustix::fs::mkdirat(&dir, whiteout::NEW, Mode::from_raw_mode(mode))?;
+            let made = open_directory(dir.as_fd(), whiteout::NEW)?;
+            upper.create_opaque(made.as_fd())?;
+            rustix::fs::renameat(&dir, whiteout::NEW, &dir, name)?;
+        } else {
+            rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(mode))?;
+        }
+        // The sgid bit comes from the parent and is not the caller's to lose.
+        let mode = mode | if inherits.group { 0o2000 } else { 0 };
+        let attr = self.finish(&mut tree, parent, name, spot, mode, inherits, caller)?;
+        tree.put_listing(attr.ino, Listing::empty(over_directory));
+        Ok(attr)
+    }
+
+    /// Gives a file one more name. Counts one reference.
+    ///
+    /// # Errors
+    /// As [`Union::create`]; `ENOENT` for a file that has lost its last name; `EMLINK`.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> FsResult<Attr> {
+        self.copy_up(ino)?;
+        let mut tree = self.tree.write();
+        let dir = self.prepare_parent(&mut tree, parent, name)?;
+        let kind = tree.nodes.get(&ino).ok_or(Errno::ESTALE)?.kind;
+        match self.spot(&tree, ino)? {
+            Spot::Named(from, known) => rustix::fs::linkat(&from, &*known, &dir, name, AtFlags::empty())?,
+            Spot::Open(_) => return Err(Errno::ENOENT),
+        }
+        if self.lowers.place(ino).is_some() {
+            self.mark_impure(&mut tree, parent)?;
+        }
+        self.enter(&mut tree, parent, name, UpperEntry { ino, kind }, &dir)?;
+        let attr = self.attr(&mut tree, ino)?;
+        self.references.add(ino);
+        Ok(attr)
+    }
+
+    /// Checks a new name and opens the upper directory that it is to be in.
+    fn prepare_parent(&self, tree: &mut Tree, parent: Ino, name: &[u8]) -> FsResult<Arc<OwnedFd>> {
+        self.upper()?;
+        check_new_name(name)?;
+        if self.find(tree, parent, name)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.copy_up_parent(tree, parent)?;
+        self.upper_dir(tree, parent)
+    }
+
+    /// What a directory hands on.
+    fn inherits(&self, tree: &mut Tree, dir: Ino, descriptor: &Arc<OwnedFd>) -> FsResult<Inherits> {
+        if let Some(inherits) = tree.nodes.get(&dir).and_then(|node| node.inherits) {
+            return Ok(inherits);
+        }
+        let spot = Spot::Open(descriptor.clone());
+        let inherits = Inherits { group: spot.stat()?.st_mode & 0o2000 != 0, acl: spot.get_xattr(DEFAULT_ACL).is_ok() };
+        if let Some(node) = tree.nodes.get_mut(&dir) {
+            node.inherits = Some(inherits);
+        }
+        Ok(inherits)
+    }
+
+    /// Gives a file that was just made its owner, and makes it known.
+    #[allow(clippy::too_many_arguments, reason = "one step of three operations, with all that they know")]
+    fn finish(
+        &self,
+        tree: &mut Tree,
+        parent: Ino,
+        name: &[u8],
+        spot: Spot,
+        mode: u32,
+        inherits: Inherits,
+        caller: Caller,
+    ) -> FsResult<Attr> {
+        let gid = (!inherits.group && caller.gid != 0).then_some(caller.gid);
+        let uid = (caller.uid != 0).then_some(caller.uid);
+        let described = (|| {
+            if uid.is_some() || gid.is_some() {
+                spot.chown(uid, gid)?;
+            }
+            let mut stat = spot.stat()?;
+            let kind = kind_of_stat(&stat)?;
+            // A change of owner has taken these bits away.
+            if mode & 0o7000 & !stat.st_mode != 0 && kind != Kind::Symlink {
+                spot.chmod((stat.st_mode & 0o777) | (mode & 0o7000))?;
+                stat = spot.stat()?;
+            }
+            Ok((stat, kind))
+        })();
+        let dir = self.upper_dir(tree, parent)?;
+        let (stat, kind) = match described {
+            Ok(described) => described,
+            Err(error) => {
+                // Nobody has seen it yet.
+                let _ = remove_tree(dir.as_fd(), name);
+                return Err(error);
+            }
+        };
+        let ino = upper_ino(stat.st_ino);
+        tree.gone.remove(&ino);
+        tree.nodes.insert(ino, Node::new(kind));
+        self.enter(tree, parent, name, UpperEntry { ino, kind }, &dir)?;
+        self.references.add(ino);
+        // Files and new directories have on disk as many names as here.
+        attr_of(ino, &stat, u32::try_from(stat.st_nlink).unwrap_or(u32::MAX))
+    }
+
+    /// Enters a name that now is on disk, and takes its whiteout away.
+    pub(super) fn enter(
+        &self,
+        tree: &mut Tree,
+        parent: Ino,
+        name: &[u8],
+        entry: UpperEntry,
+        dir: &OwnedFd,
+    ) -> FsResult<()> {
+        let hash = self.names.of(name);
+        let listing = self.load(tree, parent)?;
+        listing.insert(hash, name, entry);
+        if listing.whiteouts.remove(name) {
+            self.upper()?.remove_whiteout(dir.as_fd(), name)?;
+        }
+        tree.add_name(entry.ino, parent, name);
+        Ok(())
+    }
+
+    /// What the lower layers have at a name, whatever the upper says of it.
+    pub(super) fn lower_child(&self, tree: &Tree, parent: Ino, name: &[u8]) -> FsResult<Option<Kind>> {
+        let lower = self.view(tree, parent)?.lower;
+        Ok(lower.and_then(|lower| self.lowers.child(&lower, name)).map(|child| child.kind))
+    }
+
+    /// A device 0:0 at a name, as `RENAME_WHITEOUT` leaves it.
+    pub(super) fn prepare_device_zero(&self) -> FsResult<(Vec<u8>, Ino)> {
+        let upper = self.upper()?;
+        let temporary = upper.temporary();
+        let meta = Meta { kind: Kind::CharDevice, mode: 0, ..Meta::implied_directory() };
+        make_node(upper.work.as_fd(), &temporary, &meta)?;
+        let stat = named(&upper.work, &temporary)?.stat()?;
+        Ok((temporary, upper_ino(stat.st_ino)))
+    }
+}

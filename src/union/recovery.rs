@@ -1,0 +1,115 @@
+//! What is done when a union is opened: ending what was cut short, and finding moved directories.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use super::Union;
+use super::copy_up::named;
+use super::errno::FsResult;
+use super::rename::finish_discard;
+use super::tree::Tree;
+use super::types::Ino;
+use super::upper::{Mark, Spot, Upper, open_directory, read_directory, remove_tree};
+use crate::index::Kind;
+use crate::whiteout;
+
+impl Union {
+    /// Brings the upper into order. Only after an unclean end is it walked for that.
+    pub(super) fn recover(&self, unclean: bool) -> FsResult<()> {
+        let Some(upper) = &self.upper else { return Ok(()) };
+        if unclean {
+            tidy(upper)?;
+        }
+        let mut tree = self.tree.write();
+        if upper.mark(&Spot::Open(upper.root.clone()), Mark::Moved)?.is_some() {
+            self.learn_moved(&mut tree)?;
+        }
+        if unclean {
+            self.finish_links(&mut tree, upper)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all directories known whose lower part is not found by their name: a lower file's names
+    /// are looked up by way of them.
+    fn learn_moved(&self, tree: &mut Tree) -> FsResult<()> {
+        let mut seen = Vec::new();
+        let mut todo = vec![Ino::ROOT];
+        while let Some(dir) = todo.pop() {
+            let lower = self.view(tree, dir)?.lower;
+            let listing = self.load(tree, dir)?;
+            let subdirectories: Vec<Vec<u8>> = listing
+                .iter()
+                .filter(|(_, entry)| entry.kind == Kind::Directory)
+                .map(|(name, _)| name.to_vec())
+                .collect();
+            for name in subdirectories {
+                let Some(found) = self.find(tree, dir, &name)? else { continue };
+                let natural = lower.as_ref().and_then(|lower| self.lowers.child(lower, &name));
+                if let Some(node) = tree.nodes.get_mut(&found.ino) {
+                    node.moved = node.lower.is_some() && natural.is_none_or(|natural| natural.ino != found.ino);
+                }
+                seen.push(found.ino);
+                todo.push(found.ino);
+            }
+        }
+        for ino in seen.into_iter().rev() {
+            self.settle(tree, ino);
+        }
+        Ok(())
+    }
+
+    /// Gives copies that are still in the journal all their names.
+    fn finish_links(&self, tree: &mut Tree, upper: &Upper) -> FsResult<()> {
+        let Ok(links) = open_directory(upper.root.as_fd(), whiteout::LINKS) else { return Ok(()) };
+        for entry in read_directory(links.as_fd())?.entries {
+            let spot = named(&links, &entry.name)?;
+            let Some(ino) = self.journalled_origin(upper, &spot)? else {
+                remove_tree(links.as_fd(), &entry.name)?;
+                continue;
+            };
+            let names = self.union_names(tree, ino)?;
+            self.link_all(tree, &links, &entry.name, &names)?;
+            for (parent, _) in names {
+                tree.drop_listing(parent);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Walks the upper and ends every operation that was cut short but for the journal's: see the table of
+/// [`crate::union`].
+fn tidy(upper: &Upper) -> FsResult<()> {
+    let mut todo: Vec<(Arc<OwnedFd>, Box<[u8]>)> = Vec::new();
+    let mut at = upper.root.clone();
+    loop {
+        let content = read_directory(at.as_fd())?;
+        let is_root = Arc::ptr_eq(&at, &upper.root);
+        for name in content.private {
+            if is_root && *name == *whiteout::LINKS {
+                continue;
+            }
+            if is_root && *name == *whiteout::WORK {
+                for left in read_directory(upper.work.as_fd())?.entries {
+                    remove_tree(upper.work.as_fd(), &left.name)?;
+                }
+                continue;
+            }
+            remove_tree(at.as_fd(), &name)?;
+        }
+        for entry in content.entries {
+            if entry.kind == Kind::Directory && finish_discard(upper, &at, &entry.name)? {
+                continue;
+            }
+            if content.whiteouts.contains(&entry.name) {
+                upper.remove_whiteout(at.as_fd(), &entry.name)?;
+            }
+            if entry.kind == Kind::Directory {
+                todo.push((at.clone(), entry.name));
+            }
+        }
+        let Some((parent, name)) = todo.pop() else { return Ok(()) };
+        at = Arc::new(open_directory(parent.as_fd(), &name)?);
+    }
+}

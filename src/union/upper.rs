@@ -1,0 +1,406 @@
+//! The upper directory as it is on disk: whiteouts, marks and the private corners.
+//!
+//! Marks are extended attributes, `trusted.layerctl.*` for root and `user.layerctl.*` otherwise:
+//!
+//! | mark | on | meaning |
+//! |---|---|---|
+//! | `origin` | a file | it is a copy of this lower file, whose inode number it keeps |
+//! | `origin` | a directory | it is merged with this lower directory, and with none that its name would give |
+//! | `metacopy` | a file | its data are still the origin's |
+//! | `impure` | a directory | some entry has an origin |
+//! | `moved` | the root | some directory has an origin |
+//! | `discard` | a directory | it is to go once it stands at this place: see `rename` |
+//!
+//! An origin is `LAYER.KEY.NODE`: the layer counted from the base, the key of its index, the node.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno as Raw;
+
+use super::errno::{Errno, FsResult};
+use crate::index::{Kind, NodeId};
+use crate::sys;
+use crate::whiteout::{self, Marker};
+
+/// Where the marks of a directory or file are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    Origin,
+    Metacopy,
+    Impure,
+    Moved,
+    Discard,
+}
+
+/// The names that no program may see or set through a mount.
+pub(super) const MARK_PREFIXES: [&[u8]; 2] = [b"trusted.layerctl.", b"user.layerctl."];
+
+/// An upper directory that is open.
+#[derive(Debug)]
+pub(super) struct Upper {
+    pub(super) root: Arc<OwnedFd>,
+    /// Where things are made before they get their names.
+    pub(super) work: OwnedFd,
+    /// Which of [`MARK_PREFIXES`] works here, if any does.
+    marks: Option<&'static [u8]>,
+    next_temporary: AtomicU64,
+}
+
+/// One name on disk.
+#[derive(Debug)]
+pub(super) struct DiskEntry {
+    pub(super) name: Box<[u8]>,
+    pub(super) kind: Kind,
+    /// The inode number on disk.
+    pub(super) ino: u64,
+}
+
+/// A directory's content on disk.
+#[derive(Debug, Default)]
+pub(super) struct DiskDir {
+    pub(super) entries: Vec<DiskEntry>,
+    pub(super) whiteouts: Vec<Box<[u8]>>,
+    pub(super) opaque: bool,
+    /// The union's own.
+    pub(super) private: Vec<Box<[u8]>>,
+}
+
+/// A file of the upper: by its name, or by a descriptor when it has none.
+#[derive(Debug, Clone)]
+pub(super) enum Spot {
+    Named(Arc<OwnedFd>, Box<[u8]>),
+    Open(Arc<OwnedFd>),
+}
+
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const PRIVATE_MODE: Mode = Mode::RWXU;
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+impl Upper {
+    /// Opens `path`. The second value tells whether the last union did not end well.
+    pub(super) fn open(path: &Path) -> FsResult<(Self, bool)> {
+        let root = rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        lock(&root)?;
+        let unclean = match rustix::fs::mkdirat(&root, whiteout::WORK, PRIVATE_MODE) {
+            Ok(()) => false,
+            Err(Raw::EXIST) => true,
+            Err(error) => return Err(error.into()),
+        };
+        let work = open_directory(root.as_fd(), whiteout::WORK)?;
+        let marks = MARK_PREFIXES.into_iter().find(|prefix| {
+            let name = [*prefix, b"probe"].concat();
+            let path = sys::proc_path(work.as_fd(), b"");
+            rustix::fs::setxattr(&*path, &*name, b"y", XattrFlags::empty()).is_ok()
+        });
+        let upper = Self { root: Arc::new(root), work, marks, next_temporary: AtomicU64::new(0) };
+        Ok((upper, unclean))
+    }
+
+    /// Whether marks can be kept here.
+    pub(super) fn has_marks(&self) -> bool {
+        self.marks.is_some()
+    }
+
+    /// A name that is free in the work directory.
+    pub(super) fn temporary(&self) -> Vec<u8> {
+        format!("t{}", self.next_temporary.fetch_add(1, Ordering::Relaxed)).into_bytes()
+    }
+
+    /// A private directory of the root, made when it is first needed.
+    pub(super) fn private(&self, name: &[u8]) -> FsResult<OwnedFd> {
+        match rustix::fs::mkdirat(&self.root, name, PRIVATE_MODE) {
+            Ok(()) | Err(Raw::EXIST) => open_directory(self.root.as_fd(), name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn mark_name(&self, mark: Mark) -> Option<Vec<u8>> {
+        let name: &[u8] = match mark {
+            Mark::Origin => b"origin",
+            Mark::Metacopy => b"metacopy",
+            Mark::Impure => b"impure",
+            Mark::Moved => b"moved",
+            Mark::Discard => b"discard",
+        };
+        self.marks.map(|prefix| [prefix, name].concat())
+    }
+
+    /// A mark's value; `None` where there is none.
+    pub(super) fn mark(&self, spot: &Spot, mark: Mark) -> FsResult<Option<Vec<u8>>> {
+        let Some(name) = self.mark_name(mark) else { return Ok(None) };
+        match spot.get_xattr(&name) {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::ENODATA | Errno::ENOTSUP | Errno::EPERM) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn set_mark(&self, spot: &Spot, mark: Mark, value: &[u8]) -> FsResult<()> {
+        let name = self.mark_name(mark).ok_or(Errno::ENOTSUP)?;
+        spot.set_xattr(&name, value, XattrFlags::empty())
+    }
+
+    pub(super) fn remove_mark(&self, spot: &Spot, mark: Mark) -> FsResult<()> {
+        let Some(name) = self.mark_name(mark) else { return Ok(()) };
+        match spot.remove_xattr(&name) {
+            Err(Errno::ENODATA) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Hides `name` of the lower layers in `dir`.
+    pub(super) fn create_whiteout(&self, dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
+        let (file, content) = whiteout::on_disk(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        if content.is_empty() {
+            return match rustix::fs::openat(dir, &*file, flags, Mode::RUSR) {
+                Ok(_) | Err(Raw::EXIST) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let temporary = self.temporary();
+        let long = rustix::fs::openat(&self.work, &*temporary, flags, Mode::RUSR)?;
+        write_all(long.as_fd(), 0, &content)?;
+        Ok(rustix::fs::renameat(&self.work, &*temporary, dir, &*file)?)
+    }
+
+    /// Ends what [`Upper::create_whiteout`] began.
+    pub(super) fn remove_whiteout(&self, dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
+        let (file, _) = whiteout::on_disk(name);
+        match rustix::fs::unlinkat(dir, &*file, AtFlags::empty()) {
+            Ok(()) | Err(Raw::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hides all lower content of `dir`.
+    pub(super) fn create_opaque(&self, dir: BorrowedFd<'_>) -> FsResult<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        rustix::fs::openat(dir, whiteout::OPAQUE, flags, Mode::RUSR)?;
+        Ok(())
+    }
+
+    /// Takes away the private corners: nothing of the union's own is left in a layer that is not in use.
+    pub(super) fn close(&self) {
+        for name in [whiteout::WORK, whiteout::LINKS, whiteout::ORPHANS] {
+            // What cannot go now is collected when the union is next opened.
+            let _ = remove_tree(self.root.as_fd(), name);
+        }
+    }
+}
+
+impl Spot {
+    pub(super) fn stat(&self) -> FsResult<Stat> {
+        Ok(match self {
+            Self::Named(dir, name) => rustix::fs::statat(dir, &**name, AtFlags::SYMLINK_NOFOLLOW)?,
+            Self::Open(file) => rustix::fs::fstat(file)?,
+        })
+    }
+
+    /// A path for the calls that take no descriptor, and whether its last component is a magic link
+    /// that must be followed.
+    fn path(&self) -> (Cow<'_, [u8]>, bool) {
+        match self {
+            Self::Named(dir, name) => (sys::proc_path(dir.as_fd(), name).into(), false),
+            Self::Open(file) => (format!("/proc/self/fd/{}", file.as_raw_fd()).into_bytes().into(), true),
+        }
+    }
+
+    pub(super) fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> FsResult<()> {
+        let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
+        match self {
+            Self::Named(dir, name) => rustix::fs::chownat(dir, &**name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
+            Self::Open(file) => rustix::fs::chownat(file, "", uid, gid, AtFlags::EMPTY_PATH)?,
+        }
+        Ok(())
+    }
+
+    /// Not for symbolic links, which have no mode.
+    pub(super) fn chmod(&self, mode: u32) -> FsResult<()> {
+        let (path, _) = self.path();
+        Ok(rustix::fs::chmodat(rustix::fs::CWD, &*path, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?)
+    }
+
+    pub(super) fn set_times(&self, times: &Timestamps) -> FsResult<()> {
+        let (path, follow) = self.path();
+        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        Ok(rustix::fs::utimensat(rustix::fs::CWD, &*path, times, flags)?)
+    }
+
+    /// Opens the file anew.
+    pub(super) fn open(&self, flags: OFlags) -> FsResult<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        Ok(match self {
+            Self::Named(dir, name) => rustix::fs::openat(dir, &**name, flags | OFlags::NOFOLLOW, Mode::empty())?,
+            Self::Open(_) => rustix::fs::open(&*self.path().0, flags, Mode::empty())?,
+        })
+    }
+
+    pub(super) fn get_xattr(&self, name: &[u8]) -> FsResult<Vec<u8>> {
+        Ok(match self.path() {
+            (path, false) => sys::read_xattr(&path, name)?,
+            (path, true) => sys::read_xattr_following(&path, name)?,
+        })
+    }
+
+    pub(super) fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> FsResult<()> {
+        match self.path() {
+            (path, false) => rustix::fs::lsetxattr(&*path, name, value, flags)?,
+            (path, true) => rustix::fs::setxattr(&*path, name, value, flags)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_xattr(&self, name: &[u8]) -> FsResult<()> {
+        match self.path() {
+            (path, false) => rustix::fs::lremovexattr(&*path, name)?,
+            (path, true) => rustix::fs::removexattr(&*path, name)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn list_xattrs(&self) -> FsResult<Vec<Vec<u8>>> {
+        let (path, follow) = self.path();
+        let listed = if follow { sys::list_xattrs_following(&path) } else { sys::list_xattrs(&path) };
+        match listed {
+            Err(Raw::NOTSUP) => Ok(Vec::new()),
+            listed => Ok(listed?),
+        }
+    }
+}
+
+/// Makes sure that no other union has this upper. One that is just ending is waited for.
+fn lock(root: &OwnedFd) -> FsResult<()> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match rustix::fs::flock(root, FlockOperation::NonBlockingLockExclusive) {
+            Err(Raw::WOULDBLOCK) if waited < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+                waited += LOCK_PAUSE;
+            }
+            Err(Raw::WOULDBLOCK) => return Err(Errno::EBUSY),
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// The value of an origin mark.
+pub(super) fn origin_text(layer: u32, key: u64, node: NodeId) -> Vec<u8> {
+    format!("{layer}.{key:016x}.{}", node.0).into_bytes()
+}
+
+/// Reads an origin mark.
+pub(super) fn parse_origin(text: &[u8]) -> Option<(u32, u64, NodeId)> {
+    let mut fields = std::str::from_utf8(text).ok()?.splitn(3, '.');
+    let layer = fields.next()?.parse().ok()?;
+    let key = u64::from_str_radix(fields.next()?, 16).ok()?;
+    Some((layer, key, NodeId(fields.next()?.parse().ok()?)))
+}
+
+/// Opens the directory `name` in `dir`, which must not be a link.
+pub(super) fn open_directory(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<OwnedFd> {
+    Ok(rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())?)
+}
+
+/// Reads a directory of the upper.
+pub(super) fn read_directory(dir: BorrowedFd<'_>) -> FsResult<DiskDir> {
+    let mut found = DiskDir::default();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        match whiteout::parse(name) {
+            None if name == b"." || name == b".." => {}
+            None => {
+                let kind = match kind_of(entry.file_type()) {
+                    Some(kind) => kind,
+                    None => kind_of_stat(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)?,
+                };
+                found.entries.push(DiskEntry { name: name.into(), kind, ino: entry.ino() });
+            }
+            Some(Marker::Whiteout(hidden)) => found.whiteouts.push(hidden.into()),
+            Some(Marker::Opaque) => found.opaque = true,
+            Some(Marker::Long) => found.whiteouts.push(read_long_whiteout(dir, name)?),
+            Some(Marker::Private) => found.private.push(name.into()),
+            Some(Marker::Invalid) => {}
+        }
+    }
+    Ok(found)
+}
+
+fn read_long_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<Box<[u8]>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let mut content = vec![0; whiteout::NAME_MAX];
+    let length = rustix::io::pread(&file, &mut content, 0)?;
+    content.truncate(length);
+    Ok(content.into())
+}
+
+/// Removes `name` in `dir` with all that is in it; that it is not there is no error.
+pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Raw::NOENT) => return Ok(()),
+        Err(Raw::ISDIR | Raw::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // What the union discards is at most a directory of markers: the depth is bounded by what it made.
+    let inner = open_directory(dir, name)?;
+    for entry in Dir::read_from(&inner)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            remove_tree(inner.as_fd(), name)?;
+        }
+    }
+    Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Runs `change` on a directory and gives the directory its old times back: for changes that no program
+/// made.
+pub(super) fn preserving_times<T>(dir: BorrowedFd<'_>, change: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
+    let stat = rustix::fs::fstat(dir)?;
+    let done = change()?;
+    rustix::fs::futimens(dir, &times_of(&stat))?;
+    Ok(done)
+}
+
+#[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
+pub(super) fn times_of(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime.into(), tv_nsec: nanoseconds(stat.st_atime_nsec.into()) },
+        last_modification: Timespec { tv_sec: stat.st_mtime.into(), tv_nsec: nanoseconds(stat.st_mtime_nsec.into()) },
+    }
+}
+
+fn nanoseconds(value: u64) -> rustix::fs::Nsecs {
+    rustix::fs::Nsecs::try_from(value).unwrap_or_default()
+}
+
+fn kind_of(file_type: FileType) -> Option<Kind> {
+    Kind::from_mode(file_type.as_raw_mode())
+}
+
+pub(super) fn kind_of_stat(stat: &Stat) -> FsResult<Kind> {
+    Kind::from_mode(stat.st_mode).ok_or(Errno::EIO)
+}
+
+/// Writes all of `data` at `offset`.
+pub(super) fn write_all(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) -> FsResult<()> {
+    while !data.is_empty() {
+        let written = rustix::io::pwrite(file, data, offset)?;
+        if written == 0 {
+            return Err(Errno::EIO);
+        }
+        data = data.get(written..).unwrap_or_default();
+        offset = offset.saturating_add(written as u64);
+    }
+    Ok(())
+}

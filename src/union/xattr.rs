@@ -1,0 +1,96 @@
+//! Extended attributes. The union's own marks are neither seen nor set through it.
+
+use rustix::fs::XattrFlags;
+
+use super::Union;
+use super::errno::{Errno, FsResult};
+use super::types::Ino;
+use super::upper::MARK_PREFIXES;
+
+fn is_mark(name: &[u8]) -> bool {
+    MARK_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Union {
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` when there is none of this name.
+    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
+        if is_mark(name) {
+            return Err(Errno::ENODATA);
+        }
+        let spot = {
+            let tree = self.tree.read();
+            match tree.nodes.contains_key(&ino) {
+                true => self.spot(&tree, ino)?,
+                false => {
+                    let Some(node) = self.lowers.node(ino) else { return Err(Errno::ENODATA) };
+                    let found = node.xattrs().find(|(known, _)| *known == name);
+                    return found.map(|(_, value)| value.to_vec()).ok_or(Errno::ENODATA);
+                }
+            }
+        };
+        spot.get_xattr(name)
+    }
+
+    /// The names of all extended attributes, each followed by a NUL.
+    ///
+    /// # Errors
+    /// As `listxattr(2)`.
+    pub fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>> {
+        let names = {
+            let tree = self.tree.read();
+            match tree.nodes.contains_key(&ino) {
+                true => {
+                    let spot = self.spot(&tree, ino)?;
+                    drop(tree);
+                    spot.list_xattrs()?
+                }
+                false => {
+                    let node = self.lowers.node(ino);
+                    node.iter().flat_map(crate::index::Node::xattrs).map(|(name, _)| name.to_vec()).collect()
+                }
+            }
+        };
+        let shown = names.into_iter().filter(|name| !is_mark(name));
+        Ok(shown.flat_map(|name| name.into_iter().chain([0])).collect())
+    }
+
+    /// Sets an extended attribute; `flags` has `XATTR_CREATE` and `XATTR_REPLACE`.
+    ///
+    /// # Errors
+    /// `EPERM` for the union's own marks; as `setxattr(2)`.
+    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> FsResult<()> {
+        if is_mark(name) {
+            return Err(Errno::EPERM);
+        }
+        let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits).ok_or(Errno::EINVAL)?;
+        self.copy_up(ino)?;
+        let mut tree = self.tree.write();
+        self.spot(&tree, ino)?.set_xattr(name, value, flags)?;
+        if let Some(node) = tree.nodes.get_mut(&ino) {
+            node.inherits = None;
+        }
+        Ok(())
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` when there is none of this name; `EPERM` for the union's own marks.
+    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
+        if is_mark(name) {
+            return Err(Errno::EPERM);
+        }
+        // Only what is there is worth a copy.
+        self.getxattr(ino, name)?;
+        self.copy_up(ino)?;
+        let mut tree = self.tree.write();
+        self.spot(&tree, ino)?.remove_xattr(name)?;
+        if let Some(node) = tree.nodes.get_mut(&ino) {
+            node.inherits = None;
+        }
+        Ok(())
+    }
+}
