@@ -290,10 +290,13 @@ fn is_path_component(component: &str) -> bool {
 
 fn is_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, "0"));
-    !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
-        && !port.is_empty()
-        && port.chars().all(|c| c.is_ascii_digit())
+    let is_label = |label: &str| {
+        let alphanumeric = |c: char| c.is_ascii_alphanumeric();
+        label.starts_with(alphanumeric)
+            && label.ends_with(alphanumeric)
+            && label.chars().all(|c| alphanumeric(c) || c == '-')
+    };
+    name.split('.').all(is_label) && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
 }
 
 impl FromStr for ImageName {

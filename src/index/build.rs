@@ -211,3 +211,142 @@ impl Building {
         Self { new: NewNode::new(Meta::implied_directory()), implied: true, opaque: false, children: BTreeMap::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Index, Time};
+
+    fn file(size: u64) -> NewNode {
+        NewNode::new(Meta { kind: Kind::File, size, ..Meta::implied_directory() })
+    }
+
+    fn directory(mode: u32) -> NewNode {
+        NewNode::new(Meta { mode, ..Meta::implied_directory() })
+    }
+
+    fn names(index: &Index, dir: NodeId) -> Vec<(String, Child)> {
+        index.children(dir).map(|dentry| (String::from_utf8_lossy(dentry.name).into_owned(), dentry.target)).collect()
+    }
+
+    #[test]
+    fn everything_that_was_put_in_comes_out() {
+        let mut builder = Builder::new();
+        let etc = builder.put(NodeId::ROOT, b"etc", directory(0o700));
+        let mut link = NewNode::new(Meta { kind: Kind::Symlink, size: 5, ..Meta::implied_directory() });
+        link.target = b"../up".to_vec();
+        link.xattrs = vec![(b"trusted.a".to_vec(), vec![0, 1, 255]), (b"trusted.b".to_vec(), Vec::new())];
+        builder.put(etc, b"link", link);
+        let described = Meta {
+            kind: Kind::CharDevice,
+            mode: 0o4711,
+            uid: 1,
+            gid: u32::MAX,
+            mtime: Time { sec: -2, nsec: 999_999_999 },
+            rdev: (4095, 1_048_575),
+            size: 0,
+            blocks: 0,
+        };
+        builder.put(etc, b"device", NewNode::new(described));
+        let digest = Digest::of(b"x");
+        let data = builder.put(NodeId::ROOT, b"data", NewNode { digest: Some(digest), ..file(1 << 40) });
+        builder.link(etc, b"data2", data).unwrap();
+
+        let index = builder.finish().unwrap();
+        let index = Index::decode(index.as_bytes().to_vec()).unwrap();
+        assert_eq!(index.node_count(), 5);
+        let Some(Child::Node(etc)) = index.lookup(NodeId::ROOT, b"etc") else { panic!("no etc") };
+        let node = |name: &[u8]| match index.lookup(etc, name) {
+            Some(Child::Node(id)) => index.node(id).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(node(b"device").meta(), Some(described));
+        assert_eq!(node(b"link").target(), b"../up");
+        let xattrs: Vec<_> = node(b"link").xattrs().collect();
+        assert_eq!(xattrs, [(&b"trusted.a"[..], &[0, 1, 255][..]), (b"trusted.b", b"")]);
+        assert_eq!(node(b"data2").nlink(), 2);
+        assert_eq!(node(b"data2").digest(), Some(digest));
+        let Some(Child::Node(data)) = index.lookup(NodeId::ROOT, b"data") else { panic!("no data") };
+        let mut both: Vec<_> = index.names(data).collect();
+        both.sort_unstable();
+        assert_eq!(both, [(NodeId::ROOT, &b"data"[..]), (etc, b"data2")]);
+        assert_eq!(index.path(etc), Some(vec![&b"etc"[..]]));
+        assert!(index.node(NodeId::ROOT).unwrap().is_implied());
+    }
+
+    #[test]
+    fn the_last_of_two_entries_counts_and_its_place_is_the_first_ones() {
+        let mut builder = Builder::new();
+        let dir = builder.put(NodeId::ROOT, b"a", directory(0o700));
+        builder.put(dir, b"kept", file(1));
+        assert_eq!(builder.put(NodeId::ROOT, b"a", directory(0o711)), dir, "a directory only changes its description");
+        builder.put(NodeId::ROOT, b"b", directory(0o700));
+        builder.put(NodeId::ROOT, b"b", file(7));
+        let index = builder.finish().unwrap();
+        let Some(Child::Node(a)) = index.lookup(NodeId::ROOT, b"a") else { panic!("no a") };
+        assert_eq!(index.node(a).unwrap().meta().unwrap().mode, 0o711);
+        assert_eq!(names(&index, a).len(), 1);
+        let Some(Child::Node(b)) = index.lookup(NodeId::ROOT, b"b") else { panic!("no b") };
+        assert_eq!(index.node(b).unwrap().meta().unwrap().size, 7);
+        assert_eq!(index.node_count(), 4, "what was replaced is gone");
+    }
+
+    #[test]
+    fn a_whiteout_says_nothing_of_the_layers_own_entries_in_either_order() {
+        for whiteout_first in [true, false] {
+            let mut builder = Builder::new();
+            if whiteout_first {
+                builder.whiteout(NodeId::ROOT, b"dir");
+                builder.whiteout(NodeId::ROOT, b"file");
+            }
+            builder.put(NodeId::ROOT, b"dir", directory(0o755));
+            builder.put(NodeId::ROOT, b"file", file(0));
+            builder.whiteout(NodeId::ROOT, b"dir");
+            builder.whiteout(NodeId::ROOT, b"file");
+            builder.whiteout(NodeId::ROOT, b"gone");
+            let index = builder.finish().unwrap();
+            let Some(Child::Node(dir)) = index.lookup(NodeId::ROOT, b"dir") else { panic!("no dir") };
+            assert!(index.node(dir).unwrap().is_opaque(), "nothing of the lower directory shows");
+            assert!(matches!(index.lookup(NodeId::ROOT, b"file"), Some(Child::Node(_))));
+            assert_eq!(index.lookup(NodeId::ROOT, b"gone"), Some(Child::Whiteout));
+        }
+    }
+
+    #[test]
+    fn a_hard_link_needs_a_file_that_is_there() {
+        let mut builder = Builder::new();
+        let dir = builder.directory(NodeId::ROOT, b"dir");
+        assert_eq!(builder.link(NodeId::ROOT, b"x", dir), Err(HardLinkError));
+        assert_eq!(builder.link(NodeId::ROOT, b"x", NodeId(99)), Err(HardLinkError));
+    }
+
+    #[test]
+    fn a_damaged_index_is_refused_and_a_forged_one_does_no_harm() {
+        let mut builder = Builder::new();
+        for number in 0..20u32 {
+            let dir = builder.directory(NodeId::ROOT, format!("d{number}").as_bytes());
+            let id = builder.put(dir, b"f", file(1));
+            builder.link(dir, b"g", id).unwrap();
+        }
+        let good = builder.finish().unwrap().as_bytes().to_vec();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x55;
+            assert!(Index::decode(bad.clone()).is_err(), "byte {at} was changed unseen");
+            // The same with the sum made right again: every answer is harmless.
+            let mut crc = flate2::Crc::new();
+            crc.update(&bad[16..]);
+            bad[12..16].copy_from_slice(&crc.sum().to_le_bytes());
+            let Ok(forged) = Index::decode(bad) else { continue };
+            for id in (0..forged.node_count()).map(NodeId) {
+                let node = forged.node(id).unwrap();
+                let _ = (node.meta(), node.target(), node.xattrs().count(), node.digest(), node.nlink());
+                let _ = (forged.path(id), forged.names(id).count(), forged.children(id).count());
+                let _ = forged.lookup(id, b"f");
+            }
+        }
+        for length in 0..good.len() {
+            assert!(Index::decode(good[..length].to_vec()).is_err());
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! it, so a damaged or forged file gives wrong answers or `None`, never a panic or an endless loop.
 //!
 //! ```text
-//! header    magic "lctl-idx", version u32, crc32 u32 of all after the header, key u64,
+//! header    magic "lctl-idx", version u32, crc32 u32 of all that follows, key u64,
 //!           nodes u32, dentries u32, names u32 bytes, extras u32 bytes, 24 bytes of 0
 //! nodes     112 bytes each: see `NODE_*`
 //! dentries  20 bytes each: parent u32, node u32 (0xffffffff: whiteout), name u32 (offset), length u16,
@@ -23,6 +23,8 @@ pub const VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"lctl-idx";
 const HEADER: usize = 64;
+/// Where the bytes begin that the checksum is of.
+const SUMMED: usize = 16;
 const NODE: usize = 112;
 const DENTRY: usize = 20;
 const NONE: u32 = u32::MAX;
@@ -136,7 +138,7 @@ impl Index {
         if bytes.len() != end || nodes == 0 {
             return Err(FormatError::Length);
         }
-        if bytes.get(HEADER..).map(crc32) != Some(field(12)?) {
+        if bytes.get(SUMMED..).map(crc32) != Some(field(12)?) {
             return Err(FormatError::Checksum);
         }
         Ok(Self { bytes, nodes, dentries, dentries_at, names_at, extras_at })
@@ -493,12 +495,16 @@ pub(super) fn encode(nodes: &[Building]) -> Result<Index, FormatError> {
     let mut bytes = Vec::with_capacity(HEADER + body.len());
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_le_bytes());
-    bytes.extend(crc32(&body).to_le_bytes());
+    bytes.extend([0; 4]);
     bytes.extend(key.to_le_bytes());
     for count in counts {
         bytes.extend(length32(count)?.to_le_bytes());
     }
     bytes.extend([0; 24]);
     bytes.extend(body);
+    let sum = bytes.get(SUMMED..).map(crc32).unwrap_or_default();
+    if let Some(slot) = bytes.get_mut(12..SUMMED) {
+        slot.copy_from_slice(&sum.to_le_bytes());
+    }
     Index::decode(bytes)
 }

@@ -84,9 +84,9 @@ impl Union {
             }
         };
         if datasync {
-            rustix::fs::fdatasync(&file)?
+            rustix::fs::fdatasync(&file)?;
         } else {
-            rustix::fs::fsync(&file)?
+            rustix::fs::fsync(&file)?;
         }
         Ok(())
     }
