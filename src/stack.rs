@@ -12,8 +12,9 @@ pub struct Stack {
     pub upper: Option<PathBuf>,
     /// The layers, nearest first.
     pub lowers: Vec<Lower>,
-    /// Whether the lowers are certain to be the same at the next mount. Only then may the upper
-    /// hold marks that stand for a lower file's data.
+    /// Whether the lowers are certain to be the same at the next mount: an image's, not just any
+    /// directories. Only then may the upper hold marks that stand for a lower file's data, and does a new
+    /// upper take over the attributes of the lowers' root.
     pub lowers_are_immutable: bool,
 }
 

@@ -348,7 +348,11 @@ pub(super) fn make_node(dir: BorrowedFd<'_>, name: &[u8], meta: &Meta) -> FsResu
 
 /// Gives a copy the owner, mode, attributes and times of the original, in the order in which none
 /// undoes another: a change of owner clears suid and capabilities, and everything moves times.
-fn describe<'a>(spot: &Spot, meta: &Meta, xattrs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> FsResult<()> {
+pub(super) fn describe<'a>(
+    spot: &Spot,
+    meta: &Meta,
+    xattrs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> FsResult<()> {
     spot.chown(Some(meta.uid), Some(meta.gid))?;
     for (name, value) in xattrs {
         if MARK_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {

@@ -21,6 +21,9 @@ use crate::stack::Lower;
 
 /// More directories than this are not kept merged at a time.
 const MERGED_MAX: usize = 20_000;
+/// How a lower file is opened: whatever is there, it is not followed, waited for, or touched.
+const DATA: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOATIME).union(OFlags::CLOEXEC);
 /// `PATH_MAX` of Linux, with the terminating NUL: a longer path is opened in steps.
 const PATH_MAX: usize = 4096;
 
@@ -359,7 +362,7 @@ impl Lowers {
                     None => {}
                 }
             }
-            open_beneath(&dir, &joined, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)
+            open_beneath(&dir, &joined, DATA)
         })
     }
 

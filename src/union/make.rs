@@ -149,9 +149,12 @@ impl Union {
             }
             let mut stat = spot.stat()?;
             let kind = kind_of_stat(&stat)?;
-            // A change of owner has taken these bits away.
-            if mode & 0o7000 & !stat.st_mode != 0 && kind != Kind::Symlink {
-                spot.chmod((stat.st_mode & 0o777) | (mode & 0o7000))?;
+            let shown = stat.st_mode & 0o7777;
+            // A change of owner takes suid and sgid away, the process's own umask anything; but with a
+            // default ACL the lower bits are the file system's to find.
+            let wanted = if inherits.acl { shown & 0o777 | mode & 0o7000 } else { mode };
+            if shown != wanted && kind != Kind::Symlink {
+                spot.chmod(wanted)?;
                 stat = spot.stat()?;
             }
             Ok((stat, kind))

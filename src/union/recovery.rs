@@ -4,8 +4,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use super::Union;
-use super::copy_up::named;
-use super::errno::FsResult;
+use super::copy_up::{describe, named};
+use super::errno::{Errno, FsResult};
 use super::rename::finish_discard;
 use super::tree::Tree;
 use super::types::Ino;
@@ -20,8 +20,15 @@ impl Union {
         if unclean {
             tidy(upper)?;
         }
+        let root = Spot::Open(upper.root.clone());
+        if self.metacopy && upper.mark(&root, Mark::Described)?.is_none() {
+            if let Some(node) = self.lowers.node(Ino::ROOT) {
+                describe(&root, &node.meta().ok_or(Errno::EIO)?, node.xattrs())?;
+            }
+            upper.set_mark(&root, Mark::Described, b"y")?;
+        }
         let mut tree = self.tree.write();
-        if upper.mark(&Spot::Open(upper.root.clone()), Mark::Moved)?.is_some() {
+        if upper.mark(&root, Mark::Moved)?.is_some() {
             self.learn_moved(&mut tree)?;
         }
         if unclean {

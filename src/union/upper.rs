@@ -8,6 +8,7 @@
 //! | `origin` | a directory | it is merged with this lower directory, and with none that its name would give |
 //! | `metacopy` | a file | its data are still the origin's |
 //! | `impure` | a directory | some entry has an origin |
+//! | `described` | the root | it has the attributes of the layers' root |
 //! | `moved` | the root | some directory has an origin |
 //! | `discard` | a directory | it is to go once it stands at this place: see `rename` |
 //!
@@ -34,6 +35,7 @@ pub(super) enum Mark {
     Origin,
     Metacopy,
     Impure,
+    Described,
     Moved,
     Discard,
 }
@@ -79,7 +81,7 @@ pub(super) enum Spot {
 }
 
 pub(super) const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
 const PRIVATE_MODE: Mode = Mode::RWXU;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -87,13 +89,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 impl Upper {
     /// Opens `path`. The second value tells whether the last union did not end well.
     pub(super) fn open(path: &Path) -> FsResult<(Self, bool)> {
-        let root = rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        let root = rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW | OFlags::NOATIME), Mode::empty())?;
         lock(&root)?;
-        let unclean = match rustix::fs::mkdirat(&root, whiteout::WORK, PRIVATE_MODE) {
-            Ok(()) => false,
-            Err(Raw::EXIST) => true,
-            Err(error) => return Err(error.into()),
-        };
+        let unclean = !make_private(&root, whiteout::WORK)?;
         let work = open_directory(root.as_fd(), whiteout::WORK)?;
         let marks = MARK_PREFIXES.into_iter().find(|prefix| {
             let name = [*prefix, b"probe"].concat();
@@ -116,10 +114,8 @@ impl Upper {
 
     /// A private directory of the root, made when it is first needed.
     pub(super) fn private(&self, name: &[u8]) -> FsResult<OwnedFd> {
-        match rustix::fs::mkdirat(&self.root, name, PRIVATE_MODE) {
-            Ok(()) | Err(Raw::EXIST) => open_directory(self.root.as_fd(), name),
-            Err(error) => Err(error.into()),
-        }
+        make_private(&self.root, name)?;
+        open_directory(self.root.as_fd(), name)
     }
 
     fn mark_name(&self, mark: Mark) -> Option<Vec<u8>> {
@@ -127,6 +123,7 @@ impl Upper {
             Mark::Origin => b"origin",
             Mark::Metacopy => b"metacopy",
             Mark::Impure => b"impure",
+            Mark::Described => b"described",
             Mark::Moved => b"moved",
             Mark::Discard => b"discard",
         };
@@ -190,10 +187,12 @@ impl Upper {
 
     /// Takes away the private corners: nothing of the union's own is left in a layer that is not in use.
     pub(super) fn close(&self) {
-        for name in [whiteout::WORK, whiteout::LINKS, whiteout::ORPHANS] {
-            // What cannot go now is collected when the union is next opened.
-            let _ = remove_tree(self.root.as_fd(), name);
-        }
+        // What cannot go now is collected when the union is next opened.
+        let _ = preserving_times(self.root.as_fd(), || {
+            [whiteout::WORK, whiteout::LINKS, whiteout::ORPHANS]
+                .into_iter()
+                .try_for_each(|name| remove_tree(self.root.as_fd(), name))
+        });
     }
 }
 
@@ -235,9 +234,9 @@ impl Spot {
         Ok(rustix::fs::utimensat(rustix::fs::CWD, &*path, times, flags)?)
     }
 
-    /// Opens the file anew.
+    /// Opens the file anew, in a way that reading it leaves no trace.
     pub(super) fn open(&self, flags: OFlags) -> FsResult<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOATIME;
         Ok(match self {
             Self::Named(dir, name) => rustix::fs::openat(dir, &**name, flags | OFlags::NOFOLLOW, Mode::empty())?,
             Self::Open(_) => rustix::fs::open(&*self.path().0, flags, Mode::empty())?,
@@ -275,6 +274,15 @@ impl Spot {
             listed => Ok(listed?),
         }
     }
+}
+
+/// Makes a private directory, of which the root's times tell nothing; false if it was there.
+fn make_private(root: &OwnedFd, name: &[u8]) -> FsResult<bool> {
+    preserving_times(root.as_fd(), || match rustix::fs::mkdirat(root, name, PRIVATE_MODE) {
+        Ok(()) => Ok(true),
+        Err(Raw::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    })
 }
 
 /// Makes sure that no other union has this upper. One that is just ending is waited for.
