@@ -1,5 +1,6 @@
 //! stub
 pub mod error;
+pub mod fuse;
 pub mod id;
 pub mod index;
 pub mod progress;

@@ -1,0 +1,508 @@
+//! Every request decoded, counted, answered by the union. Nothing is decided here but what the kernel is
+//! told when the connection begins.
+//!
+//! The zero-message mode: `open`, `opendir`, `flush` and `access` are answered ENOSYS, after which the kernel
+//! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,
+//! attributes and missing names stay valid for ever. So all requests name inodes, and there are no handles.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+
+use super::counters::{Counters, Operation};
+use super::value::{FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
+use crate::index::Kind;
+use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetAttr, Union};
+
+/// Inode numbers are never given to another file while the kernel knows them.
+const GENERATION: Generation = Generation(0);
+/// The largest write and read that the kernel sends at once.
+const MAX_WRITE: u32 = 1 << 20;
+/// Requests that may wait in the kernel without anybody waiting for them: readahead and write-back.
+const MAX_BACKGROUND: u16 = 64;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The union behind the protocol.
+pub(super) struct Filesystem {
+    pub(super) union: Arc<Union>,
+    pub(super) counters: Arc<Counters>,
+    /// Whether the kernel may gather writes.
+    pub(super) writeback: bool,
+    /// Whether the kernel does without `open` and `opendir`, if it is told so.
+    pub(super) no_open: bool,
+    pub(super) no_opendir: bool,
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid() }
+}
+
+fn ino(node: INodeNo) -> Ino {
+    Ino(node.0)
+}
+
+fn entry(result: FsResult<Attr>, reply: ReplyEntry) {
+    match result {
+        Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn attributes(result: FsResult<Attr>, reply: ReplyAttr) {
+    match result {
+        Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn empty(result: FsResult<()>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn written(result: FsResult<u64>, reply: ReplyWrite) {
+    match result {
+        Ok(length) => reply.written(u32::try_from(length).unwrap_or(u32::MAX)),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn attribute(result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match result {
+        Err(error) => reply.error(errno(error)),
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > size as usize => reply.error(errno(Errno::ERANGE)),
+        Ok(value) => reply.data(&value),
+    }
+}
+
+impl Filesystem {
+    fn count(&self, operation: Operation) {
+        self.counters.count(operation);
+    }
+}
+
+impl fuser::Filesystem for Filesystem {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_EXPORT_SUPPORT,
+            // Attributes do not change behind the kernel's back, so cached data never go for that.
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+            InitFlags::FUSE_POSIX_ACL,
+            // The union applies the umask, because a default ACL takes its place.
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_MAX_PAGES,
+            // Never FUSE_ATOMIC_O_TRUNC: no open would carry the flag. Never FUSE_ASYNC_DIO: direct writes
+            // would overtake buffered reads.
+        ];
+        for flag in wanted {
+            // A kernel that lacks one only asks more often.
+            let _ = config.add_capabilities(flag);
+        }
+        if self.writeback {
+            self.writeback = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
+        }
+        self.no_open = config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        let _ = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        let _ = config.set_max_write(MAX_WRITE);
+        let _ = config.set_max_readahead(MAX_WRITE);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Operation::Lookup);
+        match self.union.lookup(ino(parent), name.as_bytes()) {
+            Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), GENERATION),
+            result => entry(result, reply),
+        }
+    }
+
+    fn forget(&self, _request: &Request, node: INodeNo, count: u64) {
+        self.count(Operation::Forget);
+        self.union.forget(ino(node), count);
+    }
+
+    fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.count(Operation::Getattr);
+        attributes(self.union.getattr(ino(node)), reply);
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.count(Operation::Setattr);
+        let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
+        attributes(self.union.setattr(ino(node), &set, caller(request)), reply);
+    }
+
+    fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
+        self.count(Operation::Readlink);
+        match self.union.readlink(ino(node)) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        self.count(Operation::Mknod);
+        let Some(kind) = Kind::from_mode(mode) else { return reply.error(errno(Errno::EINVAL)) };
+        let new = NewFile { kind, mode: mode & 0o7777, umask, rdev: device_parts(rdev) };
+        entry(self.union.create(ino(parent), name.as_bytes(), new, caller(request)), reply);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.count(Operation::Mkdir);
+        entry(self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, caller(request)), reply);
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Operation::Unlink);
+        empty(self.union.unlink(ino(parent), name.as_bytes()), reply);
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Operation::Rmdir);
+        empty(self.union.rmdir(ino(parent), name.as_bytes()), reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.count(Operation::Symlink);
+        let target = target.as_os_str().as_bytes();
+        entry(self.union.symlink(ino(parent), name.as_bytes(), target, caller(request)), reply);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::Rename);
+        let mode = match flags {
+            flags if flags.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            RenameFlags::RENAME_WHITEOUT => RenameMode::Whiteout,
+            _ => return reply.error(errno(Errno::EINVAL)),
+        };
+        let (from, to) = ((ino(parent), name.as_bytes()), (ino(new_parent), new_name.as_bytes()));
+        empty(self.union.rename(from, to, mode), reply);
+    }
+
+    fn link(&self, _request: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Operation::Link);
+        entry(self.union.link(ino(node), ino(parent), name.as_bytes()), reply);
+    }
+
+    fn open(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Operation::Open);
+        if self.no_open {
+            reply.error(errno(Errno::ENOSYS));
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.count(Operation::Read);
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let size = size as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            let wanted = buffer.get_mut(..size).unwrap_or_default();
+            match self.union.read(ino(node), offset, wanted) {
+                Ok(length) => reply.data(wanted.get(..length).unwrap_or_default()),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+        _open_flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.count(Operation::Write);
+        let kill = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        written(self.union.write(ino(node), offset, data, kill).map(|length| length as u64), reply);
+    }
+
+    fn flush(&self, _request: &Request, _node: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        self.count(Operation::Flush);
+        reply.error(errno(Errno::ENOSYS));
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::Release);
+        reply.ok();
+    }
+
+    fn fsync(&self, _request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.count(Operation::Fsync);
+        empty(self.union.fsync(ino(node), datasync), reply);
+    }
+
+    fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Operation::Opendir);
+        if self.no_opendir {
+            reply.error(errno(Errno::ENOSYS));
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        }
+    }
+
+    fn readdir(&self, _request: &Request, node: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.count(Operation::Readdir);
+        let result = self.union.readdir(ino(node), offset, false, &mut |found| {
+            !reply.add(INodeNo(found.ino.0), found.next, file_type(found.kind), OsStr::from_bytes(found.name))
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.count(Operation::Readdirplus);
+        let result = self.union.readdir(ino(node), offset, true, &mut |found| {
+            let name = OsStr::from_bytes(found.name);
+            let attr = match &found.attr {
+                Some(attr) => file_attr(attr),
+                // For `.` and `..` the kernel takes number and type, and nothing else.
+                None => fuser::FileAttr { ino: INodeNo(found.ino.0), kind: file_type(found.kind), ..no_entry() },
+            };
+            !reply.add(INodeNo(found.ino.0), found.next, name, &FOREVER, &attr, GENERATION)
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::Releasedir);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.count(Operation::Fsyncdir);
+        empty(self.union.fsync(ino(node), datasync), reply);
+    }
+
+    fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        self.count(Operation::Statfs);
+        match self.union.statfs() {
+            Ok(s) => reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::Setxattr);
+        empty(self.union.setxattr(ino(node), name.as_bytes(), value, flags), reply);
+    }
+
+    fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.count(Operation::Getxattr);
+        attribute(self.union.getxattr(ino(node), name.as_bytes()), size, reply);
+    }
+
+    fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        self.count(Operation::Listxattr);
+        attribute(self.union.listxattr(ino(node)), size, reply);
+    }
+
+    fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Operation::Removexattr);
+        empty(self.union.removexattr(ino(node), name.as_bytes()), reply);
+    }
+
+    fn access(&self, _request: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        self.count(Operation::Access);
+        reply.error(errno(Errno::ENOSYS));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.count(Operation::Create);
+        let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: (0, 0) };
+        match self.union.create(ino(parent), name.as_bytes(), new, caller(request)) {
+            Ok(attr) => {
+                let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                reply.created(&FOREVER, &file_attr(&attr), GENERATION, FileHandle(0), flags);
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _size: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.count(Operation::Ioctl);
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::Fallocate);
+        empty(self.union.fallocate(ino(node), offset, length, mode, caller(request)), reply);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.count(Operation::Lseek);
+        match self.union.lseek(ino(node), offset, whence) {
+            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        from: INodeNo,
+        _from_handle: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        _to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.count(Operation::CopyFileRange);
+        written(self.union.copy_file_range((ino(from), from_offset), (ino(to), to_offset), length), reply);
+    }
+}

@@ -1,0 +1,18 @@
+//! The union as a FUSE file system: the only place that knows the protocol.
+//!
+//! - [`filesystem`]: each request is decoded, counted, answered by the union
+//! - [`session`]: the mount, and the threads that serve it
+//! - [`counters`]: how many messages of each kind the kernel has sent
+//!
+//! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
+//! what it has seen, and asks for nothing twice.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod counters;
+mod filesystem;
+mod session;
+mod value;
+
+pub use counters::{Counters, Operation};
+pub use session::{MountOptions, Session, is_mountpoint, mounts, set_mount_flags, unmount};
