@@ -2,10 +2,14 @@
 
 mod layer_tree;
 mod model_case;
+mod own_process;
 mod plain_driver;
 mod tree_op;
 mod tree_snapshot;
 mod union_driver;
+mod union_limits;
+mod union_metadata;
 mod union_model;
+mod union_names;
 mod union_semantics;
 mod union_session;

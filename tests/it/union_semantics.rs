@@ -38,8 +38,7 @@ fn a_changed_hard_link_group_is_one_upper_file_with_all_visible_names() {
     session.unlink("d/b").expect("unlink");
     session.write("e/c", 0, b"U").expect("write");
     let upper = session.fixture.upper();
-    session.tree.close();
-    drop(session.tree);
+    session.close();
     let snapshot = Snapshot::of_plain(&upper);
     let number = |name: &str| snapshot.inodes.get(&path(name)).copied();
     assert!(number("d/a").is_some(), "every visible name is in the rw layer");
@@ -97,10 +96,10 @@ fn a_number_stays_through_copy_up_rename_link_and_opening_again() {
 fn what_was_looked_up_before_a_copy_up_reads_what_is_written_later() {
     let mut session = Session::over(&[LayerTree::new().file("f", b"lower content")]);
     let open = session.lookup("f").expect("lookup");
-    assert_eq!(session.tree.read(open.ino(), 0, 100), Ok(b"lower content".to_vec()));
+    assert_eq!(session.tree().read(open.ino(), 0, 100), Ok(b"lower content".to_vec()));
     session.write("f", 0, b"UPPER").expect("write");
-    assert_eq!(session.tree.read(open.ino(), 0, 100), Ok(b"UPPER content".to_vec()));
-    session.tree.union.write(open.ino(), 13, b"!", false).expect("write");
+    assert_eq!(session.tree().read(open.ino(), 0, 100), Ok(b"UPPER content".to_vec()));
+    session.union().write(open.ino(), 13, b"!", false).expect("write");
     assert_eq!(session.read("f"), Ok(b"UPPER content!".to_vec()));
 }
 
@@ -154,7 +153,7 @@ fn directories_change_places() {
 fn a_rename_that_may_not_replace_does_not() {
     let session = Session::over(&two_layers());
     let root = Ino::ROOT;
-    let rename = |from: &[u8], to: &[u8]| session.tree.union.rename((root, from), (root, to), RenameMode::NoReplace);
+    let rename = |from: &[u8], to: &[u8]| session.union().rename((root, from), (root, to), RenameMode::NoReplace);
     assert_eq!(rename(b"m", b"only"), Err(Errno::EEXIST));
     assert_eq!(rename(b"m", b"free"), Ok(()));
     assert_eq!(rename(b"only", b"m"), Ok(()));
@@ -186,16 +185,16 @@ fn an_unlinked_file_lives_until_it_is_forgotten() {
         session.unlink(name).expect("unlink");
         assert_eq!(session.stat(name), Err(Errno::ENOENT));
         assert_eq!(session.fstat(&open).nlink, 0, "{name}");
-        assert_eq!(session.tree.read(open.ino(), 0, 9), Ok(name.as_bytes().to_vec()));
-        session.tree.union.write(open.ino(), 5, b"!", false).expect("write");
+        assert_eq!(session.tree().read(open.ino(), 0, 9), Ok(name.as_bytes().to_vec()));
+        session.union().write(open.ino(), 5, b"!", false).expect("write");
         session.put(name, b"another");
         assert_ne!(session.ino(name), open.ino());
-        assert_eq!(session.tree.read(open.ino(), 0, 9), Ok([name.as_bytes(), b"!"].concat()));
+        assert_eq!(session.tree().read(open.ino(), 0, 9), Ok([name.as_bytes(), b"!"].concat()));
         assert_eq!(session.read(name), Ok(b"another".to_vec()));
     }
     let open = session.lookup("other").expect("lookup");
     session.rename("lower", "other").expect("rename over an open file");
-    assert_eq!((session.fstat(&open).nlink, session.tree.read(open.ino(), 0, 9)), (0, Ok(b"o".to_vec())));
+    assert_eq!((session.fstat(&open).nlink, session.tree().read(open.ino(), 0, 9)), (0, Ok(b"o".to_vec())));
     drop(open);
     session.reopen();
     assert_eq!(session.names(""), ["other", "upper"]);
@@ -208,8 +207,8 @@ fn a_removed_directory_that_is_still_open_is_empty_and_takes_nothing() {
     session.rmdir("d").expect("rmdir");
     assert_eq!(session.fstat(&open).nlink, 0);
     let new = NewFile { kind: Kind::File, mode: 0o644, umask: 0, rdev: (0, 0) };
-    assert_eq!(session.tree.union.create(open.ino(), b"x", new, ROOT_USER).map(|_| ()), Err(Errno::ENOENT));
-    assert_eq!(session.tree.union.lookup(open.ino(), b"x").map(|_| ()), Err(Errno::ENOENT));
+    assert_eq!(session.union().create(open.ino(), b"x", new, ROOT_USER).map(|_| ()), Err(Errno::ENOENT));
+    assert_eq!(session.union().lookup(open.ino(), b"x").map(|_| ()), Err(Errno::ENOENT));
 }
 
 #[test]
@@ -288,8 +287,8 @@ fn a_device_0_0_is_a_file_as_any_other() {
     session.unlink("hidden").expect("unlink");
     let new = NewFile { kind: Kind::CharDevice, mode: 0o666, umask: 0, rdev: (0, 0) };
     for name in [&b"hidden"[..], b"zero"] {
-        let made = session.tree.union.create(Ino::ROOT, name, new, ROOT_USER).expect("create");
-        drop(session.tree.held(made));
+        let made = session.union().create(Ino::ROOT, name, new, ROOT_USER).expect("create");
+        drop(session.tree().held(made));
     }
     session.reopen();
     assert_eq!(session.names(""), ["hidden", "zero"]);

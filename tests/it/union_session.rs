@@ -1,7 +1,7 @@
 //! A union with short words for what the named tests do with it.
 
 use layerctl::index::Time;
-use layerctl::union::{Attr, Errno, FsResult, Ino, RenameMode, SetAttr, SetTime};
+use layerctl::union::{Attr, Errno, FsResult, Ino, RenameMode, SetAttr, SetTime, Union};
 
 use super::layer_tree::LayerTree;
 use super::model_case::{Fixture, IndexFrom, equal};
@@ -13,14 +13,15 @@ use super::union_driver::{Held, ROOT_USER, UnionTree};
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) fixture: Fixture,
-    pub(crate) tree: UnionTree,
+    /// `None` only between closing and opening again.
+    tree: Option<UnionTree>,
 }
 
 impl Session {
     /// Over these layers, lowest first.
     pub(crate) fn over(layers: &[LayerTree]) -> Self {
         let fixture = Fixture::new(layers, IndexFrom::Builder);
-        let tree = fixture.open();
+        let tree = Some(fixture.open());
         Self { fixture, tree }
     }
 
@@ -31,20 +32,33 @@ impl Session {
 
     /// Closes the union and opens it again: the tree and all its numbers must be the same.
     pub(crate) fn reopen(&mut self) {
-        self.tree.close();
         let before = self.snapshot();
-        self.tree = self.fixture.open();
+        self.close();
+        self.tree = Some(self.fixture.open());
         let after = self.snapshot();
         equal(&after, &before, "opened again").expect("the tree is the same after opening again");
         assert_eq!(after.inodes, before.inodes, "the numbers are the same after opening again");
     }
 
+    /// Closes the union: only [`Session::fixture`] is of use after it.
+    pub(crate) fn close(&mut self) {
+        self.tree = None;
+    }
+
+    pub(crate) fn tree(&self) -> &UnionTree {
+        self.tree.as_ref().expect("the union is open")
+    }
+
+    pub(crate) fn union(&self) -> &Union {
+        &self.tree().union
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::of_union(&self.tree).expect("the tree can be read")
+        Snapshot::of_union(self.tree()).expect("the tree can be read")
     }
 
     fn run(&mut self, op: &Op<super::tree_op::Path>) -> FsResult<Value> {
-        self.tree.apply(op).map_err(Errno)
+        self.tree.as_mut().expect("the union is open").apply(op).map_err(Errno)
     }
 
     pub(crate) fn create(&mut self, name: &str, mode: u32) -> FsResult<()> {
@@ -127,21 +141,21 @@ impl Session {
     /// The names of a directory but `.` and `..`, as text.
     pub(crate) fn names(&self, name: &str) -> Vec<String> {
         let dir = self.lookup(name).expect("the directory exists");
-        let names = self.tree.entries(dir.ino()).expect("readdir").into_keys();
+        let names = self.tree().entries(dir.ino()).expect("readdir").into_keys();
         names.filter(|name| name != b"." && name != b"..").map(|name| name.escape_ascii().to_string()).collect()
     }
 
     pub(crate) fn lookup(&self, name: impl AsRef<[u8]>) -> FsResult<Held> {
-        self.tree.lookup(&path(name))
+        self.tree().lookup(&path(name))
     }
 
     pub(crate) fn stat(&self, name: impl AsRef<[u8]>) -> FsResult<Attr> {
         let held = self.lookup(name)?;
-        self.tree.union.getattr(held.ino())
+        self.union().getattr(held.ino())
     }
 
     pub(crate) fn fstat(&self, held: &Held) -> Attr {
-        self.tree.union.getattr(held.ino()).expect("getattr")
+        self.union().getattr(held.ino()).expect("getattr")
     }
 
     pub(crate) fn ino(&self, name: &str) -> Ino {
@@ -149,7 +163,7 @@ impl Session {
     }
 
     pub(crate) fn setattr(&self, ino: Ino, set: &SetAttr) -> FsResult<Attr> {
-        self.tree.union.setattr(ino, set, ROOT_USER)
+        self.union().setattr(ino, set, ROOT_USER)
     }
 
     /// Sets mtime to the beginning of 2001, so that a later change shows.
