@@ -187,7 +187,8 @@ impl UnionTree {
             }
             Op::Mkdir { path, mode, umask } => {
                 let (parent, name) = self.absent(path)?;
-                let made = self.union.mkdir(parent.ino(), name, *mode, *umask, ROOT_USER)?;
+                // vfs_prepare_mode: no suid or sgid for a new directory.
+                let made = self.union.mkdir(parent.ino(), name, mode & 0o1777, *umask, ROOT_USER)?;
                 self.done([self.held(made), parent])
             }
             Op::Mknod { path, kind, mode, rdev } => {

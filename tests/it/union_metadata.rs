@@ -40,6 +40,7 @@ fn a_change_of_metadata_copies_no_data() {
     }
     let held = session.lookup("d/f1").expect("lookup");
     assert_eq!(session.tree().read(held.ino(), 4096, 10), Ok(vec![b'x'; 10]));
+    drop(held);
     session.write("d/f1", 1, b"y").expect("write");
     session.reopen();
     let held = session.lookup("d/f1").expect("lookup");
@@ -245,5 +246,19 @@ fn ctime_moves_with_every_change() {
         std::thread::sleep(std::time::Duration::from_millis(25));
         step(&mut session);
         assert!(ctime(&session) > before, "{what}");
+    }
+}
+
+#[test]
+fn reading_moves_no_access_time() {
+    let mut session = Session::over(&[LayerTree::new().file("d/low", b"1").file("d/up", b"2")]);
+    session.write("d/up", 0, b"3").expect("write");
+    for name in ["d/low", "d/up", "d"] {
+        session.age(name);
+        let before = session.stat(name).expect("stat").atime;
+        session.read("d/low").expect("read");
+        session.read("d/up").expect("read");
+        session.names("d");
+        assert_eq!(session.stat(name).expect("stat").atime, before, "{name}");
     }
 }

@@ -73,8 +73,7 @@ fn offset() -> impl Strategy<Value = u64> {
 }
 
 fn xattr_name() -> impl Strategy<Value = Vec<u8>> {
-    prop::sample::select(vec!["user.a", "user.b", "trusted.c", "trusted.overlay.opaque", "security.x"])
-        .prop_map(|name| name.as_bytes().to_vec())
+    prop::sample::select(vec!["user.a", "user.b", "trusted.c", "security.x"]).prop_map(|name| name.as_bytes().to_vec())
 }
 
 fn special() -> impl Strategy<Value = (Kind, (u32, u32))> {

@@ -42,7 +42,8 @@ impl Session {
 
     /// Closes the union: only [`Session::fixture`] is of use after it.
     pub(crate) fn close(&mut self) {
-        self.tree = None;
+        let tree = self.tree.take().expect("the union is open");
+        assert_eq!(std::sync::Arc::strong_count(&tree.union), 1, "nothing is held any more");
     }
 
     pub(crate) fn tree(&self) -> &UnionTree {
