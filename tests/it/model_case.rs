@@ -72,6 +72,16 @@ impl Fixture {
         Self { dir, stack: Stack { upper: Some(upper), lowers, lowers_are_immutable: true } }
     }
 
+    /// The stack of a fixture with these layers that another process has made in `dir`.
+    pub(crate) fn stack_in(dir: &FsPath, layers: &[LayerTree]) -> Stack {
+        let lower = |(number, layer): (usize, &LayerTree)| Lower {
+            dir: dir.join(format!("lower{number}")),
+            index: Arc::new(layer.index()),
+        };
+        let lowers = layers.iter().enumerate().map(lower).rev().collect();
+        Stack { upper: Some(dir.join("upper")), lowers, lowers_are_immutable: true }
+    }
+
     pub(crate) fn stack(&self) -> &Stack {
         &self.stack
     }
