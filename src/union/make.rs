@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::attr::attr_of;
-use super::copy_up::{make_node, named};
+use super::copy_up::make_node;
 use super::descriptors::Key;
 use super::errno::{Errno, FsResult};
 use super::lookup::upper_ino;
@@ -200,15 +200,5 @@ impl Union {
     pub(super) fn lower_child(&self, tree: &Tree, parent: Ino, name: &[u8]) -> FsResult<Option<Kind>> {
         let lower = self.view(tree, parent)?.lower;
         Ok(lower.and_then(|lower| self.lowers.child(&lower, name)).map(|child| child.kind))
-    }
-
-    /// A device 0:0 at a name, as `RENAME_WHITEOUT` leaves it.
-    pub(super) fn prepare_device_zero(&self) -> FsResult<(Vec<u8>, Ino)> {
-        let upper = self.upper()?;
-        let temporary = upper.temporary();
-        let meta = Meta { kind: Kind::CharDevice, mode: 0, ..Meta::implied_directory() };
-        make_node(upper.work.as_fd(), &temporary, &meta)?;
-        let stat = named(&upper.work, &temporary)?.stat()?;
-        Ok((temporary, upper_ino(stat.st_ino)))
     }
 }
