@@ -110,19 +110,9 @@ impl Fixture {
         PlainTree::open(&self.plain())
     }
 
-    /// All that a layer's directory holds, to the last time.
-    pub(crate) fn lowers(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for lower in &self.stack.lowers {
-            let output = std::process::Command::new("find")
-                .arg(&lower.dir)
-                .args(["-printf", "%P %y %m %U %G %n %s %b %T@ %C@ %i %l\\n"])
-                .output()
-                .expect("find runs");
-            let content = Snapshot::of_plain(&lower.dir);
-            all.push(format!("{}{:?}", String::from_utf8_lossy(&output.stdout), content.entries));
-        }
-        all
+    /// All that the layers' directories hold, and when each file there was last changed.
+    pub(crate) fn lowers(&self) -> Vec<Snapshot> {
+        self.stack.lowers.iter().map(|lower| Snapshot::of_plain(&lower.dir)).collect()
     }
 }
 
@@ -152,14 +142,24 @@ pub(crate) fn equal(got: &Snapshot, want: &Snapshot, when: &str) -> Result<(), S
     if lines.is_empty() { Ok(()) } else { Err(format!("{when}:\n  {}", lines.join("\n  "))) }
 }
 
+/// How a case's union is opened and used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) from: IndexFrom,
+    /// References are kept until the union is closed.
+    pub(crate) keep: bool,
+    /// The lowers may stand for data (`Stack::lowers_are_immutable`).
+    pub(crate) immutable: bool,
+}
+
 /// Runs operations on a union and on its plain twin, and checks all that must hold.
 pub(crate) fn run(
     layers: &[LayerTree],
-    from: IndexFrom,
-    keep: bool,
+    Setting { from, keep, immutable }: Setting,
     mut next: impl FnMut(usize, &PlainTree) -> Option<Op<Path>>,
 ) -> Result<(), String> {
-    let fixture = Fixture::new(layers, from);
+    let mut fixture = Fixture::new(layers, from);
+    fixture.stack.lowers_are_immutable = immutable;
     let lowers = fixture.lowers();
     let mut plain = fixture.open_plain();
     let mut union = fixture.open_keeping(keep);

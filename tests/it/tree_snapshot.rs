@@ -24,10 +24,12 @@ pub(crate) struct Entry {
 }
 
 /// A tree: its names, and each one's inode number.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) entries: BTreeMap<Path, Entry>,
     pub(crate) inodes: BTreeMap<Path, Inode>,
+    /// Of a plain directory: when each file was changed in any way, but for being read (`st_ctime`).
+    pub(crate) changes: BTreeMap<Path, (i64, i64)>,
 }
 
 /// What tells a file from others, also over time: its number, and on a plain file system (which gives numbers
@@ -141,6 +143,7 @@ impl Snapshot {
         }
         self.entries.insert(at.to_vec(), entry);
         self.inodes.insert(at.to_vec(), (raw.st_ino, born.stx_btime.tv_sec, born.stx_btime.tv_nsec));
+        self.changes.insert(at.to_vec(), (raw.st_ctime, raw.st_ctime_nsec.cast_signed()));
         if kind == Kind::Directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let this = rustix::fs::openat(dir, name, flags, Mode::empty()).expect("open");

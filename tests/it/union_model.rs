@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use super::layer_tree::{Item, LayerTree};
-use super::model_case::{IndexFrom, PROVEN, run};
+use super::model_case::{IndexFrom, PROVEN, Setting, run};
 use super::plain_driver::PlainTree;
 use super::tree_op::{Name, Op, Path};
 
@@ -250,7 +250,7 @@ fn number_from(variable: &str) -> Option<u64> {
 
 /// Runs random cases: `share` of a hundred of those that the environment asks for.
 fn model(share: u64, from: IndexFrom, layers: std::ops::Range<usize>, ops: std::ops::Range<usize>) {
-    let cases = number_from("LAYERCTL_MODEL_CASES").unwrap_or(3000) * share / 100;
+    let cases = number_from("LAYERCTL_MODEL_CASES").unwrap_or(9000) * share / 100;
     let seed = number_from("LAYERCTL_MODEL_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         u64::from(now.subsec_nanos()) << 20 | now.as_secs() & 0xf_ffff
@@ -265,19 +265,20 @@ fn model(share: u64, from: IndexFrom, layers: std::ops::Range<usize>, ops: std::
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let strategy = (prop::collection::vec(layer(), layers), prop::collection::vec(op(), ops), any::<bool>());
-    let result = runner.run(&strategy, |(layers, ops, keep)| {
+    let strategy =
+        (prop::collection::vec(layer(), layers), prop::collection::vec(op(), ops), any::<bool>(), any::<bool>());
+    let result = runner.run(&strategy, |(layers, ops, keep, immutable)| {
         let next = |step: usize, plain: &PlainTree| {
             let list = plain.list();
             ops.get(step).map(|op| op.map(|pick| resolve(pick, &list)))
         };
-        run(&layers, from, keep, next).map_err(TestCaseError::fail)
+        run(&layers, Setting { from, keep, immutable }, next).map_err(TestCaseError::fail)
     });
     match result {
         Ok(()) => {}
-        Err(TestError::Fail(reason, (layers, _, keep))) => {
+        Err(TestError::Fail(reason, (layers, _, keep, immutable))) => {
             panic!(
-                "LAYERCTL_MODEL_SEED={seed}, references kept: {keep}, layers (lowest first):\n{}\n{reason}",
+                "LAYERCTL_MODEL_SEED={seed}, references kept: {keep}, immutable: {immutable}, layers (lowest first):\n{}\n{reason}",
                 describe(&layers)
             )
         }
