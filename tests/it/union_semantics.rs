@@ -298,3 +298,20 @@ fn a_device_0_0_is_a_file_as_any_other() {
     session.reopen();
     assert_eq!(session.names(""), ["zero"]);
 }
+
+#[test]
+fn a_file_that_lost_the_name_it_was_found_by_can_be_linked_while_it_has_another() {
+    let mut session = Session::empty();
+    session.put("x", b"1");
+    session.link("x", "y").expect("link");
+    session.reopen();
+    let held = session.lookup("x").expect("lookup");
+    session.unlink("x").expect("unlink");
+    assert_eq!(session.fstat(&held).nlink, 1);
+    let linked = session.union().link(held.ino(), Ino::ROOT, b"z").expect("link");
+    drop(session.tree().held(linked));
+    assert_eq!(session.fstat(&held).nlink, 2);
+    drop(held);
+    session.reopen();
+    assert_eq!(session.ino("y"), session.ino("z"));
+}

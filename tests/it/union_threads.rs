@@ -162,3 +162,62 @@ fn one_file_is_copied_up_once_by_many_threads() {
         assert!(file.content == expected, "every write is there");
     }
 }
+
+#[test]
+fn a_file_that_is_renamed_while_its_data_are_copied_up_keeps_its_content() {
+    let (big, other) = (vec![b'b'; 48 << 20], vec![b'o'; 4096]);
+    let layer = LayerTree::new().file("big", &big).file("other", &other);
+    let fixture = Fixture::new(&[layer], IndexFrom::Builder);
+    let mut tree = fixture.open();
+    for name in ["big", "other"] {
+        // Both are in the upper now, without their data.
+        tree.apply(&Op::Chmod { path: path(name), mode: 0o600 }).expect("chmod");
+    }
+    let (big_file, other_file) = (tree.lookup(&path("big")).expect("big"), tree.lookup(&path("other")).expect("other"));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| big_file_write(&tree, big_file.ino()));
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        let root = layerctl::union::Ino::ROOT;
+        tree.union.rename((root, b"big"), (root, b"moved"), RenameMode::Replace).expect("rename");
+        tree.union.rename((root, b"other"), (root, b"big"), RenameMode::Replace).expect("rename");
+        assert_eq!(writer.join().expect("no panic"), Ok(1), "the write is done");
+    });
+    assert_eq!(tree.read(other_file.ino(), 0, 9), Ok(b"ooooooooo".to_vec()));
+    drop((big_file, other_file));
+    tree.close();
+    drop(tree);
+    let tree = fixture.open();
+    for (name, content) in [("big", b"ooo"), ("moved", b"wbb")] {
+        let held = tree.lookup(&path(name)).expect("lookup");
+        assert_eq!(tree.read(held.ino(), 0, 3), Ok(content.to_vec()), "{name}");
+    }
+}
+
+fn big_file_write(tree: &UnionTree, ino: layerctl::union::Ino) -> layerctl::union::FsResult<usize> {
+    tree.union.write(ino, 0, b"w", false)
+}
+
+#[test]
+fn a_change_of_attributes_meets_its_own_directory_while_two_change_places() {
+    let layer = LayerTree::new().dir("a", 0o755).dir("b", 0o755);
+    let fixture = Fixture::new(&[layer], IndexFrom::Builder);
+    let tree = fixture.open();
+    let (a, b) = (tree.lookup(&path("a")).expect("a"), tree.lookup(&path("b")).expect("b"));
+    let root = layerctl::union::Ino::ROOT;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                tree.union.rename((root, b"a"), (root, b"b"), RenameMode::Exchange).expect("exchange");
+            }
+        });
+        let changes = (0..5000u32).map(|round| {
+            let set = layerctl::union::SetAttr { mode: Some(0o700 + round % 8), ..Default::default() };
+            tree.union.setattr(a.ino(), &set, super::union_driver::ROOT_USER).map(|attr| attr.mode == 0o700 + round % 8)
+        });
+        let wrong = changes.filter(|result| *result != Ok(true)).count();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(wrong, 0, "every change is seen at the directory it was meant for");
+    });
+    assert_eq!(tree.union.getattr(b.ino()).map(|attr| attr.mode), Ok(0o755), "the other one is never changed");
+}
