@@ -211,7 +211,7 @@ fn a_change_of_attributes_meets_its_own_directory_while_two_change_places() {
                 tree.union.rename((root, b"a"), (root, b"b"), RenameMode::Exchange).expect("exchange");
             }
         });
-        let changes = (0..5000u32).map(|round| {
+        let changes = (0..4000u32).map(|round| {
             let set = layerctl::union::SetAttr { mode: Some(0o700 + round % 8), ..Default::default() };
             tree.union.setattr(a.ino(), &set, super::union_driver::ROOT_USER).map(|attr| attr.mode == 0o700 + round % 8)
         });
