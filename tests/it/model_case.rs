@@ -18,6 +18,9 @@ use super::union_driver::UnionTree;
 /// How many rw layers were taken as a layer, and how many could not be, since they hold marks.
 pub(crate) static PROVEN: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
+/// How many operations were done, and how many were refused.
+pub(crate) static DONE: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
 /// Where the indexes of the lower layers come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IndexFrom {
@@ -177,6 +180,7 @@ pub(crate) fn run(
         step += 1;
         let want = plain.apply(&op);
         let got = union.apply(&op);
+        DONE[usize::from(want.is_err())].fetch_add(1, Ordering::Relaxed);
         log.push(format!("{} -> {}", brief(&op), outcome(&want)));
         if matches!(op, Op::Reopen) {
             drop(union);

@@ -234,9 +234,9 @@ impl PlainTree {
         Ok(Value::Nothing)
     }
 
-    /// All directories and all other names below the root, for picking from.
+    /// All directories with the root, and all that is none, for picking from.
     pub(crate) fn list(&self) -> (Vec<Path>, Vec<Path>) {
-        let (mut dirs, mut all) = (vec![Path::new()], Vec::new());
+        let (mut dirs, mut files) = (vec![Path::new()], Vec::new());
         let mut at = 0;
         while let Some(dir) = dirs.get(at).cloned() {
             at += 1;
@@ -245,13 +245,10 @@ impl PlainTree {
                     continue;
                 }
                 let path = [dir.clone(), vec![name]].concat();
-                if kind == Kind::Directory {
-                    dirs.push(path.clone());
-                }
-                all.push(path);
+                if kind == Kind::Directory { &mut dirs } else { &mut files }.push(path);
             }
         }
-        (dirs, all)
+        (dirs, files)
     }
 }
 
