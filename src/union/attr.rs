@@ -108,10 +108,9 @@ impl Union {
         } else {
             self.copy_up(ino)?;
         }
-        let (spot, kind) = {
-            let tree = self.tree.read();
-            (self.spot(&tree, ino)?, tree.nodes.get(&ino).ok_or(Errno::ESTALE)?.kind)
-        };
+        // No name may go elsewhere before all is done: a directory is changed by its name.
+        let tree = self.tree.read();
+        let (spot, kind) = (self.spot(&tree, ino)?, tree.nodes.get(&ino).ok_or(Errno::ESTALE)?.kind);
         if set.uid.is_some() || set.gid.is_some() {
             spot.chown(set.uid, set.gid)?;
         }
@@ -125,6 +124,7 @@ impl Union {
             let times = Timestamps { last_access: timespec(set.atime), last_modification: timespec(set.mtime) };
             spot.set_times(&times)?;
         }
+        drop(tree);
         let mut tree = self.tree.write();
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;

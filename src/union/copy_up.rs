@@ -86,10 +86,8 @@ impl Union {
     /// Brings the data of a file up that has only its metadata in the upper. Until the mark goes, at the
     /// end, everybody reads the lower file.
     fn fill(&self, upper: &Upper, ino: Ino, limit: u64) -> FsResult<()> {
-        let (spot, file) = {
-            let tree = self.tree.read();
-            (self.spot(&tree, ino)?, self.upper_data(&tree, ino)?)
-        };
+        // Never by its name: that may be another file's when the data are copied.
+        let file = self.upper_data(&self.tree.read(), ino)?;
         let stat = rustix::fs::fstat(&file)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let lower = self.lowers.open(ino, &self.descriptors)?;
@@ -97,7 +95,7 @@ impl Union {
         rustix::fs::ftruncate(&file, size.min(limit))?;
         // Nothing that the program did has changed the content yet.
         rustix::fs::futimens(&file, &upper::times_of(&stat))?;
-        upper.remove_mark(&spot, Mark::Metacopy)?;
+        upper.remove_mark(&Spot::Open(file), Mark::Metacopy)?;
         if let Some(node) = self.tree.write().nodes.get_mut(&ino) {
             node.metacopy = false;
         }

@@ -1,12 +1,12 @@
 //! New names: files, directories, links.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::attr::attr_of;
-use super::copy_up::{make_node, named};
+use super::copy_up::make_node;
 use super::descriptors::Key;
 use super::errno::{Errno, FsResult};
 use super::lookup::upper_ino;
@@ -94,12 +94,19 @@ impl Union {
         let kind = tree.nodes.get(&ino).ok_or(Errno::ESTALE)?.kind;
         match self.spot(&tree, ino)? {
             Spot::Named(from, known) => rustix::fs::linkat(&from, &*known, &dir, name, AtFlags::empty())?,
-            Spot::Open(_) => return Err(Errno::ENOENT),
+            // It has lost the names that are known, and may still have another; the kernel checks that.
+            Spot::Open(file) => {
+                let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+                rustix::fs::linkat(CWD, from, &dir, name, AtFlags::SYMLINK_FOLLOW)?;
+            }
         }
         if self.lowers.place(ino).is_some() {
             self.mark_impure(&mut tree, parent)?;
         }
         self.enter(&mut tree, parent, name, UpperEntry { ino, kind }, &dir)?;
+        if let Some(orphan) = tree.nodes.get_mut(&ino).and_then(|node| node.orphan.take()) {
+            self.drop_orphan(&mut tree, ino, &orphan);
+        }
         let attr = self.attr(&mut tree, ino)?;
         self.references.add(ino);
         Ok(attr)
@@ -200,15 +207,5 @@ impl Union {
     pub(super) fn lower_child(&self, tree: &Tree, parent: Ino, name: &[u8]) -> FsResult<Option<Kind>> {
         let lower = self.view(tree, parent)?.lower;
         Ok(lower.and_then(|lower| self.lowers.child(&lower, name)).map(|child| child.kind))
-    }
-
-    /// A device 0:0 at a name, as `RENAME_WHITEOUT` leaves it.
-    pub(super) fn prepare_device_zero(&self) -> FsResult<(Vec<u8>, Ino)> {
-        let upper = self.upper()?;
-        let temporary = upper.temporary();
-        let meta = Meta { kind: Kind::CharDevice, mode: 0, ..Meta::implied_directory() };
-        make_node(upper.work.as_fd(), &temporary, &meta)?;
-        let stat = named(&upper.work, &temporary)?.stat()?;
-        Ok((temporary, upper_ino(stat.st_ino)))
     }
 }

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::RenameFlags;
 
+use super::copy_up::{make_node, named};
 use super::errno::{Errno, FsResult};
-use super::lookup::Found;
+use super::lookup::{Found, upper_ino};
 use super::tree::{Node, Tree, UpperEntry};
 use super::types::{Ino, RenameMode};
 use super::upper::{Mark, Spot, remove_tree};
 use super::{Union, check_name, check_new_name};
-use crate::index::Kind;
+use crate::index::{Kind, Meta};
 
 /// A name in a directory.
 pub(super) type Place<'a> = (Ino, &'a [u8]);
@@ -64,7 +65,6 @@ impl Union {
         target: Option<Found>,
         mode: RenameMode,
     ) -> FsResult<()> {
-        let upper = self.upper()?;
         if let Some(target) = target {
             match (source.kind, target.kind) {
                 (Kind::Directory, Kind::Directory) => self.check_empty(tree, target)?,
@@ -77,12 +77,6 @@ impl Union {
         self.copy_up_parent(tree, to.0)?;
         self.prepare_move(tree, source, to)?;
         let (from_dir, to_dir) = (self.upper_dir(tree, from.0)?, self.upper_dir(tree, to.0)?);
-        let left_behind = if mode == RenameMode::Whiteout {
-            Some(self.prepare_device_zero()?)
-        } else {
-            self.hide(tree, from.0, from.1)?;
-            None
-        };
         let markers = match target {
             Some(Found { ino, kind: Kind::Directory, upper: true }) => {
                 let listing = self.load(tree, ino)?;
@@ -90,13 +84,19 @@ impl Union {
             }
             _ => false,
         };
+        // The device takes the place of a whiteout, in the same step where that is possible.
+        let leaves_device = mode == RenameMode::Whiteout;
+        if !leaves_device || markers {
+            self.hide(tree, from.0, from.1)?;
+        }
         if let Some(target) = target.filter(|target| target.upper) {
             self.detach(tree, target.ino, to.0, to.1)?;
         }
         if markers {
             self.replace_marked(tree, from, to, (&from_dir, &to_dir))?;
         } else {
-            rustix::fs::renameat(&from_dir, from.1, &to_dir, to.1)?;
+            let flags = if leaves_device { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
+            rustix::fs::renameat_with(&from_dir, from.1, &to_dir, to.1, flags)?;
         }
         self.moved(tree, from, source, to, &to_dir)?;
         if let Some(target) = target {
@@ -108,8 +108,12 @@ impl Union {
             }
             self.settle(tree, target.ino);
         }
-        if let Some((temporary, ino)) = left_behind {
-            rustix::fs::renameat(&upper.work, &*temporary, &from_dir, from.1)?;
+        if leaves_device {
+            if markers {
+                let meta = Meta { kind: Kind::CharDevice, mode: 0, ..Meta::implied_directory() };
+                make_node(from_dir.as_fd(), from.1, &meta)?;
+            }
+            let ino = upper_ino(named(&from_dir, from.1)?.stat()?.st_ino);
             tree.nodes.insert(ino, Node::new(Kind::CharDevice));
             self.enter(tree, from.0, from.1, UpperEntry { ino, kind: Kind::CharDevice }, &from_dir)?;
             self.settle(tree, ino);

@@ -20,18 +20,13 @@ impl Union {
         if is_mark(name) {
             return Err(Errno::ENODATA);
         }
-        let spot = {
-            let tree = self.tree.read();
-            match tree.nodes.contains_key(&ino) {
-                true => self.spot(&tree, ino)?,
-                false => {
-                    let Some(node) = self.lowers.node(ino) else { return Err(Errno::ENODATA) };
-                    let found = node.xattrs().find(|(known, _)| *known == name);
-                    return found.map(|(_, value)| value.to_vec()).ok_or(Errno::ENODATA);
-                }
-            }
-        };
-        spot.get_xattr(name)
+        let tree = self.tree.read();
+        if tree.nodes.contains_key(&ino) {
+            // With the lock: a name may not go elsewhere before its attributes are read.
+            return self.spot(&tree, ino)?.get_xattr(name);
+        }
+        let found = self.lowers.node(ino).and_then(|node| node.xattrs().find(|(known, _)| *known == name));
+        found.map(|(_, value)| value.to_vec()).ok_or(Errno::ENODATA)
     }
 
     /// The names of all extended attributes, each followed by a NUL.
@@ -42,11 +37,7 @@ impl Union {
         let names = {
             let tree = self.tree.read();
             match tree.nodes.contains_key(&ino) {
-                true => {
-                    let spot = self.spot(&tree, ino)?;
-                    drop(tree);
-                    spot.list_xattrs()?
-                }
+                true => self.spot(&tree, ino)?.list_xattrs()?,
                 false => {
                     let node = self.lowers.node(ino);
                     node.iter().flat_map(crate::index::Node::xattrs).map(|(name, _)| name.to_vec()).collect()

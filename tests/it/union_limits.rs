@@ -1,0 +1,73 @@
+//! What a union must do within limits of its process.
+
+use layerctl::index::Kind;
+use layerctl::union::{Ino, NewFile};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::layer_tree::LayerTree;
+use super::own_process;
+use super::union_driver::ROOT_USER;
+use super::union_session::Session;
+
+const FILES: usize = 5000;
+const ORPHANS: usize = 2000;
+
+#[test]
+fn thousands_of_files_need_few_descriptors() {
+    let name = "union_limits::thousands_of_files_need_few_descriptors";
+    if !own_process::is_own(name) {
+        return own_process::run(name);
+    }
+    let layer = (0..FILES).fold(LayerTree::new(), |layer, number| {
+        layer.file(&format!("d{}/f{number}", number % 50), number.to_string().as_bytes())
+    });
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: Some(256) }).expect("setrlimit");
+    let mut session = Session::over(&[layer]);
+    let file = |number: usize| format!("d{}/f{number}", number % 50);
+    let mut open = Vec::new();
+    for number in 0..FILES {
+        let held = session.lookup(file(number)).expect("lookup");
+        assert_eq!(session.tree().read(held.ino(), 0, 9), Ok(number.to_string().into_bytes()));
+        session.union().write(held.ino(), 0, b"w", false).expect("write");
+        if number % 3 == 0 {
+            let name = format!("d{}/new{number}", number % 50);
+            session.put(&name, b"new");
+        }
+        open.push(held);
+    }
+    for (number, held) in open.iter().enumerate().take(ORPHANS) {
+        session.unlink(file(number)).expect("unlink");
+        assert_eq!(session.fstat(held).nlink, 0);
+    }
+    for (number, held) in open.iter().enumerate() {
+        let mut content = number.to_string().into_bytes();
+        content[0] = b'w';
+        assert_eq!(session.tree().read(held.ino(), 0, 9), Ok(content), "{number}");
+        session.union().write(held.ino(), 0, b"v", false).expect("write");
+    }
+    drop(open);
+    session.reopen();
+    assert_eq!(session.snapshot().entries.len(), 1 + 50 + FILES - ORPHANS + FILES.div_ceil(3));
+}
+
+#[test]
+fn the_umask_of_the_process_is_nowhere_seen() {
+    let name = "union_limits::the_umask_of_the_process_is_nowhere_seen";
+    if !own_process::is_own(name) {
+        return own_process::run(name);
+    }
+    let mut session =
+        Session::over(&[LayerTree::new().dir("d", 0o777).file_with("d/low", b"1", |item| item.mode = 0o666)]);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    for (name, kind) in [("file", Kind::File), ("fifo", Kind::Fifo)] {
+        let new = NewFile { kind, mode: 0o666, umask: 0o002, rdev: (0, 0) };
+        let made = session.union().create(Ino::ROOT, name.as_bytes(), new, ROOT_USER).expect("create");
+        drop(session.tree().held(made));
+    }
+    session.mkdir("dir", 0o777).expect("mkdir");
+    session.write("d/low", 0, b"2").expect("write");
+    session.reopen();
+    for (name, mode) in [("file", 0o664), ("fifo", 0o664), ("dir", 0o777), ("d", 0o777), ("d/low", 0o666)] {
+        assert_eq!(session.stat(name).expect("stat").mode, mode, "{name}");
+    }
+}
