@@ -1,4 +1,5 @@
 //! stub
+pub mod container;
 pub mod error;
 pub mod fuse;
 pub mod id;

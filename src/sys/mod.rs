@@ -1,5 +1,7 @@
 //! What rustix does not say in one call. The only module that may use `unsafe`.
 
+mod process;
 mod xattr;
 
+pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespaces};
 pub use xattr::{list_xattrs, list_xattrs_following, proc_path, read_xattr, read_xattr_following, read_xattrs};

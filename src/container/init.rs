@@ -1,0 +1,148 @@
+//! The first process of a container's pid namespace.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::{process, thread};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, chdir, pidfd_open, pidfd_send_signal,
+    set_dumpable_behavior, set_parent_process_death_signal, umask, wait,
+};
+use rustix::system::sethostname;
+use rustix::thread::{Gid, Uid, UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::program::Program;
+use super::report::Report;
+use super::user::User;
+use super::{NOT_STARTED, Spec, capability, mounts};
+use crate::error::{Context as _, Error, Result};
+use crate::sys;
+
+/// Entry point of the program when its first argument is [`super::STAGE`], to be called before all else with all of
+/// the process' arguments. Becomes the init of a container, for [`super::run`] in another process.
+pub fn stage(args: &[OsString]) -> ! {
+    let status = match (channel(args.get(2)), channel(args.get(3))) {
+        (Ok(requests), Ok(reporter)) => init(requests, File::from(reporter)),
+        _ => {
+            eprintln!("layerctl: {} is for layerctl itself", super::STAGE);
+            NOT_STARTED
+        }
+    };
+    process::exit(status.into())
+}
+
+fn channel(number: Option<&OsString>) -> io::Result<OwnedFd> {
+    let number = number.and_then(|number| number.to_str()?.parse().ok());
+    sys::inherited(number.unwrap_or(-1))
+}
+
+/// Returns the exit status. In two processes: that of init, and, if it could not become the command, its child.
+fn init(requests: OwnedFd, mut reporter: File) -> u8 {
+    match start(requests) {
+        Ok(command) => {
+            drop(reporter);
+            reap(command)
+        }
+        Err(error) => {
+            // Without a reader there is nobody to tell.
+            let _ = serde_json::to_vec(&Report::from(&error)).map(|report| reporter.write_all(&report));
+            NOT_STARTED
+        }
+    }
+}
+
+fn start(requests: OwnedFd) -> Result<Pid> {
+    let doing = "prepare the first process of";
+    set_parent_process_death_signal(Some(Signal::KILL)).doing(doing, "the container")?;
+    if is_closed(&requests).doing(doing, "the container")? {
+        return Err(Error::Usage("the caller died before its container was there".into()));
+    }
+    // Root in the container can neither read nor trace this process, which is more than it is to have.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(doing, "the container")?;
+    rustix::thread::set_name(c"layerctl-init").doing(doing, "the container")?;
+    let mut requests = BufReader::new(File::from(requests));
+    let mut line = Vec::new();
+    requests.read_until(b'\n', &mut line).doing("read what to do for", "the container")?;
+    let spec: Spec = serde_json::from_slice(&line).doing("read what to do for", "the container")?;
+    let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    sys::new_namespaces(namespaces).doing("make namespaces for", &spec.rootfs)?;
+    sethostname(spec.hostname.as_bytes()).doing("set the host name", &spec.hostname)?;
+    // Modes are to be as they are given, and for the command as everywhere.
+    umask(Mode::empty());
+    mounts::enter(&spec)?;
+    umask(Mode::from_raw_mode(0o022));
+    enter_working_dir(&spec.working_dir)?;
+    let user = User::find(&spec.user)?;
+    let term = std::env::var_os("TERM").map(OsString::into_vec);
+    let program = Program::find(&spec, &user.home, term.as_deref())?;
+    let Some(command) = sys::fork().doing(doing, "the container")? else {
+        change_to(&user).doing("become the user", &spec.user)?;
+        return Err(program.execute());
+    };
+    // The command is not waited for yet, so that this is no other process of the same number.
+    let target = pidfd_open(command, PidfdFlags::empty()).doing("open", "the container's command")?;
+    let forwarder = thread::Builder::new().name("signals".into()).spawn(move || forward(requests, &target));
+    forwarder.doing("forward signals to", "the container's command")?;
+    // Nothing is to be busy because of init.
+    chdir("/").doing("change to", "/")?;
+    Ok(command)
+}
+
+/// Whether nobody holds the other end any more.
+fn is_closed(pipe: &impl AsFd) -> rustix::io::Result<bool> {
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)))
+}
+
+/// In the container, where a link leads nowhere else.
+fn enter_working_dir(dir: &[u8]) -> Result<()> {
+    let path = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(dir)));
+    if chdir(&path) == Err(Errno::NOENT) {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).doing("create the working directory", &path)?;
+    }
+    chdir(&path).doing("change to the working directory", &path)
+}
+
+/// Gives up what the command is not to have. For one thread, which is all that the process has.
+fn change_to(user: &User) -> rustix::io::Result<()> {
+    capability::limit()?;
+    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    set_thread_groups(&groups)?;
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// Sends each signal that comes in as a byte, for as long as there is a caller.
+fn forward(requests: impl Read, command: &OwnedFd) {
+    for signal in requests.bytes().map_while(io::Result::ok) {
+        if let Some(signal) = Signal::from_named_raw(signal.into()) {
+            // The command may be gone.
+            let _ = pidfd_send_signal(command, signal);
+        }
+    }
+}
+
+/// Waits for all children, own and adopted, until the command ends. Its exit status; the others end with init.
+fn reap(command: Pid) -> u8 {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == command => {
+                let signal = status.terminating_signal().map(|signal| signal.saturating_add(128));
+                let status = status.exit_status().or(signal);
+                return status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED);
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return NOT_STARTED,
+        }
+    }
+}

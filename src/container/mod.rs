@@ -1,0 +1,150 @@
+//! Running a command in the tree of a container.
+//!
+//! Two processes besides the command: the caller of [`run`], and the first process of the container's pid
+//! namespace ([`stage`]), which is this program again, started afresh and with one thread:
+//!
+//! ```text
+//! run ── a thread: unshare(pid), spawn, wait ──▶ init: mounts, pivot_root, reap ──▶ the command
+//!  └──── signals sent to run, through a pipe ───────▶ └─ kill ────────────────────────▶
+//! ```
+//!
+//! A pipe to init carries one line with the [`Spec`] and after that one byte per signal. A pipe from init carries
+//! what went wrong before the command was there; it is closed by the command's exec.
+//!
+//! Signals that the kernel sends for a terminal reach the whole foreground process group, and so the command,
+//! directly. For that only signals sent by a process are passed on, and init, which as pid 1 ignores what it does
+//! not handle, is sent none. Init dies with the thread that started it, and its namespace with it.
+
+mod capability;
+mod init;
+mod mounts;
+mod program;
+mod report;
+mod root;
+mod user;
+
+use std::ffi::c_int;
+use std::io::{IsTerminal as _, PipeReader, Read as _, Write as _, pipe};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Cause;
+
+use crate::error::{Context as _, Error, Result};
+use crate::sys;
+use report::Report;
+
+pub use init::stage;
+
+/// The first argument of the program when it is to be a container's init: see [`stage`].
+pub const STAGE: &str = "container-stage";
+
+/// The exit status of a container whose command was never there.
+const NOT_STARTED: u8 = 125;
+
+const FORWARDED: [c_int; 8] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH];
+
+/// What is to run, and where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// A live mount of the container's tree.
+    pub rootfs: PathBuf,
+    /// The container's short id.
+    pub hostname: String,
+    /// The command. Its first word is looked up in the container's `PATH` when it has no `/`.
+    pub args: Vec<Vec<u8>>,
+    /// `KEY=VALUE`, as in the image. `PATH`, `HOME` and, with a terminal as standard input, the caller's `TERM` are
+    /// added when absent.
+    pub env: Vec<Vec<u8>>,
+    /// Absolute; empty for `/`. Created with mode 0755 when missing.
+    pub working_dir: Vec<u8>,
+    /// The image's `User`: empty, `uid`, `name`, `uid:gid`, `name:group`, by the container's `/etc/passwd` and
+    /// `/etc/group`.
+    pub user: String,
+    /// Nothing in the container's tree can be changed, whatever the mount at `rootfs` would let happen.
+    pub read_only: bool,
+}
+
+/// Runs the command to its end, with the caller's standard descriptors, terminal, network and users, and with
+/// mount, pid, ipc and uts namespaces of its own. Returns its exit status as a shell has it: 128+n for signal n.
+///
+/// From the call on, and also after it, these signals do not end the calling process: `SIGTERM`, `SIGINT`, `SIGHUP`,
+/// `SIGQUIT`, `SIGUSR1`, `SIGUSR2` (those aside that are ignored at the time). They are sent on to the command.
+///
+/// # Errors
+/// [`Error::CommandNotFound`]; [`Error::CommandNotRunnable`]; [`Error::Usage`] for a user that the container does not
+/// have; [`Error::Io`] for what the namespaces, mounts and pipes need.
+pub fn run(spec: &Spec) -> Result<u8> {
+    if spec.args.is_empty() {
+        return Err(Error::Usage("there is no command to run".into()));
+    }
+    let doing = "start a container in";
+    let mut request = serde_json::to_vec(spec).doing(doing, &spec.rootfs)?;
+    request.push(b'\n');
+    // A signal that is ignored (`nohup`) stays so for the command too, as it would without a container.
+    let forwarded = FORWARDED.into_iter().filter(|signal| !sys::is_ignored(*signal));
+    let mut signals = SignalsInfo::<WithOrigin>::new(forwarded).doing(doing, &spec.rootfs)?;
+    let (requests, mut control) = pipe().doing(doing, &spec.rootfs)?;
+    let (started, start) = mpsc::channel();
+    let no_more_signals = signals.handle();
+    thread::scope(|scope| {
+        let supervisor = thread::Builder::new()
+            .name("container".into())
+            .spawn_scoped(scope, move || {
+                let status = supervise(spec, requests, &started);
+                no_more_signals.close();
+                drop(started);
+                status
+            })
+            .doing(doing, &spec.rootfs)?;
+        // An init that is gone does not read: the supervisor knows why.
+        if start.recv().is_ok() && control.write_all(&request).is_ok() {
+            for origin in signals.forever() {
+                if let (Cause::Sent(_), Ok(signal)) = (origin.cause, u8::try_from(origin.signal)) {
+                    let _ = control.write_all(&[signal]);
+                }
+            }
+        }
+        supervisor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Starts init and waits for it. On a thread of its own: its next child is the first process of a new pid namespace
+/// and the last that it can have, and that child is to die when its parent thread does.
+fn supervise(spec: &Spec, requests: PipeReader, started: &mpsc::Sender<()>) -> Result<u8> {
+    let doing = "start a container in";
+    let (mut report, reporter) = pipe().doing(doing, &spec.rootfs)?;
+    sys::new_namespaces(UnshareFlags::NEWPID).doing("make a pid namespace for", &spec.rootfs)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("layerctl").arg(STAGE);
+    command.args([requests.as_raw_fd(), reporter.as_raw_fd()].map(|fd| fd.to_string()));
+    // What the container can read of its pid 1 is to say nothing about the host.
+    command.env_clear().stdin(Stdio::inherit());
+    if std::io::stdin().is_terminal() {
+        command.envs(std::env::var_os("TERM").map(|term| ("TERM", term)));
+    }
+    sys::keep_only(&mut command, &[requests.as_fd(), reporter.as_fd()]);
+    let mut init = command.spawn().doing(doing, &spec.rootfs)?;
+    drop((command, requests, reporter));
+    // Without a receiver `run` has ended, which it does not before this thread.
+    let _ = started.send(());
+    let mut failure = Vec::new();
+    let read = report.read_to_end(&mut failure);
+    let status = init.wait().doing("wait for the container in", &spec.rootfs)?;
+    read.doing("hear from the container in", &spec.rootfs)?;
+    if failure.is_empty() { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }
+}
+
+fn shell_status(status: ExitStatus) -> u8 {
+    let status = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
+    status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED)
+}

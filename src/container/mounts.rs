@@ -1,0 +1,98 @@
+//! The mounts of a container, and the change into its tree.
+
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount, unmount,
+};
+use rustix::process::{chdir, fchdir, pivot_root};
+
+use super::Spec;
+use super::root::{PLAIN, Root};
+use crate::error::{Context as _, Result};
+use crate::sys;
+
+/// Name, major and minor number (Linux: admin-guide/devices.txt).
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// What tells about the host, or lets it be harmed, and is hidden.
+const MASKED: [&str; 11] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/timer_list",
+    "sys/devices/virtual/powercap",
+    "sys/firmware",
+];
+
+/// What may be read, and with the capabilities of a container's root would be writable.
+const FROZEN: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+/// Makes the tree at `spec.rootfs` the root of this process and of its mount namespace, which must be its own, with
+/// the file systems mounted that programs count on. Nothing of the host can be reached by a path after that.
+pub(super) fn enter(spec: &Spec) -> Result<()> {
+    // Private and not slave: no mount of the host is left here to follow what happens there.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing("make private", "/")?;
+    // A new root has to be a mount; as a bind it also has flags of its own.
+    mount_bind(&spec.rootfs, &spec.rootfs).doing("mount", &spec.rootfs)?;
+    if spec.read_only {
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        mount_remount(&spec.rootfs, flags, c"").doing("make read-only", &spec.rootfs)?;
+    }
+    let root = Root::open(&spec.rootfs)?;
+    root.mount("proc", "proc", PLAIN, c"")?;
+    // Without a network namespace of one's own the kernel may refuse it.
+    let _ = root.mount("sysfs", "sys", PLAIN | MountFlags::RDONLY, c"");
+    if root.mount("tmpfs", "dev", MountFlags::NOSUID, c"mode=755,size=65536k")? {
+        populate_dev(&root)?;
+    }
+    root.cover_file("etc/hosts", "/etc/hosts")?;
+    root.cover_file("etc/resolv.conf", "/etc/resolv.conf")?;
+    FROZEN.iter().try_for_each(|path| root.freeze(path))?;
+    MASKED.iter().try_for_each(|path| root.mask(path))?;
+    // The old root goes on top of the new one, and away from there.
+    let entered = fchdir(root.fd())
+        .and_then(|()| pivot_root(".", "."))
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| chdir("/"));
+    entered.doing("change the root to", &spec.rootfs)
+}
+
+fn populate_dev(root: &Root) -> Result<()> {
+    let Some(dev) = root.dir("dev")? else { return Ok(()) };
+    for (name, major, minor) in DEVICES {
+        let mode = Mode::from_raw_mode(0o666);
+        let made = match mknodat(&dev, name, FileType::CharacterDevice, mode, makedev(major, minor)) {
+            // Not in a user namespace: the host's is as good.
+            Err(Errno::PERM) => openat(&dev, name, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode)
+                .and_then(|_| mount_bind(format!("/dev/{name}"), sys::proc_path(dev.as_fd(), name.as_bytes()))),
+            made => made,
+        };
+        made.doing("make the container's device", name)?;
+    }
+    for (target, name) in LINKS {
+        symlinkat(target, &dev, name).doing("make the container's link", name)?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    root.mount("devpts", "dev/pts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    root.mount("tmpfs", "dev/shm", PLAIN, c"mode=1777,size=65536k")?;
+    // A kernel may have been built without it.
+    let _ = root.mount("mqueue", "dev/mqueue", PLAIN, c"");
+    Ok(())
+}
