@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -123,7 +123,7 @@ fn change_to(user: &User) -> rustix::io::Result<()> {
 }
 
 /// Sends each signal that comes in as a byte, for as long as there is a caller.
-fn forward(requests: impl Read, command: &OwnedFd) {
+fn forward(requests: BufReader<File>, command: &OwnedFd) {
     for signal in requests.bytes().map_while(io::Result::ok) {
         if let Some(signal) = Signal::from_named_raw(signal.into()) {
             // The command may be gone.

@@ -1,13 +1,16 @@
 //! The mounts of a container, and the change into its tree.
 
-use std::os::fd::AsFd as _;
+use std::io::stdin;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags, makedev, mknodat, openat, statvfs, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::termios::ttyname;
 
 use super::Spec;
 use super::root::{PLAIN, Root};
@@ -52,8 +55,7 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
     // A new root has to be a mount; as a bind it also has flags of its own.
     mount_bind(&spec.rootfs, &spec.rootfs).doing("mount", &spec.rootfs)?;
     if spec.read_only {
-        let flags = MountFlags::BIND | MountFlags::RDONLY;
-        mount_remount(&spec.rootfs, flags, c"").doing("make read-only", &spec.rootfs)?;
+        make_read_only(&spec.rootfs).doing("make read-only", &spec.rootfs)?;
     }
     let root = Root::open(&spec.rootfs)?;
     root.mount("proc", "proc", PLAIN, c"")?;
@@ -74,6 +76,18 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
     entered.doing("change the root to", &spec.rootfs)
 }
 
+/// A remount sets all flags of the mount, so that those it has are given again. (Its access times stay as they are.)
+fn make_read_only(path: &Path) -> rustix::io::Result<()> {
+    let has = statvfs(path)?.f_flag;
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+    ];
+    let kept = kept.into_iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, flag)| flag);
+    mount_remount(path, kept.fold(MountFlags::BIND | MountFlags::RDONLY, MountFlags::union), c"")
+}
+
 fn populate_dev(root: &Root) -> Result<()> {
     let Some(dev) = root.dir("dev")? else { return Ok(()) };
     for (name, major, minor) in DEVICES {
@@ -92,7 +106,16 @@ fn populate_dev(root: &Root) -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     root.mount("devpts", "dev/pts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     root.mount("tmpfs", "dev/shm", PLAIN, c"mode=1777,size=65536k")?;
+    // Without a terminal there is none.
+    let _ = bind_console(&dev);
     // A kernel may have been built without it.
     let _ = root.mount("mqueue", "dev/mqueue", PLAIN, c"");
     Ok(())
+}
+
+/// The caller's terminal, which is none of the container's `/dev/pts`, gets a name, so that `ttyname` finds one.
+fn bind_console(dev: &OwnedFd) -> rustix::io::Result<()> {
+    let terminal = ttyname(stdin(), Vec::new())?;
+    openat(dev, "console", OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from_raw_mode(0o620))?;
+    mount_bind(terminal, sys::proc_path(dev.as_fd(), b"console"))
 }

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
@@ -29,7 +29,7 @@ pub fn new_namespaces(namespaces: UnshareFlags) -> rustix::io::Result<()> {
 /// Makes `command` start with the standard descriptors and `kept` only, whatever else is open here without
 /// close-on-exec. The descriptors of `kept` keep their numbers and must stay open until the command was started.
 pub fn keep_only(command: &mut Command, kept: &[BorrowedFd<'_>]) {
-    let kept: Vec<RawFd> = kept.iter().map(|fd| fd.as_raw_fd()).collect();
+    let kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
     let in_child = move || {
         // Close-on-exec and not closed, since the standard library still reports through one of them.
         // SAFETY: system calls on numbers, which allocate nothing and take no lock.
