@@ -20,7 +20,7 @@ use rustix::system::sethostname;
 use rustix::thread::{Gid, Uid, UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::program::Program;
-use super::report::Report;
+use super::report::{READY, Report};
 use super::user::User;
 use super::{NOT_STARTED, Spec, capability, mounts};
 use crate::error::{Context as _, Error, Result};
@@ -46,7 +46,7 @@ fn channel(number: Option<&OsString>) -> io::Result<OwnedFd> {
 
 /// Returns the exit status. In two processes: that of init, and, if it could not become the command, its child.
 fn init(requests: OwnedFd, mut reporter: File) -> u8 {
-    match start(requests) {
+    match start(requests, &mut reporter) {
         Ok(command) => {
             drop(reporter);
             reap(command)
@@ -59,7 +59,7 @@ fn init(requests: OwnedFd, mut reporter: File) -> u8 {
     }
 }
 
-fn start(requests: OwnedFd) -> Result<Pid> {
+fn start(requests: OwnedFd, reporter: &mut File) -> Result<Pid> {
     let doing = "prepare the first process of";
     set_parent_process_death_signal(Some(Signal::KILL)).doing(doing, "the container")?;
     if is_closed(&requests).doing(doing, "the container")? {
@@ -83,6 +83,7 @@ fn start(requests: OwnedFd) -> Result<Pid> {
     let user = User::find(&spec.user)?;
     let term = std::env::var_os("TERM").map(OsString::into_vec);
     let program = Program::find(&spec, &user.home, term.as_deref())?;
+    reporter.write_all(READY).doing("report from", "the container")?;
     let Some(command) = sys::fork().doing(doing, "the container")? else {
         change_to(&user).doing("become the user", &spec.user)?;
         return Err(program.execute());

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A pipe to init carries one line with the [`Spec`] and after that one byte per signal. A pipe from init carries
-//! what went wrong before the command was there; it is closed by the command's exec.
+//! whether all was made ready, and what went wrong after all; it is closed by the command's exec.
 //!
 //! Signals that the kernel sends for a terminal reach the whole foreground process group, and so the command,
 //! directly. For that only signals sent by a process are passed on, and init, which as pid 1 ignores what it does
@@ -43,7 +43,7 @@ use signal_hook::low_level::siginfo::Cause;
 
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
-use report::Report;
+use report::{READY, Report};
 
 pub use init::stage;
 
@@ -143,10 +143,22 @@ fn supervise(spec: &Spec, requests: PipeReader, started: &mpsc::Sender<()>) -> R
     let read = report.read_to_end(&mut failure);
     let status = init.wait().doing("wait for the container in", &spec.rootfs)?;
     read.doing("hear from the container in", &spec.rootfs)?;
-    if failure.is_empty() { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }
+    if failure == READY { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }
 }
 
 fn shell_status(status: ExitStatus) -> u8 {
     let status = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
     status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_that_of_a_shell() {
+        for (raw, status) in [(0, 0), (7 << 8, 7), (255 << 8, 255), (15, 143), (9, 137), (11 | 0x80, 139)] {
+            assert_eq!(shell_status(ExitStatus::from_raw(raw)), status, "{raw:#x}");
+        }
+    }
 }

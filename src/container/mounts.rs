@@ -4,7 +4,7 @@ use std::io::stdin;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags, makedev, mknodat, openat, statvfs, symlinkat};
+use rustix::fs::{Dev, FileType, Mode, OFlags, StatVfsMountFlags, makedev, mknodat, openat, statvfs, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount, unmount,
@@ -48,24 +48,22 @@ const MASKED: [&str; 11] = [
 const FROZEN: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// Makes the tree at `spec.rootfs` the root of this process and of its mount namespace, which must be its own, with
-/// the file systems mounted that programs count on. Nothing of the host can be reached by a path after that.
+/// the file systems mounted that programs count on. Nothing of the host can be reached by a path after that, also not
+/// by a device: only those of `/dev` can be opened, whatever nodes the image has or the command makes.
 pub(super) fn enter(spec: &Spec) -> Result<()> {
     // Private and not slave: no mount of the host is left here to follow what happens there.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing("make private", "/")?;
     // A new root has to be a mount; as a bind it also has flags of its own.
     mount_bind(&spec.rootfs, &spec.rootfs).doing("mount", &spec.rootfs)?;
-    if spec.read_only {
-        make_read_only(&spec.rootfs).doing("make read-only", &spec.rootfs)?;
-    }
+    let read_only = if spec.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+    add_flags(&spec.rootfs, MountFlags::NODEV | read_only).doing("restrict the mount", &spec.rootfs)?;
     let root = Root::open(&spec.rootfs)?;
     root.mount("proc", "proc", PLAIN, c"")?;
     // Without a network namespace of one's own the kernel may refuse it.
     let _ = root.mount("sysfs", "sys", PLAIN | MountFlags::RDONLY, c"");
-    if root.mount("tmpfs", "dev", MountFlags::NOSUID, c"mode=755,size=65536k")? {
-        populate_dev(&root)?;
-    }
     root.cover_file("etc/hosts", "/etc/hosts")?;
     root.cover_file("etc/resolv.conf", "/etc/resolv.conf")?;
+    mount_dev(&root)?;
     FROZEN.iter().try_for_each(|path| root.freeze(path))?;
     MASKED.iter().try_for_each(|path| root.mask(path))?;
     // The old root goes on top of the new one, and away from there.
@@ -76,41 +74,55 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
     entered.doing("change the root to", &spec.rootfs)
 }
 
-/// A remount sets all flags of the mount, so that those it has are given again. (Its access times stay as they are.)
-fn make_read_only(path: &Path) -> rustix::io::Result<()> {
+/// A remount sets all flags of a mount, so that those it has are given again. (Access times are kept by themselves.)
+fn add_flags(path: &Path, flags: MountFlags) -> rustix::io::Result<()> {
     let has = statvfs(path)?.f_flag;
     let kept = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
         (StatVfsMountFlags::NODEV, MountFlags::NODEV),
         (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
     ];
     let kept = kept.into_iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, flag)| flag);
-    mount_remount(path, kept.fold(MountFlags::BIND | MountFlags::RDONLY, MountFlags::union), c"")
+    mount_remount(path, kept.fold(MountFlags::BIND | flags, MountFlags::union), c"")
 }
 
-fn populate_dev(root: &Root) -> Result<()> {
+/// Two file systems: below the one that is seen, which has no devices, is one that has, and of that one the few files
+/// are bound. With `CAP_MKNOD` and no device cgroup, root could otherwise make itself the host's disk.
+fn mount_dev(root: &Root) -> Result<()> {
+    if !root.mount("tmpfs", "dev", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755,size=64k")? {
+        return Ok(());
+    }
+    let Some(below) = root.dir("dev")? else { return Ok(()) };
+    root.mount("tmpfs", "dev", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755,size=65536k")?;
     let Some(dev) = root.dir("dev")? else { return Ok(()) };
     for (name, major, minor) in DEVICES {
-        let mode = Mode::from_raw_mode(0o666);
-        let made = match mknodat(&dev, name, FileType::CharacterDevice, mode, makedev(major, minor)) {
-            // Not in a user namespace: the host's is as good.
-            Err(Errno::PERM) => openat(&dev, name, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode)
-                .and_then(|_| mount_bind(format!("/dev/{name}"), sys::proc_path(dev.as_fd(), name.as_bytes()))),
-            made => made,
-        };
-        made.doing("make the container's device", name)?;
+        let made = bind_device(&below, &dev, name, makedev(major, minor));
+        made.doing("make the container's device", Path::new("/dev").join(name))?;
     }
     for (target, name) in LINKS {
-        symlinkat(target, &dev, name).doing("make the container's link", name)?;
+        symlinkat(target, &dev, name).doing("make the container's link", Path::new("/dev").join(name))?;
     }
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     root.mount("devpts", "dev/pts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     root.mount("tmpfs", "dev/shm", PLAIN, c"mode=1777,size=65536k")?;
-    // Without a terminal there is none.
-    let _ = bind_console(&dev);
     // A kernel may have been built without it.
     let _ = root.mount("mqueue", "dev/mqueue", PLAIN, c"");
+    // Without a terminal there is none.
+    let _ = bind_console(&dev);
     Ok(())
+}
+
+fn bind_device(below: &OwnedFd, dev: &OwnedFd, name: &str, number: Dev) -> rustix::io::Result<()> {
+    let mode = Mode::from_raw_mode(0o666);
+    let source = match mknodat(below, name, FileType::CharacterDevice, mode, number) {
+        Ok(()) => sys::proc_path(below.as_fd(), name.as_bytes()),
+        // Not in a user namespace: the host's is as good.
+        Err(Errno::PERM) => format!("/dev/{name}").into_bytes(),
+        Err(error) => return Err(error),
+    };
+    openat(dev, name, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode)?;
+    mount_bind(source, sys::proc_path(dev.as_fd(), name.as_bytes()))
 }
 
 /// The caller's terminal, which is none of the container's `/dev/pts`, gets a name, so that `ttyname` finds one.

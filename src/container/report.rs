@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::Spec;
 use crate::error::Error;
 
+/// What init says when all is there but the command. Nothing after it means that the command is there too.
+/// A report may come after it, being JSON, where a line break is nothing.
+pub(super) const READY: &[u8] = b"\n";
+
 /// An error on its way from init to [`super::run`].
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Report {
@@ -20,7 +24,7 @@ pub(super) enum Report {
 impl Report {
     /// What came through the pipe, however it came.
     pub(super) fn parse(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| Self::Failed("its init did not say why".into()))
+        serde_json::from_slice(bytes).unwrap_or_else(|_| Self::Failed("its first process ended too soon".into()))
     }
 
     /// The error of the caller.
@@ -49,5 +53,42 @@ impl From<&Error> for Report {
             Error::Usage(text) => Self::Usage(text.clone()),
             other => Self::Failed(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_the_same_after_its_way() {
+        let spec = Spec {
+            rootfs: "/r".into(),
+            hostname: String::new(),
+            args: vec![b"run".to_vec()],
+            env: Vec::new(),
+            working_dir: Vec::new(),
+            user: String::new(),
+            read_only: false,
+        };
+        let command = || "run".to_owned();
+        let io = || io::Error::from_raw_os_error(libc::ENOEXEC);
+        for (error, text) in [
+            (Error::CommandNotFound { command: command() }, "run: command not found"),
+            (
+                Error::CommandNotRunnable { command: command(), source: io() },
+                "run: cannot be run: Exec format error (os error 8)",
+            ),
+            (Error::Usage("no such user".into()), "no such user"),
+            (
+                Error::Io { doing: "mount", path: "/proc".into(), source: io() },
+                "cannot start a container in /r: cannot mount /proc: Exec format error (os error 8)",
+            ),
+        ] {
+            let sent = [READY, &serde_json::to_vec(&Report::from(&error)).unwrap()].concat();
+            let received = Report::parse(&sent).into_error(&spec);
+            assert_eq!((received.to_string(), received.exit_code()), (text.to_owned(), error.exit_code()));
+        }
+        assert!(matches!(Report::parse(b"").into_error(&spec), Error::Io { .. }));
     }
 }

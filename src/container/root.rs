@@ -74,20 +74,22 @@ impl Root {
     pub(super) fn cover_file(&self, path: &str, source: &str) -> Result<()> {
         match self.find(path) {
             Ok((file, FileType::RegularFile)) if Path::new(source).is_file() => {
-                mount_bind(source, name_of(&file)).doing("mount", Path::new("/").join(path))?;
-                self.seal(path)
+                let covered = mount_bind(source, name_of(&file)).and_then(|()| self.seal(path, PLAIN));
+                covered.doing("mount the host's file on the container's", Path::new("/").join(path))
             }
             _ => Ok(()),
         }
     }
 
-    /// Hides what is at `path`, if anything is: a directory behind an empty one, a file behind `/dev/null`.
+    /// Hides what is at `path`, if anything is: a directory behind an empty one, a file behind the
+    /// host's `/dev/null`, whose mode the container cannot change as the mount is read-only.
     pub(super) fn mask(&self, path: &str) -> Result<()> {
         let covered = match self.find(path) {
             Ok((dir, FileType::Directory)) => {
                 mount("tmpfs", name_of(&dir), "tmpfs", PLAIN | MountFlags::RDONLY, c"size=0,mode=555")
             }
-            Ok((file, _)) => mount_bind("/dev/null", name_of(&file)),
+            Ok((file, _)) => mount_bind("/dev/null", name_of(&file))
+                .and_then(|()| self.seal(path, MountFlags::NOSUID | MountFlags::NOEXEC)),
             Err(_) => return Ok(()),
         };
         covered.doing("hide the container's", Path::new("/").join(path))
@@ -97,15 +99,14 @@ impl Root {
     pub(super) fn freeze(&self, path: &str) -> Result<()> {
         let Ok((file, _)) = self.find(path) else { return Ok(()) };
         let name = name_of(&file);
-        mount_bind_recursive(&name, &name).doing("mount", Path::new("/").join(path))?;
-        self.seal(path)
+        let frozen = mount_bind_recursive(&name, &name).and_then(|()| self.seal(path, PLAIN));
+        frozen.doing("make read-only the container's", Path::new("/").join(path))
     }
 
     /// Makes the bind mount at `path` read-only. It is looked for once more, for what was found before is under it.
-    fn seal(&self, path: &str) -> Result<()> {
-        let flags = MountFlags::BIND | MountFlags::RDONLY | PLAIN;
-        let sealed = self.find(path).and_then(|(file, _)| mount_remount(name_of(&file), flags, c""));
-        sealed.doing("make read-only the container's", Path::new("/").join(path))
+    fn seal(&self, path: &str, flags: MountFlags) -> rustix::io::Result<()> {
+        let (file, _) = self.find(path)?;
+        mount_remount(name_of(&file), MountFlags::BIND | MountFlags::RDONLY | flags, c"")
     }
 }
 
