@@ -1,11 +1,15 @@
 //! stub
+
+pub use error::Error;
 pub mod container;
 pub mod error;
 pub mod fuse;
 pub mod id;
 pub mod index;
+pub mod ops;
 pub mod progress;
 pub mod stack;
+pub mod store;
 pub mod sys;
 pub mod union;
 pub mod whiteout;

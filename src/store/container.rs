@@ -1,0 +1,303 @@
+//! Containers: a rw layer over an image's chain, and whether it is mounted.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::lock::{flock, sync_dir};
+use super::publish::set_aside;
+use super::{Store, json, names_in, now, random, read_json};
+use crate::error::{Context as _, Error, Result};
+use crate::id::{ContainerId, DiffId, ImageId, ImageName};
+use crate::stack::Stack;
+
+/// What is known of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerRecord {
+    /// Its name.
+    pub name: String,
+    /// The image it was made from.
+    pub image: ImageId,
+    /// The name by which the image was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_name: Option<ImageName>,
+    /// The image's layers, lowest first.
+    pub layers: Vec<DiffId>,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+/// The latest mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountRecord {
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// The server's process.
+    pub pid: u32,
+    /// Since when, in seconds since 1970.
+    pub started: u64,
+    /// Whether it takes no changes.
+    pub read_only: bool,
+    /// The name under `run/` of what the server registered.
+    pub live: String,
+    /// Whether the server has ended in order.
+    pub ended: bool,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Never mounted.
+    Created,
+    /// Mounted, with a living server.
+    Running,
+    /// Was mounted.
+    Exited,
+    /// Its server was killed.
+    Dead,
+}
+
+/// A container of the store.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Its id: the name of its rw layer under `diff/`.
+    pub id: ContainerId,
+    /// What is known of it.
+    pub record: ContainerRecord,
+    root: PathBuf,
+}
+
+/// What a container is to be.
+#[derive(Debug, Clone, Default)]
+pub struct NewContainer {
+    /// Its name; the beginning of its id when none is given.
+    pub name: Option<String>,
+    /// The image's name or id, as [`Store::find_image`] takes it.
+    pub image: String,
+}
+
+impl ContainerState {
+    /// The word for it, as Docker's `State.Status` has it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Docker's rule for the names of containers.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if name.len() <= 128 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{name:?} is no name for a container: letters, digits, and after the first also . _ - are allowed"
+    )))
+}
+
+impl Container {
+    /// Its directory in the store.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.root.join("containers").join(self.id.hex())
+    }
+
+    /// Its rw layer.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.root.join("diff").join(self.id.hex())
+    }
+
+    /// Where it is mounted when no place is named.
+    #[must_use]
+    pub fn default_mountpoint(&self) -> PathBuf {
+        self.root.join("mnt").join(self.id.hex())
+    }
+
+    /// What its server says when it cannot say it to anybody else.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir().join("log")
+    }
+
+    /// The first 12 digits of its id.
+    #[must_use]
+    pub fn short_id(&self) -> String {
+        self.id.hex().get(..12).unwrap_or_default().to_owned()
+    }
+
+    /// Takes the container for a server: free again when that process ends, however it ends.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when another server has it; [`Error::NotFound`] when it was removed meanwhile.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.dir().join("lock");
+        let file = match File::options().write(true).create(true).truncate(false).open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });
+            }
+            opened => opened.doing("open", &path)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(self.in_use()),
+            locked => locked.doing("lock", &path).map(|()| file),
+        }
+    }
+
+    /// That it is mounted, as an error.
+    #[must_use]
+    pub fn in_use(&self) -> Error {
+        let mountpoint = self.mount().ok().flatten().map(|mount| mount.mountpoint);
+        let by = mountpoint.map_or_else(|| "a server has it".to_owned(), |at| format!("mounted at {}", at.display()));
+        Error::InUse { kind: "container", name: self.record.name.clone(), by }
+    }
+
+    /// Its latest mount, if it was ever mounted.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn mount(&self) -> Result<Option<MountRecord>> {
+        read_json(&self.dir().join("mount.json"))
+    }
+
+    /// How it is now.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn state(&self) -> Result<ContainerState> {
+        // In this order: a server ends its record before it lets go of the lock.
+        let path = self.dir().join("lock");
+        let held = File::open(&path).is_ok_and(|file| {
+            flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+        });
+        Ok(match self.mount()? {
+            None => ContainerState::Created,
+            Some(mount) if mount.ended => ContainerState::Exited,
+            Some(_) if held => ContainerState::Running,
+            Some(_) => ContainerState::Dead,
+        })
+    }
+}
+
+impl Store {
+    pub(super) fn container_name_path(&self, name: &str) -> PathBuf {
+        self.root.join("containers/names").join(name)
+    }
+
+    /// Makes a container of an image.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without the image; [`Error::AlreadyExists`] when the name is taken.
+    pub fn create_container(&self, new: &NewContainer) -> Result<Container> {
+        if let Some(name) = &new.name {
+            check_name(name)?;
+        }
+        let staging = self.stage()?;
+        let guard = self.lock()?;
+        let found = self.find_image(&new.image)?;
+        let image = self.image(found.id())?;
+        let id = ContainerId::from_random(random()?);
+        let name = new.name.clone().unwrap_or_else(|| id.hex().get(..12).unwrap_or_default().to_owned());
+        let name_path = self.container_name_path(&name);
+        // A name whose container has no record is the rest of a process that died.
+        if name_path.exists() && self.find_container(&name).is_ok_and(|container| container.record.name == name) {
+            return Err(Error::AlreadyExists { kind: "container", name });
+        }
+        let image_name = match found {
+            super::Found::ByName(name, _) => Some(name),
+            super::Found::ById(_) => None,
+        };
+        let layers = image.record.layers;
+        let chain: String = layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
+        let record = ContainerRecord { name, image: image.id, image_name, layers, created: now() };
+        let container = Container { id, record, root: self.root.clone() };
+        let made = staging.dir().join("container");
+        std::fs::create_dir(&made).doing("create", &made)?;
+        let path = made.join("record.json");
+        guard.write(&path, &json(&container.record)?)?;
+        let upper = container.upper();
+        std::fs::create_dir(&upper).doing("create", &upper)?;
+        sync_dir(&self.root.join("diff"))?;
+        guard.write(&self.root.join("layers").join(id.hex()), chain.as_bytes())?;
+        guard.write(&name_path, format!("{}\n", id.hex()).as_bytes())?;
+        let dir = container.dir();
+        std::fs::rename(&made, &dir).doing("create", &dir)?;
+        sync_dir(&self.root.join("containers"))?;
+        Ok(container)
+    }
+
+    /// A container by its id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Corrupt`] when its record cannot be understood.
+    pub fn container(&self, id: ContainerId) -> Result<Container> {
+        let path = self.root.join("containers").join(id.hex()).join("record.json");
+        let record = read_json(&path)?.ok_or_else(|| Error::NotFound { kind: "container", name: id.to_string() })?;
+        Ok(Container { id, record, root: self.root.clone() })
+    }
+
+    /// All containers, oldest first.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        let mut containers = Vec::new();
+        for name in names_in(&self.root.join("containers"))? {
+            let Ok(id) = name.parse() else { continue };
+            match self.container(id) {
+                // It went while the list was made.
+                Err(Error::NotFound { .. }) => {}
+                container => containers.push(container?),
+            }
+        }
+        containers.sort_by(|a, b| (a.record.created, a.id).cmp(&(b.record.created, b.id)));
+        Ok(containers)
+    }
+
+    /// Writes down how a container is mounted, or that it was.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn set_mount(&self, container: &Container, mount: &MountRecord) -> Result<()> {
+        self.lock()?.write(&container.dir().join("mount.json"), &json(mount)?)
+    }
+
+    /// The layers of a container, ready for the union.
+    ///
+    /// # Errors
+    /// When a layer is missing or damaged.
+    pub fn stack(&self, container: &Container) -> Result<Stack> {
+        let lowers = container.record.layers.iter().rev().map(|layer| self.lower(*layer)).collect::<Result<_>>()?;
+        Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true })
+    }
+
+    /// Removes a container with all it has written.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while it is mounted.
+    pub fn remove_container(&self, container: &Container) -> Result<()> {
+        let staging = self.stage()?;
+        let guard = self.lock()?;
+        let _mine = container.lock()?;
+        // Its layers stay: images need them, or have been removed with all that only they needed.
+        set_aside(&staging, &container.dir())?;
+        sync_dir(&self.root.join("containers"))?;
+        let name_path = self.container_name_path(&container.record.name);
+        for path in [name_path, self.root.join("layers").join(container.id.hex()), container.upper()] {
+            set_aside(&staging, &path)?;
+        }
+        // Never with its content: should something be mounted there, it is not ours to remove.
+        let _ = std::fs::remove_dir(container.default_mountpoint());
+        drop(guard);
+        Ok(())
+    }
+}

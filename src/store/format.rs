@@ -1,0 +1,65 @@
+//! The version of what is on disk, in classes as ext4 has them: a feature that this program does not know
+//! is harmless, or makes the store read-only for it, or makes it unreadable.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DIRECTORIES, Store, json, read_json};
+use crate::error::{Context as _, Error, Result};
+
+pub(super) const FILE: &str = "meta.json";
+const VERSION: u32 = 1;
+const READ_ONLY_COMPATIBLE: &[&str] = &[];
+const INCOMPATIBLE: &[&str] = &[];
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Format {
+    version: u32,
+    /// Features that do no harm to who does not know them.
+    #[serde(default)]
+    compatible: Vec<String>,
+    /// Features that who does not know them must not write beside.
+    #[serde(default)]
+    read_only_compatible: Vec<String>,
+    /// Features that must be known to read anything.
+    #[serde(default)]
+    incompatible: Vec<String>,
+}
+
+/// Makes a new store, or says whether the one that is there may be written to.
+pub(super) fn check_or_create(store: &Store) -> Result<bool> {
+    let path = store.root.join(FILE);
+    let format = match read_json::<Format>(&path)? {
+        Some(format) => format,
+        None => return create(store),
+    };
+    let unknown = |features: &[String], known: &[&str]| {
+        features.iter().find(|feature| !known.contains(&feature.as_str())).cloned()
+    };
+    if format.version != VERSION {
+        let (path, version) = (path.display(), format.version);
+        return Err(Error::Unsupported(format!(
+            "{path}: this store has format {version}, and only {VERSION} is known"
+        )));
+    }
+    if let Some(feature) = unknown(&format.incompatible, INCOMPATIBLE) {
+        let path = path.display();
+        return Err(Error::Unsupported(format!("{path}: this store needs {feature}, which is not known here")));
+    }
+    Ok(unknown(&format.read_only_compatible, READ_ONLY_COMPATIBLE).is_none())
+}
+
+fn create(store: &Store) -> Result<bool> {
+    for dir in DIRECTORIES {
+        let path = store.root.join(dir);
+        std::fs::create_dir_all(&path).doing("create", &path)?;
+    }
+    let guard = store.lock()?;
+    let path = store.root.join(FILE);
+    if !path.exists() {
+        let format =
+            Format { version: VERSION, compatible: vec![], read_only_compatible: vec![], incompatible: vec![] };
+        guard.write(&path, &json(&format)?)?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,195 @@
+//! Images: a config, the layers it names, and the names it has.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::lock::{Guard, flock, sync_dir};
+use super::publish::set_aside;
+use super::{Found, Store, json, names_in, read_json, read_optional};
+use crate::error::{Context as _, Error, Result};
+use crate::id::{DiffId, Digest, ImageId, ImageName};
+
+/// What is known of an image beside its config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRecord {
+    /// The layers, lowest first.
+    pub layers: Vec<DiffId>,
+    /// Bytes of the files in all its layers.
+    pub size: u64,
+    /// When it came into this store, in seconds since 1970.
+    pub imported: u64,
+}
+
+/// An image of the store.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The sha256 of the config.
+    pub id: ImageId,
+    /// The config's bytes, as they came.
+    pub config: Vec<u8>,
+    /// What else is known.
+    pub record: ImageRecord,
+}
+
+/// What [`Store::remove_image`] took away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// A name; the image may have others.
+    Name(ImageName),
+    /// An image.
+    Image(ImageId),
+    /// A layer that nothing needs any more.
+    Layer(DiffId),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NameRecord {
+    pub(super) name: ImageName,
+    pub(super) image: ImageId,
+}
+
+impl Store {
+    pub(super) fn image_dir(&self, id: ImageId) -> PathBuf {
+        self.root.join("images").join(id.hex())
+    }
+
+    // A name may be longer than a file's name can be, and has slashes.
+    pub(super) fn name_path(&self, name: &ImageName) -> PathBuf {
+        let digest = Digest::of(name.to_string().as_bytes());
+        self.root.join("images/names").join(format!("{}.json", digest.hex()))
+    }
+
+    /// An image by its id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Corrupt`] when its config does not have its digest.
+    pub fn image(&self, id: ImageId) -> Result<Image> {
+        let dir = self.image_dir(id);
+        let missing = || Error::NotFound { kind: "image", name: id.to_string() };
+        let record = read_json(&dir.join("record.json"))?.ok_or_else(missing)?;
+        let path = dir.join("config");
+        let config = read_optional(&path)?.ok_or_else(|| Error::corrupt(&path, "is missing"))?;
+        if Digest::of(&config) != id.0 {
+            return Err(Error::corrupt(path, "does not have the image's digest"));
+        }
+        Ok(Image { id, config, record })
+    }
+
+    /// All images, in the order of their ids.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn images(&self) -> Result<Vec<ImageId>> {
+        let names = names_in(&self.root.join("images"))?;
+        Ok(names.iter().filter_map(|hex| Digest::from_hex(hex).ok().map(ImageId)).collect())
+    }
+
+    /// All names with what they stand for, sorted by name.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn image_names(&self) -> Result<Vec<(ImageName, ImageId)>> {
+        let dir = self.root.join("images/names");
+        let mut names = Vec::new();
+        for file in names_in(&dir)? {
+            // A name that goes while the list is made is on no list.
+            if let Some(NameRecord { name, image }) = read_json(&dir.join(file))? {
+                names.push((name, image));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub(super) fn set_name(&self, guard: &Guard<'_>, name: &ImageName, image: ImageId) -> Result<()> {
+        guard.write(&self.name_path(name), &json(&NameRecord { name: name.clone(), image })?)
+    }
+
+    /// Takes a name off its image, and with its last name the image, and the layers that nothing else needs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::InUse`] while a container is made from the image, or when it was named
+    /// by its id and has several names.
+    pub fn remove_image(&self, text: &str) -> Result<Vec<Removed>> {
+        let staging = self.stage()?;
+        let guard = self.lock()?;
+        let (id, by_name) = match self.find_image(text)? {
+            Found::ByName(name, id) => (id, Some(name)),
+            Found::ById(id) => (id, None),
+        };
+        let names: Vec<ImageName> =
+            self.image_names()?.into_iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
+        let in_use = |by: String| Error::InUse { kind: "image", name: text.to_owned(), by };
+        let mut removed = Vec::new();
+        if let (Some(name), 2..) = (&by_name, names.len()) {
+            self.remove_name(name)?;
+            removed.push(Removed::Name(name.clone()));
+            return Ok(removed);
+        }
+        if names.len() > 1 {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            return Err(in_use(format!("it has the names {}", names.join(", "))));
+        }
+        if let Some(container) = self.containers()?.into_iter().find(|container| container.record.image == id) {
+            return Err(in_use(format!("container {} is made from it", container.record.name)));
+        }
+        for name in names {
+            self.remove_name(&name)?;
+            removed.push(Removed::Name(name));
+        }
+        let image = self.image(id);
+        set_aside(&staging, &self.image_dir(id))?;
+        sync_dir(&self.root.join("images"))?;
+        removed.push(Removed::Image(id));
+        // A damaged image can be removed; its layers are then found by whoever looks for debris.
+        let layers = image.map(|image| image.record.layers).unwrap_or_default();
+        removed.extend(self.remove_unused(&guard, &staging, &layers)?.into_iter().map(Removed::Layer));
+        drop(guard);
+        Ok(removed)
+    }
+
+    fn remove_name(&self, name: &ImageName) -> Result<()> {
+        let path = self.name_path(name);
+        std::fs::remove_file(&path).doing("remove", &path)?;
+        sync_dir(&self.root.join("images/names"))
+    }
+
+    /// Moves those of `layers` away that no image, container or living process needs.
+    fn remove_unused(&self, guard: &Guard<'_>, staging: &super::Staging, layers: &[DiffId]) -> Result<Vec<DiffId>> {
+        let used = self.used_layers(guard)?;
+        let mut removed = Vec::new();
+        for layer in layers.iter().rev().filter(|layer| !used.contains(layer)) {
+            let record = self.layer_path(*layer, "json");
+            let Ok(file) = std::fs::File::open(&record) else { continue };
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                continue;
+            }
+            std::fs::remove_file(&record).doing("remove", &record)?;
+            for path in
+                [self.layer_path(*layer, "index"), self.layer_path(*layer, "split"), self.diff_dir(&layer.hex())]
+            {
+                set_aside(staging, &path)?;
+            }
+            removed.push(*layer);
+        }
+        if !removed.is_empty() {
+            sync_dir(&self.root.join("layers"))?;
+        }
+        Ok(removed)
+    }
+
+    fn used_layers(&self, _: &Guard<'_>) -> Result<BTreeSet<DiffId>> {
+        let mut used = BTreeSet::new();
+        for id in self.images()? {
+            if let Some(ImageRecord { layers, .. }) = read_json(&self.image_dir(id).join("record.json"))? {
+                used.extend(layers);
+            }
+        }
+        used.extend(self.containers()?.into_iter().flat_map(|container| container.record.layers));
+        Ok(used)
+    }
+}

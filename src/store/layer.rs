@@ -1,0 +1,95 @@
+//! Layers: a record, an index, a split, and a directory of files.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::lock::flock;
+use super::{Store, names_in, read_json};
+use crate::error::{Context as _, Error, Result};
+use crate::id::{DiffId, Digest};
+use crate::index::Index;
+use crate::stack::Lower;
+
+/// What is known of a layer without opening its index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerRecord {
+    /// The sha256 of the layer's tar.
+    pub diff_id: DiffId,
+    /// Bytes of the tar.
+    pub size: u64,
+    /// Bytes of the files in it.
+    pub content_bytes: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+    /// When it came into this store, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Keeps a layer from being removed while nothing in the store refers to it yet.
+#[derive(Debug)]
+pub struct Lease {
+    /// The layer.
+    pub record: LayerRecord,
+    _file: File,
+}
+
+impl Store {
+    pub(super) fn layer_path(&self, layer: DiffId, extension: &str) -> PathBuf {
+        self.root.join("layers").join(format!("{}.{extension}", layer.hex()))
+    }
+
+    /// What is known of a layer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Corrupt`] when the record cannot be understood.
+    pub fn layer(&self, layer: DiffId) -> Result<LayerRecord> {
+        read_json(&self.layer_path(layer, "json"))?
+            .ok_or_else(|| Error::NotFound { kind: "layer", name: layer.to_string() })
+    }
+
+    /// All layers, in the order of their ids.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn layers(&self) -> Result<Vec<DiffId>> {
+        let names = names_in(&self.root.join("layers"))?;
+        let hex = names.iter().filter_map(|name| name.strip_suffix(".json"));
+        Ok(hex.filter_map(|hex| Digest::from_hex(hex).ok().map(DiffId)).collect())
+    }
+
+    /// Finds a layer and keeps it, in one step; `None` when the store does not have it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn lease(&self, layer: DiffId) -> Result<Option<Lease>> {
+        let path = self.layer_path(layer, "json");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.doing("open", &path)?,
+        };
+        flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
+        if file.metadata().doing("read", &path)?.nlink() == 0 {
+            return Ok(None);
+        }
+        let Some(record) = read_json(&path)? else { return Ok(None) };
+        Ok(Some(Lease { record, _file: file }))
+    }
+
+    /// The tree of a layer, with where its files are.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such a layer; [`Error::Corrupt`] when its index is damaged.
+    pub fn lower(&self, layer: DiffId) -> Result<Lower> {
+        let path = self.layer_path(layer, "index");
+        let bytes =
+            super::read_optional(&path)?.ok_or_else(|| Error::NotFound { kind: "layer", name: layer.to_string() })?;
+        let index = Index::decode(bytes).map_err(|error| Error::corrupt(&path, error.to_string()))?;
+        Ok(Lower { dir: self.diff_dir(&layer.hex()), index: Arc::new(index) })
+    }
+}

@@ -1,0 +1,55 @@
+//! The one lock of the store: who changes names holds it, for as long as that takes and no longer.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use super::Store;
+use crate::error::{Context as _, Error, Result};
+
+/// Proof that nobody else changes names; the lock is free again when it is dropped or its process ends.
+#[derive(Debug)]
+pub(super) struct Guard<'a> {
+    store: &'a Store,
+    _lock: File,
+}
+
+impl Store {
+    pub(super) fn lock(&self) -> Result<Guard<'_>> {
+        if !self.writable {
+            let root = self.root.display();
+            return Err(Error::Unsupported(format!(
+                "{root}: a newer layerctl has made this store read-only for this one"
+            )));
+        }
+        let path = self.root.join("lock");
+        let lock = File::options().write(true).create(true).truncate(false).open(&path).doing("open", &path)?;
+        flock(&lock, FlockOperation::LockExclusive).doing("lock", &path)?;
+        Ok(Guard { store: self, _lock: lock })
+    }
+}
+
+impl Guard<'_> {
+    /// Replaces a record, durably and at once: nobody ever sees half of it.
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<()> {
+        // Who holds the lock is alone, so one name serves all, and what a dead one left is overwritten.
+        let temporary = self.store.root.join("tmp/record");
+        let mut file = File::create(&temporary).doing("create", &temporary)?;
+        file.write_all(content).doing("write", &temporary)?;
+        file.sync_all().doing("flush", &temporary)?;
+        std::fs::rename(&temporary, path).doing("create", path)?;
+        path.parent().map_or(Ok(()), sync_dir)
+    }
+}
+
+/// As `flock(2)`, gone on with after a signal.
+pub(super) fn flock(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation))
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).doing("flush", dir)
+}

@@ -1,0 +1,162 @@
+//! What is on disk: layers, images and containers, and the rules by which they come and go.
+//!
+//! ```text
+//! ROOT/                            0700
+//!   meta.json                      the format, and what is needed to understand it ([`format`])
+//!   lock                           held for an instant by whoever changes a name ([`lock`])
+//!   diff/<diff-id>/                the files of a layer, whiteouts in their AUFS spelling
+//!   diff/<container-id>/           the rw layer of a container, in the same spelling
+//!   layers/<diff-id>.{json,index,split}   the layer's record, its tree, and its tar without the content
+//!   layers/<container-id>          the layers under a container, nearest first, as Docker's AUFS driver kept them
+//!   images/<image-id>/{config,record.json}  the config's bytes as they came, and the layers they name
+//!   images/names/<digest>.json     a name, and the image it stands for
+//!   containers/<container-id>/     record.json, mount.json, lock (held by the live server), log
+//!   containers/names/<name>        the container that has this name
+//!   mnt/<container-id>/            a container's mountpoint when none is named
+//!   run/si_<id>/                   what is live
+//!   tmp/<random>/                  what is being made or removed, with the lock of its living owner
+//! ```
+//!
+//! - A record is the commit point: what it names is on the disk before the record is, and it goes first when
+//!   the thing goes. What no record names is debris, which whoever comes next takes away.
+//! - Names change under the one lock of the store, and nothing else happens under it: no data moves.
+//! - Who needs a layer that no record refers to yet holds a lease on it ([`Lease`]).
+//! - Nothing is repaired on a read path.
+
+mod container;
+mod format;
+mod image;
+mod layer;
+mod lock;
+mod publish;
+mod removal;
+mod resolve;
+mod staging;
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use container::{Container, ContainerRecord, ContainerState, MountRecord, NewContainer};
+pub use image::{Image, ImageRecord, Removed};
+pub use layer::{LayerRecord, Lease};
+pub use publish::{NewImage, StagedLayer};
+pub use resolve::Found;
+pub use staging::Staging;
+
+use crate::error::{Context as _, Result};
+
+/// An open store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    writable: bool,
+}
+
+const DIRECTORIES: [&str; 9] =
+    ["diff", "layers", "images", "images/names", "containers", "containers/names", "mnt", "run", "tmp"];
+
+impl Store {
+    /// Where the store is when nobody says: `/var/lib/layerctl` for root, and
+    /// `$XDG_DATA_HOME/layerctl` otherwise (XDG Base Directory Specification).
+    #[must_use]
+    pub fn default_root() -> PathBuf {
+        if rustix::process::geteuid().is_root() {
+            return "/var/lib/layerctl".into();
+        }
+        let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        given("XDG_DATA_HOME")
+            .or_else(|| given("HOME").map(|home| home.join(".local/share")))
+            .unwrap_or_else(|| "/tmp".into())
+            .join("layerctl")
+    }
+
+    /// Opens the store at `root`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made or read, or was written by a version with features that this one does not know.
+    pub fn open(root: &Path) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let root = std::path::absolute(root).doing("find", root)?;
+        if !root.join(format::FILE).exists() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).doing("create", &root)?;
+        }
+        let root = root.canonicalize().doing("open", &root)?;
+        let store = Self { writable: true, root };
+        let writable = format::check_or_create(&store)?;
+        Ok(Self { writable, ..store })
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where live mounts are registered.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// The directory of a layer's or container's files.
+    #[must_use]
+    pub fn diff_dir(&self, hex: &str) -> PathBuf {
+        self.root.join("diff").join(hex)
+    }
+
+    /// Brings all that was written to the store onto the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses, which is the last moment to hear of it.
+    pub fn sync(&self) -> Result<()> {
+        let dir = std::fs::File::open(&self.root).doing("open", &self.root)?;
+        rustix::fs::syncfs(&dir).doing("flush", &self.root)
+    }
+}
+
+/// Seconds since 1970: what records say of when.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// 32 random bytes.
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()).doing("read", "/dev/urandom")?;
+    }
+    Ok(bytes)
+}
+
+/// The content of a record, `None` when there is none.
+fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.doing("read", path).map(Some),
+    }
+}
+
+/// Reads a record; `None` when there is none.
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(bytes) = read_optional(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| crate::Error::corrupt(path, error.to_string()))
+}
+
+/// The names in a directory of the store, sorted.
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).doing("read", dir)? {
+        // What is no text is none of ours.
+        names.extend(entry.doing("read", dir)?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| crate::Error::Unsupported(format!("cannot write a record: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

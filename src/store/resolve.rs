@@ -1,0 +1,81 @@
+//! From what a user types to an id: a name, an id, or the unique beginning of one.
+
+use super::image::NameRecord;
+use super::{Container, Store, names_in, read_json, read_optional};
+use crate::error::{Error, Result};
+use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
+
+/// How an image was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// By a name it has.
+    ByName(ImageName, ImageId),
+    /// By its id.
+    ById(ImageId),
+}
+
+impl Found {
+    /// The image.
+    #[must_use]
+    pub const fn id(&self) -> ImageId {
+        match self {
+            Self::ByName(_, id) | Self::ById(id) => *id,
+        }
+    }
+}
+
+impl Store {
+    /// Finds an image by a name (`localhost/` may be left out), an id, or the beginning of one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn find_image(&self, text: &str) -> Result<Found> {
+        let names = [text.to_owned(), format!("localhost/{text}")];
+        for name in names.iter().filter_map(|name| name.parse::<ImageName>().ok()) {
+            if let Some(NameRecord { name, image }) = read_json(&self.name_path(&name))? {
+                return Ok(Found::ByName(name, image));
+            }
+        }
+        unique("image", text, self.images()?.into_iter().map(|id| id.0)).map(|id| Found::ById(ImageId(id)))
+    }
+
+    /// Finds a layer by its diffID or the beginning of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn find_layer(&self, text: &str) -> Result<DiffId> {
+        unique("layer", text, self.layers()?.into_iter().map(|id| id.0)).map(DiffId)
+    }
+
+    /// Finds a container by its name, its id or the beginning of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn find_container(&self, text: &str) -> Result<Container> {
+        if super::container::check_name(text).is_ok()
+            && let Some(hex) = read_optional(&self.container_name_path(text))?
+            && let Some(id) = String::from_utf8(hex).ok().and_then(|hex| hex.trim_end().parse().ok())
+            && let Ok(container) = self.container(id)
+        {
+            return Ok(container);
+        }
+        let names = names_in(&self.root.join("containers"))?;
+        let ids = names.iter().filter_map(|hex| Digest::from_hex(hex).ok());
+        let id = unique("container", text, ids)?;
+        self.container(ContainerId::from_random(*id.as_bytes()))
+    }
+}
+
+fn unique(kind: &'static str, text: &str, ids: impl Iterator<Item = Digest>) -> Result<Digest> {
+    let not_found = || Error::NotFound { kind, name: text.to_owned() };
+    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+    if prefix.is_empty() || prefix.len() > 64 {
+        return Err(not_found());
+    }
+    let found: Vec<Digest> = ids.filter(|id| id.hex().starts_with(prefix)).collect();
+    match found.as_slice() {
+        [] => Err(not_found()),
+        [id] => Ok(*id),
+        several => Err(Error::Ambiguous { kind, prefix: text.to_owned(), count: several.len() }),
+    }
+}
