@@ -6,5 +6,6 @@ pub mod index;
 pub mod progress;
 pub mod stack;
 pub mod sys;
+pub mod tarball;
 pub mod union;
 pub mod whiteout;
