@@ -297,7 +297,7 @@ impl Unpacking<'_> {
 
     /// A file of some union's own: not in the tree. But what it holds can be linked to.
     fn private(&mut self, dirs: &[&[u8]], name: &[u8], entry: &Entry, map: &Map) -> Result<(), Failure> {
-        if entry.data == 0 {
+        if entry.meta.kind != Kind::File || entry.hard_link {
             return Ok(());
         }
         let content = self.split.content(&entry.path, &map.regions)?;
