@@ -11,5 +11,6 @@ pub mod progress;
 pub mod stack;
 pub mod store;
 pub mod sys;
+pub mod tarball;
 pub mod union;
 pub mod whiteout;

@@ -28,6 +28,9 @@ pub const NEW: &[u8] = b".wh..wh.new";
 pub const LINKS: &[u8] = b".wh..wh.plnk";
 /// The directory in a rw layer that keeps unlinked files which are still open (AUFS: orphans).
 pub const ORPHANS: &[u8] = b".wh..wh.orph";
+/// The directory in a layer's `diff/` that keeps the content of files which the layer's own tar replaces
+/// later on, so that the tar can be given back.
+pub const DUPLICATES: &[u8] = b".wh..wh.dups";
 
 const LONG_PREFIX: &[u8] = b".wh..wh.long.";
 /// The longest name a directory entry can have on Linux (`NAME_MAX`).

@@ -1,0 +1,212 @@
+//! Compressed streams become plain ones, told apart by their first bytes.
+
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+
+use flate2::bufread::GzDecoder;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// The .xz format.
+    Xz,
+    /// Burrows-Wheeler, as bzip2 does it.
+    Bzip2,
+}
+
+impl Compression {
+    fn of(magic: &[u8]) -> Self {
+        match magic {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            // A frame, or one to be skipped in front of it.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90] => Self::Bzip2,
+            _ => Self::None,
+        }
+    }
+}
+
+const MAGIC: u64 = 10;
+const BUFFER: usize = 128 << 10;
+/// What a decoder may take: xz -9 needs 65 MiB, zstd --ultra -22 needs 128 MiB.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// Finds out how `source` is compressed, and reads its plain bytes.
+///
+/// Streams of several members are read to their end. Reading fails with `UnexpectedEof` when the stream is
+/// cut short, and with `InvalidData` when it is damaged or followed by something else (zeros after a gzip
+/// member are not minded). An empty source is an empty stream of [`Compression::None`].
+///
+/// # Errors
+/// When the first bytes cannot be read.
+pub fn decompress<'a>(mut source: Box<dyn Read + Send + 'a>) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
+    let mut magic = Vec::new();
+    source.by_ref().take(MAGIC).read_to_end(&mut magic)?;
+    let compression = Compression::of(&magic);
+    let source = Cursor::new(magic).chain(source);
+    if compression == Compression::None {
+        return Ok((compression, Box::new(source)));
+    }
+    let source = BufReader::with_capacity(BUFFER, source);
+    let plain: Box<dyn Read + Send + 'a> = match compression {
+        Compression::None => Box::new(source),
+        Compression::Gzip => Box::new(Gzip::Member(Box::new(GzDecoder::new(source)))),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(source)?),
+        Compression::Xz => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
+        }
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+    };
+    Ok((compression, Box::new(Decoder { plain, failed: false })))
+}
+
+/// Gives the decoders' errors one form, and stays failed.
+struct Decoder<'a> {
+    plain: Box<dyn Read + Send + 'a>,
+    failed: bool,
+}
+
+impl Read for Decoder<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.failed {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.plain.read(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            self.failed = true;
+            // An error of the source has an errno; those of the decoders have none.
+            if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof {
+                error
+            } else {
+                io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+            }
+        })
+    }
+}
+
+/// Members of gzip, one after the other: flate2's own multi-member reader does not take padding.
+enum Gzip<R> {
+    Member(Box<GzDecoder<R>>),
+    End,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Self::Member(member) = self {
+            let length = member.read(buffer)?;
+            if length > 0 || buffer.is_empty() {
+                return Ok(length);
+            }
+            let Self::Member(member) = std::mem::replace(self, Self::End) else { break };
+            let mut source = member.into_inner();
+            let mut padded = false;
+            loop {
+                let rest = source.fill_buf()?;
+                let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+                if rest.is_empty() {
+                    return Ok(0);
+                }
+                padded |= zeros > 0;
+                if zeros < rest.len() {
+                    if padded {
+                        return Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "garbage after the end of the gzip data",
+                        ));
+                    }
+                    break;
+                }
+                source.consume(zeros);
+            }
+            *self = Self::Member(Box::new(GzDecoder::new(source)));
+        }
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
+        match compression {
+            Compression::None => plain.to_vec(),
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Zstd => zstd::encode_all(plain, 3).unwrap(),
+            Compression::Xz => {
+                let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Bzip2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<(Compression, Vec<u8>)> {
+        let (compression, mut plain) = decompress(Box::new(bytes))?;
+        let mut out = Vec::new();
+        plain.read_to_end(&mut out)?;
+        Ok((compression, out))
+    }
+
+    const ALL: [Compression; 4] = [Compression::Gzip, Compression::Zstd, Compression::Xz, Compression::Bzip2];
+
+    #[test]
+    fn members_are_joined_and_cuts_are_seen() {
+        let (one, two) = (b"first ".repeat(9000), b"second".repeat(9000));
+        let both = [&one[..], &two[..]].concat();
+        for compression in ALL {
+            let (first, second) = (compress(compression, &one), compress(compression, &two));
+            let joined = [&first[..], &second[..]].concat();
+            assert_eq!(read(&joined).unwrap(), (compression, both.clone()));
+            assert_eq!(read(&compress(compression, b"")).unwrap(), (compression, Vec::new()));
+            for cut in (MAGIC as usize + 1..joined.len()).filter(|cut| *cut != first.len()) {
+                let error = read(&joined[..cut]).expect_err(&format!("{compression:?} cut at {cut}"));
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{compression:?} cut at {cut}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_and_garbage_are_errors() {
+        for compression in ALL {
+            let whole = compress(compression, &b"text ".repeat(1000));
+            let error = read(&[&whole[..], b"this is no member"].concat()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{compression:?}: {error}");
+        }
+        let gzip = compress(Compression::Gzip, b"text");
+        assert_eq!(read(&[&gzip[..], &[0; 1000]].concat()).unwrap().1, b"text");
+        assert!(read(&[&gzip[..], &[0; 1000], b"x"].concat()).is_err());
+        let mut broken = gzip;
+        let crc = broken.len() - 6;
+        broken[crc] ^= 1;
+        assert_eq!(read(&broken).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_is_not_compressed_passes() {
+        for plain in [&b""[..], b"B", b"BZh", &[0; 2000]] {
+            assert_eq!(read(plain).unwrap(), (Compression::None, plain.to_vec()));
+        }
+    }
+}

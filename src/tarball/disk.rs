@@ -1,0 +1,207 @@
+//! System calls on a layer's directory, none of which follows a link.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::{Errno, Result};
+
+use super::BLOCK;
+use crate::index::{Kind, Meta, Xattrs};
+use crate::sys;
+
+/// Descriptors that are kept open: at most so many, whatever the depth of the tree.
+const OPEN: usize = 16;
+/// What of a file's content is left out when it is all zero.
+const HOLE: usize = 4096;
+/// Attributes by which a file system union marks its own files. From a tar they are only data: they are in
+/// the index, and not on disk, where they would be believed. Labels of the machine are not the tar's either.
+const NOT_ON_DISK: [&[u8]; 7] = [
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"trusted.layerctl.",
+    b"user.layerctl.",
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+];
+
+/// Opens directories by their components, with the last ones kept open: entries come in order.
+pub(super) struct Walk {
+    root: Rc<OwnedFd>,
+    names: Vec<Vec<u8>>,
+    /// Directories of the current path, by their depth.
+    open: Vec<(usize, Rc<OwnedFd>)>,
+}
+
+impl Walk {
+    pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = Rc::new(rustix::fs::openat(root, ".", flags, Mode::empty())?);
+        Ok(Self { root, names: Vec::new(), open: Vec::new() })
+    }
+
+    /// Must be called before a directory is moved or removed.
+    pub(super) fn forget(&mut self) {
+        self.names.clear();
+        self.open.clear();
+    }
+
+    /// The directory at these components.
+    pub(super) fn open(&mut self, dirs: &[&[u8]]) -> Result<Rc<OwnedFd>> {
+        let common = self.names.iter().zip(dirs).take_while(|(known, wanted)| known == *wanted).count();
+        self.names.truncate(common);
+        while self.open.last().is_some_and(|(depth, _)| *depth > common) {
+            self.open.pop();
+        }
+        let (depth, mut dir) = self.open.last().cloned().unwrap_or_else(|| (0, Rc::clone(&self.root)));
+        for (below, name) in dirs.iter().enumerate().skip(depth) {
+            dir = Rc::new(open_directory(&dir, name)?);
+            self.names.truncate(below);
+            self.names.push(name.to_vec());
+            if self.open.len() >= OPEN {
+                self.open.remove(OPEN / 2);
+            }
+            self.open.push((below.saturating_add(1), Rc::clone(&dir)));
+        }
+        Ok(dir)
+    }
+}
+
+pub(super) fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
+
+/// Makes an empty regular file that nobody else can open.
+pub(super) fn create(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// Writes `bytes` at `offset`, and leaves out what is zero. Gives the end of what was written, and how much it was.
+pub(super) fn write_data(file: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(Option<u64>, u64)> {
+    let zeros = [0; HOLE];
+    let (mut at, mut rest) = (offset, bytes);
+    let (mut end, mut written) = (None, 0u64);
+    while !rest.is_empty() {
+        // Runs of data, and of zeros, in pieces that end where the file's blocks do.
+        let (mut data, mut length) = (None, 0usize);
+        while length < rest.len() {
+            let position = at.wrapping_add(length as u64) % HOLE as u64;
+            let left = rest.get(length..).unwrap_or_default();
+            let piece = left.get(..HOLE.saturating_sub(position as usize)).unwrap_or(left);
+            let is_data = Some(piece) != zeros.get(..piece.len());
+            if *data.get_or_insert(is_data) != is_data {
+                break;
+            }
+            length = length.saturating_add(piece.len());
+        }
+        let (run, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if data == Some(true) {
+            write_all(file, at, run)?;
+            written = written.saturating_add(run.len() as u64);
+            end = at.checked_add(run.len() as u64);
+        }
+        at = at.saturating_add(run.len() as u64);
+        rest = after;
+    }
+    Ok((end, written))
+}
+
+fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => {
+                at = at.saturating_add(count as u64);
+                bytes = bytes.get(count..).unwrap_or_default();
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file that is neither regular nor a directory nor a link. Where that is forbidden an empty
+/// regular file takes its place, as it does for the device 0:0, which overlayfs takes for a whiteout.
+pub(super) fn make_special(dir: &OwnedFd, name: &[u8], meta: &Meta) -> Result<()> {
+    let (kind, (major, minor)) = (rustix::fs::FileType::from_raw_mode(meta.kind.mode_bits()), meta.rdev);
+    if meta.kind != Kind::CharDevice || meta.rdev != (0, 0) {
+        match rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, rustix::fs::makedev(major, minor)) {
+            Err(Errno::PERM) => {}
+            result => return result,
+        }
+    }
+    create(dir, name).map(drop)
+}
+
+fn owner(meta: &Meta) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw_unchecked(meta.uid)), Some(Gid::from_raw_unchecked(meta.gid)))
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.mtime.sec, tv_nsec: meta.mtime.nsec.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// The mode to set once the owner was. Without the owner the suid bits would be ours to give, and not theirs.
+fn mode(meta: &Meta, owned: Result<()>) -> Result<Mode> {
+    match owned {
+        Ok(()) => Ok(Mode::from_raw_mode(meta.mode)),
+        Err(Errno::PERM) => Ok(Mode::from_raw_mode(meta.mode & 0o1777)),
+        Err(error) => Err(error),
+    }
+}
+
+fn set_xattrs(xattrs: &Xattrs, mut set: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    for (name, value) in xattrs {
+        if NOT_ON_DISK.iter().any(|prefix| name.starts_with(prefix)) || name.contains(&0) {
+            continue;
+        }
+        match set(name, value) {
+            // The file system or our rights do not do: the index has them all the same. ext4 says NOSPC
+            // of attributes that are too large for it.
+            Err(
+                Errno::NOTSUP
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::INVAL
+                | Errno::NOSPC
+                | Errno::TOOBIG
+                | Errno::RANGE,
+            )
+            | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sets owner, mode, attributes and times of an open file or directory.
+pub(super) fn describe(file: &OwnedFd, meta: &Meta, xattrs: &Xattrs) -> Result<()> {
+    let (uid, gid) = owner(meta);
+    rustix::fs::fchmod(file, mode(meta, rustix::fs::fchown(file, uid, gid))?)?;
+    set_xattrs(xattrs, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
+    rustix::fs::futimens(file, &times(meta))
+}
+
+/// Sets the same of a link or special file, which cannot be opened.
+pub(super) fn describe_at(dir: &OwnedFd, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> Result<()> {
+    let (uid, gid) = owner(meta);
+    let mode = mode(meta, rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+    if meta.kind != Kind::Symlink {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
+    }
+    let path = sys::proc_path(dir.as_fd(), name);
+    set_xattrs(xattrs, |name, value| rustix::fs::lsetxattr(&*path, name, value, XattrFlags::empty()))?;
+    rustix::fs::utimensat(dir, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// How many 512-byte blocks hold `bytes`.
+pub(super) const fn blocks(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK as u64)
+}

@@ -1,0 +1,72 @@
+//! What stands against a layer's tar.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a tar could not be unpacked or assembled: a clause, before which the caller puts the archive's name.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The tar itself is wrong; for [`assemble`](super::assemble()) the split or the layer's directory.
+    #[error("{}{why}", entry.as_ref().map(|entry| format!("{entry}: ")).unwrap_or_default())]
+    Bad {
+        /// The entry's path, escaped for display.
+        entry: Option<String>,
+        /// What is wrong, as a clause.
+        why: String,
+    },
+    /// The source could not be read.
+    #[error("cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// The layer's directory, or the output, failed.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Write {
+        /// What was being done, as a verb in the infinitive.
+        doing: &'static str,
+        /// The path in the layer's directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    /// The whole tar is wrong.
+    pub(super) fn bad(why: impl Into<String>) -> Self {
+        Self::Bad { entry: None, why: why.into() }
+    }
+
+    /// An entry is wrong.
+    pub(super) fn entry(path: &[u8], why: impl Into<String>) -> Self {
+        Self::Bad { entry: Some(display(path)), why: why.into() }
+    }
+
+    /// The disk failed.
+    pub(super) fn write(doing: &'static str, path: &[u8], source: impl Into<io::Error>) -> Self {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = if path.is_empty() { b"." } else { path };
+        Self::Write { doing, path: PathBuf::from(std::ffi::OsStr::from_bytes(path)), source: source.into() }
+    }
+
+    /// The source failed: it is the archive's fault when its compression is broken.
+    pub(super) fn read(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::bad("is cut short"),
+            io::ErrorKind::InvalidData => Self::bad(format!("is damaged: {error}")),
+            _ => Self::Read(error),
+        }
+    }
+}
+
+/// A path from outside as one line of text, shortened when it is long.
+pub(super) fn display(path: &[u8]) -> String {
+    const LONGEST: usize = 300;
+    let mut text = String::new();
+    for (count, character) in String::from_utf8_lossy(path).chars().enumerate() {
+        if count == LONGEST {
+            text.push('…');
+            break;
+        }
+        if character.is_control() { text.extend(character.escape_default()) } else { text.push(character) }
+    }
+    text
+}

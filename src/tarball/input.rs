@@ -1,0 +1,116 @@
+//! The tar's bytes as they come in: read in large pieces, and hashed by a second thread meanwhile.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::{BLOCK, Failure};
+use crate::id::{Digest, Digester};
+use crate::progress::Task;
+
+/// Bytes that are read at once: a multiple of a block, so that blocks are never torn.
+const BUFFER: usize = 256 << 10;
+/// How many buffers are under way between the two threads.
+const BUFFERS: usize = 8;
+
+type Buffer = Arc<Vec<u8>>;
+
+pub(super) struct Input<'a> {
+    source: &'a mut dyn Read,
+    task: &'a dyn Task,
+    buffer: Buffer,
+    at: usize,
+    ended: bool,
+    /// How many buffers were made so far.
+    made: usize,
+    to_hasher: SyncSender<Buffer>,
+    hashed: Receiver<Buffer>,
+    size: u64,
+}
+
+/// The other end of an [`Input`], for the thread that hashes.
+pub(super) struct Hasher {
+    buffers: Receiver<Buffer>,
+    back: SyncSender<Buffer>,
+}
+
+impl Hasher {
+    /// Hashes until the input is gone.
+    pub(super) fn run(self) -> Digest {
+        let mut digester = Digester::new();
+        for buffer in self.buffers {
+            digester.update(&buffer);
+            // Nobody wants it back when reading has ended.
+            let _ = self.back.send(buffer);
+        }
+        digester.finish()
+    }
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(source: &'a mut dyn Read, task: &'a dyn Task) -> (Self, Hasher) {
+        let (to_hasher, buffers) = sync_channel(BUFFERS);
+        let (back, hashed) = sync_channel(BUFFERS);
+        let buffer = Buffer::default();
+        let input = Self { source, task, buffer, at: 0, ended: false, made: 0, to_hasher, hashed, size: 0 };
+        (input, Hasher { buffers, back })
+    }
+
+    /// How many bytes came in so far; at the end, the size of the tar.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn fill(&mut self) -> Result<(), Failure> {
+        let stopped = || Failure::Read(io::Error::other("the hashing thread has ended"));
+        // Given up first: it may be the one that comes back from the hasher.
+        self.buffer = Buffer::default();
+        self.at = 0;
+        let mut buffer = if self.made < BUFFERS {
+            self.made += 1;
+            Buffer::default()
+        } else {
+            self.hashed.recv().map_err(|_| stopped())?
+        };
+        let bytes = Arc::make_mut(&mut buffer);
+        bytes.resize(BUFFER, 0);
+        let mut length = 0;
+        while let Some(space) = bytes.get_mut(length..).filter(|space| !space.is_empty()) {
+            match self.source.read(space) {
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(count) => length = length.saturating_add(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failure::read(error)),
+            }
+        }
+        bytes.truncate(length);
+        self.size = self.size.saturating_add(length as u64);
+        self.task.advance(length as u64);
+        self.to_hasher.send(Arc::clone(&buffer)).map_err(|_| stopped())?;
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// The next bytes, at most `most`; none at the end.
+    pub(super) fn take(&mut self, most: u64) -> Result<&[u8], Failure> {
+        if self.at >= self.buffer.len() && !self.ended {
+            self.fill()?;
+        }
+        let left = self.buffer.get(self.at..).unwrap_or_default();
+        let length = left.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        self.at = self.at.saturating_add(length);
+        Ok(left.get(..length).unwrap_or_default())
+    }
+
+    /// The next block; `None` at the end.
+    pub(super) fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Failure> {
+        let bytes = self.take(BLOCK as u64)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        bytes.try_into().map(Some).map_err(|_| Failure::bad("is cut short"))
+    }
+}

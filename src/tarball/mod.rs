@@ -1,0 +1,41 @@
+//! Layer tars: one comes in as a stream and is unpacked, and can be given back bit for bit.
+//!
+//! A tar is hostile input. It is parsed block by block, never wholly held in memory, and its tree is
+//! made from directory descriptors, so that no name and no link in it leads out of the directory.
+//!
+//! - [`decompress`]: gzip, zstd, xz, bzip2, by their magic
+//! - [`unpack()`]: tar → files, an [`Index`](crate::index::Index), and the split: all bytes that are no file content
+//! - [`assemble()`]: split and files → the same tar
+//!
+//! The format is POSIX `pax` (with `ustar` and v7 below it) and GNU tar's extensions (`tar(5)`).
+
+mod acl;
+mod assemble;
+mod decompress;
+mod disk;
+mod entry;
+mod failure;
+mod header;
+mod input;
+mod path;
+mod pax;
+mod sparse;
+mod split;
+mod tree;
+mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+pub use assemble::assemble;
+pub use decompress::{Compression, decompress};
+pub use failure::Failure;
+pub use unpack::{Limits, Unpacked, unpack};
+
+/// Bytes of a tar's block.
+const BLOCK: usize = 512;
+
+/// How many bytes fill the last block of `size` bytes.
+const fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}

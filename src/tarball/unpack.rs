@@ -1,0 +1,372 @@
+//! A tar becomes a layer's files, its index and its split, in one pass.
+
+use std::io::{Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::entry::{self, Before, Entry};
+use super::header::Header;
+use super::input::Input;
+use super::pax::{self, Record};
+use super::sparse::{self, Form, Map, TextMap};
+use super::tree::{Place, Tree};
+use super::{BLOCK, Failure, disk, padding, path, split};
+use crate::id::{DiffId, Digester};
+use crate::index::{Index, Kind, NewNode};
+use crate::progress::Task;
+use crate::whiteout::{self, Marker};
+
+/// How much a tar may ask for; a tar that asks for more is refused.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Entries in one tar.
+    pub entries: u64,
+    /// Bytes of a path or of a link's target.
+    pub path_bytes: usize,
+    /// Directories on the way to an entry.
+    pub depth: usize,
+    /// Bytes of names and values of one entry's extended attributes.
+    pub xattr_bytes: usize,
+    /// Bytes of the extended headers (PAX, GNU long names) of one entry, and of all global ones together.
+    pub header_bytes: u64,
+    /// Bytes of holes of sparse members that are hashed, per tar; later files with holes are not refused, but
+    /// have no digest in the index: a hole of 8 EiB costs a tar nothing, and hashing it would never end.
+    pub hole_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 4_000_000,
+            path_bytes: 4096,
+            depth: 2048,
+            xattr_bytes: 1 << 20,
+            header_bytes: 1 << 20,
+            hole_bytes: 4 << 30,
+        }
+    }
+}
+
+/// What came of a tar.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The digest of every byte of the tar.
+    pub diff_id: DiffId,
+    /// Bytes of the whole tar.
+    pub size: u64,
+    /// Bytes of it that are file content.
+    pub content_bytes: u64,
+    /// Entries in it, whiteouts and replaced ones included.
+    pub entries: u64,
+    /// The tree.
+    pub index: Index,
+}
+
+/// Reads one uncompressed layer tar to its very end: writes the content into the empty directory `into`,
+/// and all bytes that are no file content into `split` (see [`assemble`](super::assemble())).
+///
+/// The directory is a layer directory in AUFS' sense: whiteouts are `.wh.` files. Nothing is flushed to
+/// stable storage. When this fails, the directory is left as it is at that moment.
+///
+/// # Errors
+/// [`Failure::Bad`] when the tar is wrong, hostile or beyond `limits`; else what failed.
+pub fn unpack(
+    tar: &mut dyn Read,
+    into: BorrowedFd<'_>,
+    split: &mut dyn Write,
+    limits: &Limits,
+    task: &dyn Task,
+) -> Result<Unpacked, Failure> {
+    let (input, hasher) = Input::new(tar, task);
+    std::thread::scope(|scope| {
+        let hashing = scope.spawn(|| hasher.run());
+        let mut unpacking = Unpacking {
+            input,
+            split: split::Writer::new(split)?,
+            tree: Tree::new(into)?,
+            limits,
+            global: Vec::new(),
+            global_bytes: 0,
+            entries: 0,
+            content_bytes: 0,
+            holes_left: limits.hole_bytes,
+        };
+        unpacking.run()?;
+        let Unpacking { input, split, tree, entries, content_bytes, .. } = unpacking;
+        let size = input.size();
+        // The hashing ends with the input.
+        drop(input);
+        split.finish(size)?;
+        let index = tree.finish()?;
+        let digest = hashing.join().map_err(|_| Failure::bad("could not be hashed"))?;
+        Ok(Unpacked { diff_id: DiffId(digest), size, content_bytes, entries, index })
+    })
+}
+
+struct Unpacking<'a> {
+    input: Input<'a>,
+    split: split::Writer<'a>,
+    tree: Tree,
+    limits: &'a Limits,
+    global: Vec<Record>,
+    global_bytes: u64,
+    entries: u64,
+    content_bytes: u64,
+    holes_left: u64,
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    block.iter().all(|byte| *byte == 0)
+}
+
+fn cut_short(path: &[u8]) -> Failure {
+    Failure::entry(path, "is cut short")
+}
+
+impl Unpacking<'_> {
+    fn run(&mut self) -> Result<(), Failure> {
+        let mut before = Before::default();
+        while let Some(block) = self.block()? {
+            if is_zero(&block) {
+                if before.bytes > 0 {
+                    break;
+                }
+                return self.end();
+            }
+            let header = Header::parse(&block).ok_or_else(|| Failure::bad("has a header with a wrong checksum"))?;
+            if !self.extended(&header, &mut before)? {
+                self.entry(&header, &std::mem::take(&mut before))?;
+            }
+        }
+        match self.input.size() {
+            0 => Err(Failure::bad("is empty")),
+            // Some writers leave out the two blocks of zeros.
+            _ if before.bytes == 0 && self.entries > 0 => Ok(()),
+            _ => Err(Failure::bad("is cut short")),
+        }
+    }
+
+    /// The next block, which is no content.
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Failure> {
+        let block = self.input.block()?;
+        if let Some(block) = &block {
+            self.split.literal(block)?;
+        }
+        Ok(block)
+    }
+
+    /// After the first block of zeros: the second one, and whatever follows it.
+    fn end(&mut self) -> Result<(), Failure> {
+        if self.block()?.is_some_and(|block| !is_zero(&block)) {
+            return Err(Failure::bad("has a lone block of zeros in it"));
+        }
+        loop {
+            let bytes = self.input.take(u64::MAX)?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.split.literal(bytes)?;
+        }
+    }
+
+    /// Reads a header that only belongs to the next one, or to all; `false` for any other.
+    fn extended(&mut self, header: &Header, before: &mut Before) -> Result<bool, Failure> {
+        let kind = header.kind();
+        if !matches!(kind, b'x' | b'g' | b'L' | b'K') {
+            return Ok(false);
+        }
+        let refuse = |why: String| Failure::entry(&header.path(), why);
+        let size = header.size().map_err(refuse)?;
+        let total = if kind == b'g' { &mut self.global_bytes } else { &mut before.bytes };
+        // An empty one counts too: it must be followed by something.
+        *total = total.saturating_add(size.max(1));
+        if *total > self.limits.header_bytes {
+            return Err(refuse(format!("has more than {} bytes of extended headers", self.limits.header_bytes)));
+        }
+        let mut body = Vec::new();
+        self.literal(size, b"an extended header", |bytes| body.extend_from_slice(bytes))?;
+        let text = |body: &[u8]| body.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        let records = |body: &[u8]| pax::records(body).ok_or_else(|| refuse("is a malformed extended header".into()));
+        match kind {
+            b'x' => before.pax.extend(records(&body)?),
+            b'g' => entry::add_global(&mut self.global, records(&body)?).map_err(refuse)?,
+            b'L' => before.path = Some(text(&body)),
+            _ => before.link = Some(text(&body)),
+        }
+        Ok(true)
+    }
+
+    /// Reads data that the split keeps, with their padding.
+    fn literal(&mut self, size: u64, path: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
+        let mut left = size;
+        while left > 0 {
+            let bytes = self.input.take(left)?;
+            if bytes.is_empty() {
+                return Err(cut_short(path));
+            }
+            each(bytes);
+            self.split.literal(bytes)?;
+            left = left.saturating_sub(bytes.len() as u64);
+        }
+        self.padding(size, path)
+    }
+
+    fn padding(&mut self, size: u64, path: &[u8]) -> Result<(), Failure> {
+        let bytes = self.input.take(padding(size))?;
+        if bytes.len() as u64 != padding(size) {
+            return Err(cut_short(path));
+        }
+        self.split.literal(bytes)
+    }
+
+    fn entry(&mut self, header: &Header, before: &Before) -> Result<(), Failure> {
+        self.entries = self.entries.saturating_add(1);
+        if self.entries > self.limits.entries {
+            return Err(Failure::bad(format!("has more than {} entries", self.limits.entries)));
+        }
+        let path = entry::path(header, before).map_err(|why| Failure::entry(&header.path(), why))?;
+        let refuse = |why: String| Failure::entry(&path, why);
+        let components = path::components(&path, self.limits).map_err(refuse)?;
+        let mut entry = Entry::new(header, path.clone(), before, &self.global, self.limits).map_err(refuse)?;
+        let Some((name, dirs)) = components.split_last() else {
+            if entry.meta.kind != Kind::Directory {
+                return Err(refuse("is the layer's root, and no directory".into()));
+            }
+            self.tree.root(entry);
+            return Ok(());
+        };
+        let map = self.map(&mut entry)?;
+        let mut private = false;
+        for dir in dirs {
+            match whiteout::parse(dir) {
+                None => {}
+                Some(Marker::Private | Marker::Long) => private = true,
+                Some(_) => return Err(refuse("lies below a whiteout".into())),
+            }
+        }
+        let marker = whiteout::parse(name);
+        match marker {
+            Some(Marker::Invalid) => return Err(refuse("is a whiteout of nothing that could exist".into())),
+            _ if private || matches!(marker, Some(Marker::Private | Marker::Long)) => {
+                return self.private(dirs, name, &entry, &map);
+            }
+            _ => {}
+        }
+        let place = self.tree.place(&path, dirs, name)?;
+        match marker {
+            Some(Marker::Whiteout(hidden)) => self.tree.whiteout(&place, hidden)?,
+            Some(_) => self.tree.opaque(&place)?,
+            None if entry.hard_link => return self.tree.hard_link(&place, &entry, self.limits),
+            None if entry.meta.kind == Kind::File => return self.file(&place, &components.join(&b'/'), entry, &map),
+            None => return self.tree.put(&place, entry),
+        }
+        self.literal(entry.data, &path, |_| {})
+    }
+
+    /// The map of the entry's data, the parts of it that follow the header included.
+    fn map(&mut self, entry: &mut Entry) -> Result<Map, Failure> {
+        let path = &entry.path;
+        let refuse = |why: String| Failure::entry(path, why);
+        let map = match entry.sparse.take() {
+            None => Map { size: entry.data, regions: vec![(0, entry.data)] },
+            Some(Form::Known(map)) => map,
+            Some(Form::Blocks(mut map)) => {
+                let mut more = true;
+                while more {
+                    let block = self.block()?.ok_or_else(|| cut_short(path))?;
+                    more = sparse::extend_old_gnu(&mut map, &block).map_err(refuse)?;
+                }
+                map
+            }
+            Some(Form::InData(size)) => {
+                let mut text = TextMap::default();
+                loop {
+                    let left = entry.data.checked_sub(BLOCK as u64);
+                    entry.data = left.ok_or_else(|| refuse("has a malformed sparse map".into()))?;
+                    let block = self.block()?.ok_or_else(|| cut_short(path))?;
+                    if text.block(&block).map_err(refuse)? {
+                        break;
+                    }
+                }
+                Map { size, ..text.map }
+            }
+        };
+        map.checked(entry.data).map_err(refuse)
+    }
+
+    /// A file of some union's own: not in the tree. But what it holds can be linked to.
+    fn private(&mut self, dirs: &[&[u8]], name: &[u8], entry: &Entry, map: &Map) -> Result<(), Failure> {
+        if entry.meta.kind != Kind::File || entry.hard_link {
+            return Ok(());
+        }
+        let content = self.split.content(&entry.path, &map.regions)?;
+        let file = self.tree.create_private(content)?;
+        let new = self.content(&file, entry, map)?;
+        self.tree.add_private(dirs, name, new, content);
+        self.padding(entry.data, &entry.path)
+    }
+
+    fn file(&mut self, place: &Place<'_>, path: &[u8], entry: Entry, map: &Map) -> Result<(), Failure> {
+        let file = self.tree.create(place, path)?;
+        let content = if entry.data > 0 { Some(self.split.content(path, &map.regions)?) } else { None };
+        let new = self.content(&file, &entry, map)?;
+        self.tree.add_file(place, new, content);
+        self.padding(entry.data, &entry.path)
+    }
+
+    /// Reads the entry's data into `file`, and describes it.
+    fn content(&mut self, file: &OwnedFd, entry: &Entry, map: &Map) -> Result<NewNode, Failure> {
+        let failed = |error: Errno| Failure::write("write", &entry.path, error);
+        let mut digester = Some(Digester::new());
+        let (mut at, mut end, mut stored) = (0u64, 0u64, 0u64);
+        for (offset, length) in &map.regions {
+            self.hole(&mut digester, offset.saturating_sub(at));
+            at = *offset;
+            let mut left = *length;
+            while left > 0 {
+                let bytes = self.input.take(left)?;
+                if bytes.is_empty() {
+                    return Err(cut_short(&entry.path));
+                }
+                if let Some(digester) = &mut digester {
+                    digester.update(bytes);
+                }
+                let (written_to, written) = disk::write_data(file, at, bytes).map_err(failed)?;
+                end = written_to.unwrap_or(end);
+                stored = stored.saturating_add(written);
+                at = at.saturating_add(bytes.len() as u64);
+                left = left.saturating_sub(bytes.len() as u64);
+            }
+        }
+        self.hole(&mut digester, map.size.saturating_sub(at));
+        if end < map.size {
+            rustix::fs::ftruncate(file, map.size).map_err(failed)?;
+        }
+        self.content_bytes = self.content_bytes.saturating_add(entry.data);
+        let mut meta = entry.meta;
+        meta.blocks = disk::blocks(stored);
+        disk::describe(file, &meta, &entry.xattrs).map_err(|error| Failure::write("describe", &entry.path, error))?;
+        let digest = digester.map(Digester::finish);
+        Ok(NewNode { target: Vec::new(), xattrs: entry.xattrs.clone(), digest, meta })
+    }
+
+    /// Hashes a hole, or gives the digest up when the tar has too many.
+    fn hole(&mut self, digester: &mut Option<Digester>, length: u64) {
+        let Some(hashing) = digester.as_mut().filter(|_| length > 0) else { return };
+        let Some(left) = self.holes_left.checked_sub(length) else {
+            *digester = None;
+            return;
+        };
+        self.holes_left = left;
+        let zeros = [0; 64 << 10];
+        let mut length = length;
+        while let Some(piece) = zeros.get(..zeros.len().min(usize::try_from(length).unwrap_or(usize::MAX))) {
+            if piece.is_empty() {
+                break;
+            }
+            hashing.update(piece);
+            length = length.saturating_sub(piece.len() as u64);
+        }
+    }
+}
