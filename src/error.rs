@@ -74,6 +74,14 @@ pub enum Error {
     /// This machine or this version cannot do it.
     #[error("{0}")]
     Unsupported(String),
+    /// What another process of ours has answered.
+    #[error("{message}")]
+    Relayed {
+        /// Its sentence.
+        message: String,
+        /// Its exit status.
+        code: u8,
+    },
     /// The command of a container could not be found.
     #[error("{command}: command not found")]
     CommandNotFound {
@@ -110,6 +118,7 @@ impl Error {
             Self::Usage(_) | Self::Ambiguous { .. } => 2,
             Self::CommandNotRunnable { .. } => 126,
             Self::CommandNotFound { .. } => 127,
+            Self::Relayed { code, .. } => *code,
             _ => 125,
         }
     }

@@ -20,7 +20,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    fn of(magic: &[u8]) -> Self {
+    pub(super) fn of(magic: &[u8]) -> Self {
         match magic {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
             // A frame, or one to be skipped in front of it.
@@ -46,7 +46,7 @@ const XZ_MEMORY: u64 = 256 << 20;
 ///
 /// # Errors
 /// When the first bytes cannot be read.
-pub fn decompress<'a>(mut source: Box<dyn Read + Send + 'a>) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
+pub fn decompress<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
     let mut magic = Vec::new();
     source.by_ref().take(MAGIC).read_to_end(&mut magic)?;
     let compression = Compression::of(&magic);
@@ -55,7 +55,7 @@ pub fn decompress<'a>(mut source: Box<dyn Read + Send + 'a>) -> io::Result<(Comp
         return Ok((compression, Box::new(source)));
     }
     let source = BufReader::with_capacity(BUFFER, source);
-    let plain: Box<dyn Read + Send + 'a> = match compression {
+    let plain: Box<dyn Read + 'a> = match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(Gzip::Member(Box::new(GzDecoder::new(source)))),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(source)?),
@@ -70,7 +70,7 @@ pub fn decompress<'a>(mut source: Box<dyn Read + Send + 'a>) -> io::Result<(Comp
 
 /// Gives the decoders' errors one form, and stays failed.
 struct Decoder<'a> {
-    plain: Box<dyn Read + Send + 'a>,
+    plain: Box<dyn Read + 'a>,
     failed: bool,
 }
 

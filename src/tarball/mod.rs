@@ -33,7 +33,20 @@ pub use failure::Failure;
 pub use unpack::{Limits, Unpacked, unpack};
 
 /// Bytes of a tar's block.
-const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
+
+/// Whether a block is the header of a tar's entry: whether its checksum is right.
+#[must_use]
+pub fn is_header(block: &[u8; BLOCK]) -> bool {
+    header::Header::parse(block).is_some()
+}
+
+/// Whether bytes that begin so can be a layer: a tar, or something compressed.
+#[must_use]
+pub fn looks_like_layer(start: &[u8]) -> bool {
+    let block = start.first_chunk();
+    Compression::of(start) != Compression::None || block.is_some_and(|block| *block == [0; BLOCK] || is_header(block))
+}
 
 /// How many bytes fill the last block of `size` bytes.
 const fn padding(size: u64) -> u64 {

@@ -1,0 +1,133 @@
+//! The image config (OCI `config.md`; Docker's differs in nothing that is read here).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Platform;
+use crate::id::DiffId;
+
+/// What is read of a config; its bytes are kept beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ImageConfig {
+    /// When the image was made, in RFC 3339.
+    #[serde(default)]
+    pub created: Option<String>,
+    /// Who made it.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// The processor, in Go's words.
+    #[serde(default)]
+    pub architecture: Option<String>,
+    /// The processor's variant.
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// The operating system.
+    #[serde(default)]
+    pub os: Option<String>,
+    /// What runs in a container.
+    #[serde(default)]
+    pub config: Option<Process>,
+    /// The layers.
+    pub rootfs: RootFs,
+}
+
+/// The layers of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct RootFs {
+    /// Lowest first.
+    #[serde(default)]
+    pub diff_ids: Option<Vec<DiffId>>,
+}
+
+/// How a container of the image runs; absent and null are the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Process {
+    /// `user`, `uid`, `user:group`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// `NAME=VALUE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
+    /// What is always run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// What is run after it when nothing else is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Where it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// For people and tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl ImageConfig {
+    /// Reads a config.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a clause.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| format!("is no image config: {error}"))
+    }
+
+    /// The layers, lowest first.
+    #[must_use]
+    pub fn diff_ids(&self) -> &[DiffId] {
+        self.rootfs.diff_ids.as_deref().unwrap_or_default()
+    }
+
+    /// For which machine the image is, if it says so.
+    #[must_use]
+    pub fn platform(&self) -> Option<Platform> {
+        let named = |field: &Option<String>| field.clone().filter(|word| !word.is_empty());
+        let (os, architecture) = (named(&self.os)?, named(&self.architecture)?);
+        Some(Platform { os, architecture, variant: named(&self.variant) })
+    }
+}
+
+/// The config of an image that is made of one plain root file system. It says nothing of when, so that the
+/// same tar always gives the same image.
+#[must_use]
+pub fn root_file_system_config(layer: DiffId, platform: &Platform) -> Vec<u8> {
+    let mut config = serde_json::json!({
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+        "history": [{ "created_by": "layerctl import" }],
+    });
+    if let (Some(variant), Some(fields)) = (&platform.variant, config.as_object_mut()) {
+        fields.insert("variant".into(), variant.clone().into());
+    }
+    config.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Digest;
+
+    #[test]
+    fn null_and_absent_are_the_same() {
+        let layer = DiffId(Digest::of(b"x"));
+        let text = format!(
+            r#"{{"os":"linux","architecture":"amd64","config":{{"Cmd":null}},"rootfs":{{"diff_ids":["{layer}"]}}}}"#
+        );
+        let config = ImageConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(config.config, Some(Process::default()));
+        assert_eq!(config.diff_ids(), [layer]);
+        assert_eq!(config.platform().unwrap().to_string(), "linux/amd64");
+        assert!(ImageConfig::parse(b"{}").unwrap_err().starts_with("is no image config"));
+    }
+
+    #[test]
+    fn a_root_file_systems_config_is_one_that_we_read() {
+        let layer = DiffId(Digest::of(b"x"));
+        let bytes = root_file_system_config(layer, &"linux/arm/v7".parse().unwrap());
+        let config = ImageConfig::parse(&bytes).unwrap();
+        assert_eq!((config.diff_ids(), config.variant.as_deref()), (&[layer][..], Some("v7")));
+    }
+}

@@ -1,0 +1,76 @@
+//! Readers that do not let a source end early, or say something else than was announced.
+
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::id::{Digest, Digester};
+
+/// Gives exactly so many bytes, or an error of the kind `UnexpectedEof`.
+#[derive(Debug)]
+pub struct Exact<R> {
+    source: R,
+    left: u64,
+}
+
+impl<R: Read> Exact<R> {
+    /// Expects `size` bytes of `source`.
+    pub const fn new(source: R, size: u64) -> Self {
+        Self { source, left: size }
+    }
+}
+
+impl<R: Read> Read for Exact<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let read = self.source.read(buffer.get_mut(..wanted).unwrap_or_default())?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left = self.left.saturating_sub(read as u64);
+        Ok(read)
+    }
+}
+
+/// Hashes and counts what is read through it; the result outlives the reader.
+#[derive(Debug)]
+pub struct Checked<R> {
+    source: R,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What went through a [`Checked`] reader.
+#[derive(Debug, Default)]
+pub struct Seen {
+    digester: Digester,
+    bytes: u64,
+}
+
+impl Seen {
+    /// The digest and the number of the bytes.
+    #[must_use]
+    pub fn finish(seen: &Mutex<Self>) -> (Digest, u64) {
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.digester.clone().finish(), seen.bytes)
+    }
+}
+
+impl<R: Read> Checked<R> {
+    /// Listens to what is read of `source`.
+    pub fn new(source: R) -> (Self, Arc<Mutex<Seen>>) {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        (Self { source, seen: seen.clone() }, seen)
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.digester.update(buffer.get(..read).unwrap_or_default());
+        seen.bytes = seen.bytes.saturating_add(read as u64);
+        Ok(read)
+    }
+}

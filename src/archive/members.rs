@@ -1,0 +1,271 @@
+//! The files of an archive, by the names that its documents use.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::exact::Exact;
+use crate::error::{Context as _, Error, Result};
+
+/// Bytes that a document may have: real ones have some thousand.
+const DOCUMENT_LIMIT: u64 = 16 << 20;
+/// A link to a link to a link is no archive that any tool writes.
+const LINKS: usize = 16;
+
+/// The small files of an archive, which say what is in it.
+pub trait Documents {
+    /// The content of a member; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is too large to be a document.
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>>;
+}
+
+/// Bytes that a document may have.
+#[must_use]
+pub const fn document_limit() -> u64 {
+    DOCUMENT_LIMIT
+}
+
+/// A member's name as documents write it: without `./` and doubled slashes.
+#[must_use]
+pub fn normal_name(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    parts.join("/")
+}
+
+/// Whether an archive of images would have a member of this name as its first one; a root file system
+/// begins with other names.
+#[must_use]
+pub(super) fn is_archive_member(name: &str) -> bool {
+    let first = name.split('/').next().unwrap_or_default();
+    let is_hex = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let has_end = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    first == "blobs"
+        || matches!(name, "oci-layout" | "repositories")
+        || is_hex(first.trim_start_matches("sha256:"))
+        || (!name.contains('/') && has_end(&[".json", ".tar", ".tar.gz", ".tgz", ".tar.zst"]))
+}
+
+/// What a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A file: where in the archive its content is.
+    File {
+        /// Bytes from the beginning.
+        offset: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// Another name of a member.
+    Link(String),
+}
+
+/// What a tar's entry is; `None` when it is no file and no other name of one.
+pub fn member_kind<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Option<MemberKind> {
+    let link = |symbolic| MemberKind::Link(link_target(name, entry.link_name_bytes().as_deref(), symbolic));
+    match entry.header().entry_type() {
+        tar::EntryType::Regular | tar::EntryType::Continuous => {
+            Some(MemberKind::File { offset: entry.raw_file_position(), size: entry.size() })
+        }
+        tar::EntryType::Symlink => Some(link(true)),
+        tar::EntryType::Link => Some(link(false)),
+        _ => None,
+    }
+}
+
+/// Reads a member's content that was announced with `size` bytes into memory.
+pub(super) fn read_document(archive: &str, name: &str, size: u64, source: impl Read) -> Result<Vec<u8>> {
+    let bad = |why: &str| Error::BadArchive {
+        archive: archive.to_owned(),
+        entry: Some(name.to_owned()),
+        why: why.to_owned(),
+    };
+    if size > DOCUMENT_LIMIT {
+        return Err(bad("is too large to be a document"));
+    }
+    let mut bytes = Vec::new();
+    match Exact::new(source, size).read_to_end(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(bad("is cut short")),
+        read => read.doing("read", archive).map(|_| bytes),
+    }
+}
+
+/// The members of a tar that one can seek in: only their headers are read to find them.
+#[derive(Debug)]
+pub struct TarMembers {
+    archive: String,
+    file: Arc<File>,
+    members: BTreeMap<String, MemberKind>,
+}
+
+/// Reads a part of a file, wherever others read it.
+#[derive(Debug)]
+struct Part {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at = self.at.saturating_add(read as u64);
+        Ok(read)
+    }
+}
+
+impl TarMembers {
+    /// Finds the members; `None` as soon as one shows that this is no archive of images but a root file
+    /// system.
+    ///
+    /// # Errors
+    /// [`Error::BadArchive`] when the tar is damaged or cut short.
+    pub fn find(archive: &str, file: File) -> Result<Option<Self>> {
+        let length = file.metadata().doing("read", archive)?.len();
+        let bad = |entry: Option<String>, why: String| Error::BadArchive { archive: archive.to_owned(), entry, why };
+        let damaged = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => bad(None, "is cut short".into()),
+            _ => bad(None, format!("is a damaged tar: {error}")),
+        };
+        let file = Arc::new(file);
+        let mut tar = tar::Archive::new(io::BufReader::new(&*file));
+        let mut members = BTreeMap::new();
+        for entry in tar.entries_with_seek().map_err(damaged)? {
+            let entry = entry.map_err(damaged)?;
+            let name = normal_name(&entry.path_bytes());
+            let kind = match member_kind(&name, &entry) {
+                Some(kind) => kind,
+                None if entry.header().entry_type().is_dir() => continue,
+                // Devices and the like.
+                None => return Ok(None),
+            };
+            if let MemberKind::File { offset, size } = kind
+                && offset.checked_add(size).is_none_or(|end| end > length)
+            {
+                return Err(bad(Some(name), "is cut short".into()));
+            }
+            if name.matches('/').count() > 2 {
+                return Ok(None);
+            }
+            members.insert(name, kind);
+        }
+        Ok(Some(Self { archive: archive.to_owned(), file, members }))
+    }
+
+    /// Whether all names are those of an archive of images.
+    #[must_use]
+    pub fn look_like_archive(&self) -> bool {
+        !self.members.is_empty() && self.members.keys().all(|name| is_archive_member(name))
+    }
+
+    /// Opens a member; also gives its size. `None` when there is none of this name.
+    #[must_use]
+    pub fn open(&self, name: &str) -> Option<(Box<dyn Read + Send>, u64)> {
+        let mut name = name;
+        for _ in 0..LINKS {
+            match self.members.get(name)? {
+                MemberKind::File { offset, size } => {
+                    let part = Part { file: self.file.clone(), at: *offset };
+                    return Some((Box::new(Exact::new(part, *size)), *size));
+                }
+                MemberKind::Link(target) => name = target,
+            }
+        }
+        None
+    }
+}
+
+impl Documents for TarMembers {
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some((source, size)) = self.open(name) else { return Ok(None) };
+        read_document(&self.archive, name, size, source).map(Some)
+    }
+}
+
+/// The member that a link means: a symbolic link's target counts from its own directory.
+fn link_target(name: &str, target: Option<&[u8]>, symbolic: bool) -> String {
+    let target = String::from_utf8_lossy(target.unwrap_or_default()).into_owned();
+    let directory =
+        name.rsplit_once('/').map(|(directory, _)| directory).filter(|_| symbolic && !target.starts_with('/'));
+    let mut parts: Vec<&str> = directory.map(|directory| directory.split('/').collect()).unwrap_or_default();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// The members of a directory that is an OCI layout.
+#[derive(Debug)]
+pub struct DirMembers {
+    archive: String,
+    dir: PathBuf,
+}
+
+impl DirMembers {
+    /// Takes the layout at `dir`.
+    #[must_use]
+    pub fn new(archive: &str, dir: &Path) -> Self {
+        Self { archive: archive.to_owned(), dir: dir.to_owned() }
+    }
+
+    /// Opens a member; also gives its size. `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// When it is there and cannot be opened.
+    pub fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
+        // Documents name only blobs, by digests; other names are ours.
+        if name.split('/').any(|part| part == "..") {
+            return Ok(None);
+        }
+        let path = self.dir.join(name);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.doing("open", &path)?,
+        };
+        let size = file.metadata().doing("read", &path)?.len();
+        Ok(Some((Box::new(Exact::new(file, size)), size)))
+    }
+}
+
+impl Documents for DirMembers {
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        // `docker save` since 25 writes both kinds of documents; a directory is always read as a layout.
+        let Some((source, size)) = self.open(name)? else { return Ok(None) };
+        read_document(&self.archive, name, size, source).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_count_from_where_they_stand() {
+        let link = |name, target: &str, symbolic| link_target(name, Some(target.as_bytes()), symbolic);
+        assert_eq!(link("a/layer.tar", "../b/layer.tar", true), "b/layer.tar");
+        assert_eq!(link("a/layer.tar", "b/layer.tar", false), "b/layer.tar");
+        assert_eq!(link("x", "../../../etc/passwd", true), "etc/passwd");
+        assert_eq!(link("a/x", "/b", true), "b");
+    }
+
+    #[test]
+    fn an_archives_first_member_tells_it_from_a_root_file_system() {
+        let hex = "ab".repeat(32);
+        for name in [&format!("{hex}/layer.tar"), &hex, "blobs", "blobs/sha256/x", "oci-layout", "config.json"] {
+            assert!(is_archive_member(name), "{name}");
+        }
+        for name in ["bin", "etc/x.json", "usr/lib", "lib.tar/x"] {
+            assert!(!is_archive_member(name), "{name}");
+        }
+    }
+}

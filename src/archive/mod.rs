@@ -1,0 +1,30 @@
+//! Image archives as other tools write them: what is in them, in one shape for all.
+//!
+//! | form | written by | found by |
+//! |---|---|---|
+//! | docker-archive | `docker save`, podman, buildah, skopeo | a member `manifest.json` that is a JSON array |
+//! | OCI layout, a directory or a tar | buildah, skopeo, `docker save` since 25, `docker buildx` | `index.json` |
+//! | a root file system | `docker export`, `debootstrap` and `tar` | anything else that is a tar |
+//!
+//! - [`input`]: the user's argument, opened and looked at: a directory, a tar one can seek in, a stream
+//! - [`members`]: the files of an archive, by name
+//! - [`docker`], [`oci`]: the formats' own documents become [`Plan`]s
+//! - [`config`]: the image config
+//!
+//! Nothing here writes. Members are named by the archive's own names and are never used as paths.
+
+mod config;
+mod docker;
+mod exact;
+mod input;
+mod members;
+mod oci;
+mod plan;
+mod platform;
+
+pub use config::{ImageConfig, Process, root_file_system_config};
+pub use exact::{Checked, Exact, Seen};
+pub use input::{Input, Stream, read_failure};
+pub use members::{DirMembers, Documents, MemberKind, TarMembers, document_limit, member_kind, normal_name};
+pub use plan::{Blob, Plan, PlannedLayer, named_digest, plans};
+pub use platform::Platform;
