@@ -73,14 +73,14 @@ pub struct Live {
 
 /// The server's side: its directory goes when this is dropped.
 #[derive(Debug)]
-pub struct Registration {
+pub(super) struct Registration {
     dir: PathBuf,
     _lock: File,
 }
 
 /// Numbers the branches and gives each its id.
 #[must_use]
-pub fn describe(branches: &[Branch], ids: &[String]) -> Vec<LiveBranch> {
+pub(super) fn describe(branches: &[Branch], ids: &[String]) -> Vec<LiveBranch> {
     let ids = ids.iter().map(Some).chain(std::iter::repeat(None));
     let numbered = branches.iter().enumerate().zip(ids);
     numbered
@@ -98,7 +98,12 @@ impl Registration {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn new(dir: &Path, record: LiveRecord, branches: Vec<LiveBranch>, counters: Arc<Counters>) -> Result<Self> {
+    pub(super) fn new(
+        dir: &Path,
+        record: LiveRecord,
+        branches: Vec<LiveBranch>,
+        counters: Arc<Counters>,
+    ) -> Result<Self> {
         let _ = std::fs::remove_dir_all(dir);
         std::fs::create_dir_all(dir).doing("create", dir)?;
         let lock = lock_file(dir)?;
@@ -145,7 +150,7 @@ fn answer(mut stream: UnixStream, live: &Live) {
 
 /// Asks the server of the mount that is registered at `dir`; `None` when nobody answers.
 #[must_use]
-pub fn ask(dir: &Path) -> Option<Live> {
+pub(super) fn ask(dir: &Path) -> Option<Live> {
     let handle = open_dir(dir).ok()?;
     let mut stream = UnixStream::connect(socket_path(&handle)).ok()?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).ok()?;
@@ -158,7 +163,7 @@ pub fn ask(dir: &Path) -> Option<Live> {
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn registered(run: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(run) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.doing("read", run)?,
@@ -180,19 +185,19 @@ pub fn registered(run: &Path) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// When the registrations cannot be read.
-pub fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<PathBuf>> {
+pub(super) fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<PathBuf>> {
     Ok(registered(run)?.into_iter().find(|dir| record(dir).is_some_and(|record| record.mountpoint == mountpoint)))
 }
 
 /// What a registration says of its mount.
 #[must_use]
-pub fn record(dir: &Path) -> Option<LiveRecord> {
+pub(super) fn record(dir: &Path) -> Option<LiveRecord> {
     serde_json::from_slice(&std::fs::read(dir.join("mount.json")).ok()?).ok()
 }
 
 /// Waits until the server that is registered at `dir` has ended; false if it takes too long.
 #[must_use]
-pub fn wait_for_end(dir: &Path) -> bool {
+pub(super) fn wait_for_end(dir: &Path) -> bool {
     let mut waited = Duration::ZERO;
     while is_live(dir) {
         if waited >= END_PATIENCE {

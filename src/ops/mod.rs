@@ -1,3 +1,31 @@
-//! What the commands do.
-pub mod live;
-pub mod union_options;
+//! What the commands do: the only place where the store, the union and containers meet.
+//!
+//! - [`import`]: archives become images
+//! - [`run_mount`], [`umount`], [`remove`]: the life of a container
+//! - [`union`]: the same for plain directories, with [`union_options`]
+//! - [`inspect`]: what is known of anything
+//! - [`serve`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
+//!   registered as [`live`]
+
+mod import;
+mod inspect;
+mod launch;
+mod live;
+mod mountpoint;
+mod remove;
+mod run_mount;
+mod serve;
+mod serve_spec;
+mod umount;
+mod union;
+mod union_options;
+
+pub use import::{ImportOptions, import};
+pub use inspect::inspect;
+pub use live::{Live, LiveBranch, LiveRecord};
+pub use remove::remove;
+pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
+pub use serve::serve;
+pub use umount::umount;
+pub use union::{mount_helper, union};
+pub use union_options::UnionOptions;

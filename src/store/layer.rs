@@ -27,6 +27,9 @@ pub struct LayerRecord {
     pub content_bytes: u64,
     /// Entries of the tar.
     pub entries: u64,
+    /// The digest of the compressed bytes that it came as, by which it is known again before it is unpacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Digest>,
     /// When it came into this store, in seconds since 1970.
     pub created: u64,
 }
@@ -79,6 +82,23 @@ impl Store {
         }
         let Some(record) = read_json(&path)? else { return Ok(None) };
         Ok(Some(Lease { record, _file: file }))
+    }
+
+    /// Finds the layer that came as the blob `blob`, or is it, and keeps it; as [`Store::lease`].
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn lease_blob(&self, blob: Digest) -> Result<Option<Lease>> {
+        if let Some(lease) = self.lease(DiffId(blob))? {
+            return Ok(Some(lease));
+        }
+        for layer in self.layers()? {
+            // A layer that goes while they are looked through is not found.
+            if self.layer(layer).is_ok_and(|record| record.blob == Some(blob)) {
+                return self.lease(layer);
+            }
+        }
+        Ok(None)
     }
 
     /// The tree of a layer, with where its files are.

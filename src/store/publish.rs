@@ -38,9 +38,8 @@ impl StagedLayer {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn new(dir: PathBuf, diff_id: DiffId, sizes: (u64, u64), entries: u64, index: &Index) -> Result<Self> {
-        let (size, content_bytes) = sizes;
-        let record = LayerRecord { diff_id, size, content_bytes, entries, created: now() };
+    pub fn new(dir: PathBuf, mut record: LayerRecord, index: &Index) -> Result<Self> {
+        record.created = now();
         write(&dir.join("index"), index.as_bytes())?;
         write(&dir.join("json"), &json(&record)?)?;
         Ok(Self { dir, record })

@@ -1,0 +1,75 @@
+//! One layer: from the bytes of its blob to files, index and split in the staging directory.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write as _};
+
+use super::Import;
+use crate::archive::{Checked, Seen};
+use crate::error::{Context as _, Error, Result};
+use crate::id::Digest;
+use crate::progress::Task;
+use crate::store::{LayerRecord, StagedLayer};
+use crate::tarball::{Compression, Failure, Limits, decompress, unpack};
+
+/// A layer that was unpacked, and what it came as.
+pub(super) struct Unpacked {
+    pub(super) staged: StagedLayer,
+    pub(super) blob: Digest,
+    pub(super) blob_size: u64,
+}
+
+impl Import<'_> {
+    /// Unpacks the layer that `source` is. `number` is its own among this import's; `member` is where it
+    /// stands in the archive, if it is not the whole of it.
+    pub(super) fn unpack(
+        &self,
+        number: usize,
+        member: Option<&str>,
+        source: Box<dyn Read + '_>,
+        task: &dyn Task,
+    ) -> Result<Unpacked> {
+        use std::os::fd::AsFd as _;
+        let read_failed = |error| self.read_failed(member, error);
+        let dir = self.staging.dir().join(format!("layer-{number}"));
+        let diff = dir.join(StagedLayer::DIFF);
+        std::fs::create_dir_all(&diff).doing("create", &diff)?;
+        let into = File::open(&diff).doing("open", &diff)?;
+        let path = dir.join(StagedLayer::SPLIT);
+        let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
+
+        let (source, seen) = Checked::new(source);
+        let (compression, mut tar) = decompress(Box::new(source)).map_err(read_failed)?;
+        let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default(), task)
+            .map_err(|failure| self.failed(member, failure))?;
+        // A blob's digest is that of all its bytes, also of those that no decoder asked for.
+        std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
+        drop(tar);
+        split.flush().doing("write", &path)?;
+
+        let (blob, blob_size) = Seen::finish(&seen);
+        let record = LayerRecord {
+            diff_id: unpacked.diff_id,
+            size: unpacked.size,
+            content_bytes: unpacked.content_bytes,
+            entries: unpacked.entries,
+            blob: Some(blob).filter(|_| compression != Compression::None),
+            created: 0,
+        };
+        Ok(Unpacked { staged: StagedLayer::new(dir, record, &unpacked.index)?, blob, blob_size })
+    }
+
+    fn failed(&self, member: Option<&str>, failure: Failure) -> Error {
+        match failure {
+            Failure::Bad { entry, why } => {
+                let names: Vec<&str> = member.into_iter().chain(entry.as_deref()).collect();
+                self.bad(Some(names.join(": ")).filter(|names| !names.is_empty()), why)
+            }
+            Failure::Read(error) => self.read_failed(member, error),
+            Failure::Write { doing, path, source } => Error::Io { doing, path, source },
+        }
+    }
+
+    pub(super) fn read_failed(&self, member: Option<&str>, error: std::io::Error) -> Error {
+        crate::archive::read_failure(&self.archive, member, error)
+    }
+}

@@ -1,0 +1,156 @@
+//! Archives that come as a stream: one pass, members in any order, documents first or last.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+
+use super::Import;
+use crate::archive::{
+    Checked, Documents, Exact, MemberKind, PlannedLayer, Seen, document_limit, member_kind, named_digest, normal_name,
+};
+use crate::error::Result;
+use crate::id::{DiffId, Digest, ImageId};
+use crate::store::{Lease, StagedLayer};
+use crate::tarball::looks_like_layer;
+
+/// Bytes by which a layer is told from a document.
+const SNIFF: u64 = 512;
+const LINKS: usize = 16;
+
+/// What has come.
+#[derive(Default)]
+struct Arrived {
+    documents: BTreeMap<String, Vec<u8>>,
+    document_bytes: u64,
+    links: BTreeMap<String, String>,
+    layers: BTreeMap<String, Layer>,
+}
+
+struct Layer {
+    diff_id: DiffId,
+    blob: Digest,
+    blob_size: u64,
+    /// Nothing when the store has it: then the lease keeps it there.
+    staged: Option<StagedLayer>,
+    _lease: Option<Lease>,
+}
+
+impl Arrived {
+    fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
+        let mut name = name;
+        for _ in 0..LINKS {
+            match self.links.get(name) {
+                Some(target) => name = target,
+                None => break,
+            }
+        }
+        name
+    }
+}
+
+impl Documents for Arrived {
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.documents.get(self.resolve(name)).cloned())
+    }
+}
+
+impl Import<'_> {
+    pub(super) fn stream(self, source: Box<dyn Read>) -> Result<Vec<ImageId>> {
+        let mut arrived = Arrived::default();
+        let mut tar = tar::Archive::new(source);
+        for (number, entry) in tar.entries().map_err(|error| self.read_failed(None, error))?.enumerate() {
+            let entry = entry.map_err(|error| self.read_failed(None, error))?;
+            let name = normal_name(&entry.path_bytes());
+            match member_kind(&name, &entry) {
+                Some(MemberKind::File { size, .. }) => {
+                    self.member(&mut arrived, number, &name, size, Box::new(Exact::new(entry, size)))?;
+                }
+                Some(MemberKind::Link(target)) => {
+                    arrived.links.insert(name, target);
+                }
+                None => {}
+            }
+        }
+        // Who writes the stream must not be cut off while it still writes padding.
+        let rest = std::io::copy(&mut tar.into_inner(), &mut std::io::sink());
+        rest.map_err(|error| self.read_failed(None, error))?;
+
+        let plans = self.plans(&arrived)?.ok_or_else(|| self.no_documents())?;
+        let mut needed: Vec<StagedLayer> = Vec::new();
+        let mut leases = Vec::new();
+        for layer in plans.iter().flat_map(|plan| &plan.layers) {
+            let place = arrived.resolve(&layer.member).to_owned();
+            let Some(came) = arrived.layers.get_mut(&place) else {
+                match self.store.lease(layer.diff_id)? {
+                    Some(lease) => leases.push(lease),
+                    None => return Err(self.bad(layer.member.clone(), "is missing")),
+                }
+                continue;
+            };
+            self.check(layer, came.diff_id, came.blob, came.blob_size)?;
+            let is_new = !needed.iter().any(|other| other.record().diff_id == layer.diff_id);
+            needed.extend(came.staged.take().filter(|_| is_new));
+        }
+        let ids = self.publish(plans, &needed)?;
+        drop((arrived, leases));
+        Ok(ids)
+    }
+
+    fn member(
+        &self,
+        arrived: &mut Arrived,
+        number: usize,
+        name: &str,
+        size: u64,
+        mut source: Box<dyn Read + '_>,
+    ) -> Result<()> {
+        let failed = |error| self.read_failed(Some(name), error);
+        let mut start = Vec::new();
+        (&mut source).take(SNIFF).read_to_end(&mut start).map_err(failed)?;
+        if looks_like_layer(&start) {
+            let source = Box::new(Cursor::new(start).chain(source));
+            let layer = self.arriving_layer(number, name, size, source)?;
+            arrived.layers.insert(name.to_owned(), layer);
+            return Ok(());
+        }
+        arrived.document_bytes = arrived.document_bytes.saturating_add(size);
+        // What is too large for a document, and no layer, is none of what the format knows.
+        if arrived.document_bytes <= document_limit() {
+            source.read_to_end(&mut start).map_err(failed)?;
+            arrived.documents.insert(name.to_owned(), start);
+        }
+        Ok(())
+    }
+
+    fn arriving_layer(&self, number: usize, name: &str, size: u64, source: Box<dyn Read + '_>) -> Result<Layer> {
+        let task = self.progress.start(name, Some(size));
+        if let Some(promised) = named_digest(name)
+            && let Some(lease) = self.store.lease_blob(promised)?
+        {
+            let (mut source, seen) = Checked::new(source);
+            std::io::copy(&mut source, &mut std::io::sink()).map_err(|error| self.read_failed(Some(name), error))?;
+            let (blob, blob_size) = Seen::finish(&seen);
+            if blob != promised {
+                return Err(self.bad(name.to_owned(), format!("has the digest {blob} and not {promised}")));
+            }
+            task.finish("exists");
+            return Ok(Layer { diff_id: lease.record.diff_id, blob, blob_size, staged: None, _lease: Some(lease) });
+        }
+        let unpacked = self.unpack(number, Some(name), source, &*task)?;
+        task.finish("done");
+        let (blob, blob_size) = (unpacked.blob, unpacked.blob_size);
+        let diff_id = unpacked.staged.record().diff_id;
+        Ok(Layer { diff_id, blob, blob_size, staged: Some(unpacked.staged), _lease: None })
+    }
+
+    /// Compares what came with what was announced.
+    pub(super) fn check(&self, layer: &PlannedLayer, diff_id: DiffId, blob: Digest, blob_size: u64) -> Result<()> {
+        let wrong = |why: String| self.bad(layer.member.clone(), why);
+        if let Some(announced) = &layer.blob {
+            announced.check(blob, blob_size).map_err(wrong)?;
+        }
+        if diff_id != layer.diff_id {
+            return Err(wrong(format!("has the diffID {diff_id} and not {}", layer.diff_id)));
+        }
+        Ok(())
+    }
+}

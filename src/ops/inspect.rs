@@ -1,0 +1,140 @@
+//! `inspect`: what is known of a container, an image, a layer or a mount, under Docker's field names.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::live;
+use crate::archive::ImageConfig;
+use crate::error::{Error, Result};
+use crate::id::{ChainId, DiffId, ImageId};
+use crate::store::{Container, ContainerState, Store};
+
+/// Describes what has this name: a container, an image, a layer, or a mountpoint, in this order.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Ambiguous`] for the beginning of several ids.
+pub fn inspect(store: &Store, name: &str) -> Result<Value> {
+    // Something found under another kind is meant, before something ambiguous under this one.
+    let mut ambiguous = None;
+    let found = [
+        store.find_container(name).and_then(|container| container_value(store, &container)),
+        store.find_image(name).and_then(|found| image_value(store, found.id())),
+        store.find_layer(name).and_then(|layer| layer_value(store, layer)),
+        mount_value(store, name),
+    ];
+    for result in found {
+        match result {
+            Err(Error::NotFound { kind: "container" | "image" | "layer" | "mount", .. }) => {}
+            Err(error @ Error::Ambiguous { .. }) => ambiguous = Some(error),
+            result => return result,
+        }
+    }
+    Err(ambiguous.unwrap_or_else(|| Error::NotFound { kind: "object", name: name.to_owned() }))
+}
+
+fn rfc3339(seconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn container_value(store: &Store, container: &Container) -> Result<Value> {
+    let state = container.state()?;
+    let mount = container.mount()?;
+    let is_live = matches!(state, ContainerState::Running | ContainerState::Dead);
+    let running = mount.as_ref().filter(|_| state == ContainerState::Running);
+    let live = running.and_then(|mount| live::ask(&store.run_dir().join(&mount.live)));
+    let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| mount.mountpoint.clone());
+    let config = store.image(container.record.image).ok();
+    let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);
+    let layers = &container.record.layers;
+    Ok(json!({
+        "Id": container.id.hex(),
+        "Name": container.record.name,
+        "Created": rfc3339(container.record.created),
+        "State": {
+            "Status": state.word(),
+            "Running": state == ContainerState::Running,
+            "Dead": state == ContainerState::Dead,
+            "Pid": running.map_or(0, |mount| mount.pid),
+            "StartedAt": mount.as_ref().map(|mount| rfc3339(mount.started)),
+        },
+        "Image": container.record.image,
+        "ImageName": container.record.image_name,
+        "Config": config,
+        "Mountpoint": mountpoint,
+        "ReadonlyRootfs": mount.as_ref().is_some_and(|mount| mount.read_only),
+        "GraphDriver": {
+            "Name": "layerctl",
+            "Data": {
+                "UpperDir": container.upper(),
+                "LowerDir": lower_dirs(store, layers),
+                "MergedDir": mountpoint,
+            },
+        },
+        "Branches": live.as_ref().map(|live| &live.branches),
+        "Messages": live.as_ref().map(|live| &live.messages),
+    }))
+}
+
+/// Nearest first, as overlayfs and Docker write it.
+fn lower_dirs(store: &Store, layers: &[DiffId]) -> String {
+    let dirs = layers.iter().rev().map(|layer| store.diff_dir(&layer.hex()).display().to_string());
+    dirs.collect::<Vec<_>>().join(":")
+}
+
+fn image_value(store: &Store, id: ImageId) -> Result<Value> {
+    let image = store.image(id)?;
+    let config = ImageConfig::parse(&image.config).map_err(|why| Error::corrupt(format!("image {id}"), why))?;
+    let names = store.image_names()?;
+    let names: Vec<_> = names.into_iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
+    Ok(json!({
+        "Id": id,
+        "RepoTags": names,
+        "Created": config.created,
+        "Imported": rfc3339(image.record.imported),
+        "Author": config.author,
+        "Architecture": config.architecture,
+        "Variant": config.variant,
+        "Os": config.os,
+        "Size": image.record.size,
+        "Config": config.config,
+        "RootFS": { "Type": "layers", "Layers": image.record.layers },
+        "ChainID": ChainId::of(&image.record.layers),
+        "GraphDriver": { "Name": "layerctl", "Data": { "LowerDir": lower_dirs(store, &image.record.layers) } },
+    }))
+}
+
+fn layer_value(store: &Store, layer: DiffId) -> Result<Value> {
+    let record = store.layer(layer)?;
+    let mut images = Vec::new();
+    for id in store.images()? {
+        if store.image(id).is_ok_and(|image| image.record.layers.contains(&layer)) {
+            images.push(id);
+        }
+    }
+    Ok(json!({
+        "Id": layer,
+        "Created": rfc3339(record.created),
+        "Size": record.content_bytes,
+        "TarSize": record.size,
+        "Entries": record.entries,
+        "Blob": record.blob,
+        "Path": store.diff_dir(&layer.hex()),
+        "Images": images,
+    }))
+}
+
+fn mount_value(store: &Store, name: &str) -> Result<Value> {
+    let missing = || Error::NotFound { kind: "mount", name: name.to_owned() };
+    let path = Path::new(name).canonicalize().map_err(|_| missing())?;
+    let dir = live::at_mountpoint(&store.run_dir(), &path)?.ok_or_else(missing)?;
+    let live = live::ask(&dir).ok_or_else(missing)?;
+    Ok(json!({
+        "Mountpoint": live.record.mountpoint,
+        "Pid": live.record.pid,
+        "Branches": live.branches,
+        "Messages": live.messages,
+    }))
+}

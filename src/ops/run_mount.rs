@@ -1,0 +1,168 @@
+//! `run-mount`: a container of an image, mounted, with a command in it or without.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use rustix::mount::MountFlags;
+
+use super::launch::launch;
+use super::mountpoint;
+use super::serve_spec::{ServeSpec, Source};
+use crate::archive::{ImageConfig, Process};
+use crate::container::{self, Spec};
+use crate::error::{Context as _, Error, Result};
+use crate::fuse;
+use crate::id::ContainerId;
+use crate::store::{Container, ContainerState, NewContainer, Store};
+
+/// What the user asked for.
+#[derive(Debug, Clone, Default)]
+pub struct RunMount {
+    /// The container's name. One that is there already, of this image, is mounted again.
+    pub name: Option<String>,
+    /// The image; may be left out for a container that is there already.
+    pub image: Option<String>,
+    /// Where; a directory of the store when nothing is said.
+    pub mountpoint: Option<PathBuf>,
+    /// Whether the mount takes no changes.
+    pub read_only: bool,
+    /// Whether the container goes when its mount does.
+    pub remove: bool,
+    /// What is to run, and then the mount ends; an empty command is the image's own.
+    pub command: Option<Vec<OsString>>,
+}
+
+/// A mount that is live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// The container.
+    pub container: ContainerId,
+    /// Where.
+    pub mountpoint: PathBuf,
+}
+
+/// How it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The mount is live, and stays.
+    Mounted(Mounted),
+    /// The command has ended with this status, and the mount is gone.
+    Ended(u8),
+}
+
+/// Does what is asked for.
+///
+/// # Errors
+/// Many; no mount is left then, and no container that was made for it.
+pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
+    let (container, is_new) = container_for(store, request)?;
+    let mounted = mount(store, request, &container);
+    if mounted.is_err() && is_new {
+        // Nothing was written to it.
+        let _ = store.remove_container(&container);
+    }
+    mounted
+}
+
+fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)> {
+    let existing = match &request.name {
+        Some(name) => match store.find_container(name) {
+            Ok(container) if container.record.name == *name => Some(container),
+            Ok(_) | Err(Error::NotFound { .. } | Error::Ambiguous { .. }) => None,
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    let Some(container) = existing else {
+        let Some(image) = request.image.clone() else {
+            return Err(match &request.name {
+                Some(name) => Error::NotFound { kind: "container", name: name.clone() },
+                None => Error::Usage("name an image, or a container with --name".into()),
+            });
+        };
+        let new = NewContainer { name: request.name.clone(), image };
+        return store.create_container(&new).map(|container| (container, true));
+    };
+    if let Some(image) = &request.image
+        && store.find_image(image)?.id() != container.record.image
+    {
+        return Err(Error::AlreadyExists { kind: "container", name: container.record.name });
+    }
+    Ok((container, false))
+}
+
+fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Outcome> {
+    let spec = match &request.command {
+        Some(command) => Some(process(store, request, container, command)?),
+        None => None,
+    };
+    if container.state()? == ContainerState::Dead
+        && let Some(mount) = container.mount()?
+    {
+        mountpoint::clear_stale(&mount.mountpoint)?;
+    }
+    let wanted = request.mountpoint.clone().unwrap_or_else(|| container.default_mountpoint());
+    if request.mountpoint.is_none() {
+        mountpoint::clear_stale(&wanted)?;
+        std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
+    }
+    if container.state()? == ContainerState::Running
+        && container.mount()?.is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
+    {
+        return Err(container.in_use());
+    }
+    let mountpoint = mountpoint::prepare(&wanted)?;
+    let flags = if request.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+    let serve = ServeSpec {
+        root: store.root().into(),
+        source: Source::Container { id: container.id, remove: request.remove },
+        mountpoint: mountpoint.as_path().into(),
+        fsname: container.short_id(),
+        flags: flags.bits(),
+        tied: spec.is_some(),
+    };
+    let mut server = launch(&serve, Some(&container.log()))?;
+    let Some(spec) = spec else {
+        return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
+    };
+    let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec });
+    // The server may be dead, or somebody has unmounted: then this is no failure of the command.
+    if fuse::is_mountpoint(&mountpoint) && fuse::unmount(&mountpoint, false).is_err() {
+        let _ = fuse::unmount(&mountpoint, true);
+    }
+    drop(server.stdin.take());
+    let served = server.wait().doing("wait for", "the server")?;
+    let status = status?;
+    if !served.success() {
+        let log = container.log();
+        return Err(Error::Unsupported(format!("the container's server ended with {served}; see {}", log.display())));
+    }
+    Ok(Outcome::Ended(status))
+}
+
+/// What is to run: the command, or the image's own, in the image's surroundings.
+fn process(store: &Store, request: &RunMount, container: &Container, command: &[OsString]) -> Result<Spec> {
+    let image = store.image(container.record.image)?;
+    let config = ImageConfig::parse(&image.config)
+        .map_err(|why| Error::Unsupported(format!("{}: {why}", container.record.image)))?;
+    let Process { user, env, entrypoint, cmd, working_dir, .. } = config.config.unwrap_or_default();
+    let bytes = |words: Option<Vec<String>>| words.into_iter().flatten().map(String::into_bytes);
+    let args: Vec<Vec<u8>> = if command.is_empty() {
+        bytes(entrypoint).chain(bytes(cmd)).collect()
+    } else {
+        command.iter().cloned().map(OsString::into_vec).collect()
+    };
+    if args.is_empty() {
+        return Err(Error::Usage("no command is given, and the image has none".into()));
+    }
+    Ok(Spec {
+        rootfs: PathBuf::new(),
+        hostname: container.short_id(),
+        args,
+        env: bytes(env).collect(),
+        working_dir: working_dir.unwrap_or_default().into_bytes(),
+        user: user.unwrap_or_default(),
+        read_only: request.read_only,
+    })
+}

@@ -1,0 +1,217 @@
+//! The process behind a mount: it mounts, answers the kernel until somebody unmounts, and puts all in order.
+
+use std::fs::File;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Resource;
+
+use super::live::{LiveRecord, Registration, describe};
+use super::mountpoint;
+use super::serve_spec::{Reply, ServeSpec, Source};
+use crate::error::{Context as _, Error, Result};
+use crate::fuse::{self, MountOptions, Session};
+use crate::id::Digest;
+use crate::index;
+use crate::stack::{Lower, Stack};
+use crate::store::{Container, MountRecord, Store};
+use crate::union::Union;
+
+/// Requests that are served at once: one may be a copy-up of gigabytes.
+const THREADS: usize = 8;
+/// How long a server waits for the last one of the same container, which is unmounted and about to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What is held as long as the mount is live.
+struct Served {
+    session: Session,
+    registration: Registration,
+    container: Option<ServedContainer>,
+}
+
+struct ServedContainer {
+    container: Container,
+    mount: MountRecord,
+    lock: File,
+    remove: bool,
+}
+
+/// Runs a server as standard input says, to the end of its mount.
+///
+/// # Errors
+/// When it could not mount, which the starter has been told; or when the connection to the kernel broke.
+pub fn serve() -> Result<()> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
+    let spec: ServeSpec = serde_json::from_str(&line)
+        .map_err(|error| Error::Usage(format!("serve is for layerctl's own use: {error}")))?;
+    let store = Store::open(&PathBuf::from(spec.root.clone()))?;
+    leave_the_caller()?;
+    let mountpoint = PathBuf::from(spec.mountpoint.clone());
+    let served = match start(&store, &spec, &mountpoint) {
+        Ok(served) => served,
+        Err(error) => {
+            reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
+            return Err(error);
+        }
+    };
+    end_on_signals(&mountpoint)?;
+    if spec.tied {
+        end_with_stdin(&mountpoint)?;
+    }
+    reply(&Reply::Ready);
+    let Served { session, registration, container } = served;
+    let result = session.serve();
+    let ended = container.map_or(Ok(()), |container| container.end(&store));
+    drop(registration);
+    result.and(ended)
+}
+
+/// Nothing of the caller is kept from ending: its terminal, directory, files and umask are left.
+fn leave_the_caller() -> Result<()> {
+    // It fails only for who is the leader already.
+    let _ = rustix::process::setsid();
+    rustix::process::chdir("/").doing("enter", "/")?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer descriptors it works as well, but slower.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    Ok(())
+}
+
+fn reply(reply: &Reply) {
+    // Who has gone meanwhile needs no answer.
+    if let Ok(mut line) = serde_json::to_vec(reply) {
+        line.push(b'\n');
+        let _ = std::io::stdout().lock().write_all(&line);
+    }
+}
+
+fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
+    let live =
+        format!("si_{}", Digest::of(mountpoint.as_os_str().as_encoded_bytes()).hex().get(..16).unwrap_or_default());
+    let (stack, ids, container) = match &spec.source {
+        Source::Container { id, remove } => {
+            let container = store.container(*id)?;
+            let lock = lock(&container)?;
+            let stack = store.stack(&container)?;
+            let layers = container.record.layers.iter().rev().map(ToString::to_string);
+            let ids = std::iter::once(container.id.hex()).chain(layers).collect();
+            let mount = MountRecord {
+                mountpoint: mountpoint.to_owned(),
+                pid: std::process::id(),
+                started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                read_only: spec.flags().contains(rustix::mount::MountFlags::RDONLY),
+                live: live.clone(),
+                ended: false,
+            };
+            (stack, ids, Some(ServedContainer { container, mount, lock, remove: *remove }))
+        }
+        Source::Directories { upper, lowers } => {
+            let lowers = lowers.iter().map(|dir| lower(PathBuf::from(dir.clone()))).collect::<Result<_>>()?;
+            let upper = upper.clone().map(PathBuf::from);
+            (Stack { upper, lowers, lowers_are_immutable: false }, Vec::new(), None)
+        }
+    };
+    let upper = stack.upper.clone().unwrap_or_default();
+    let union = match Union::open(stack) {
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Err(Error::InUse {
+            kind: "directory",
+            name: upper.display().to_string(),
+            by: "another union writes to it".into(),
+        }),
+        opened => opened.doing("open", &upper),
+    }?;
+    let branches = describe(union.branches(), &ids);
+    let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), writeback: true, threads: THREADS };
+    let session = {
+        let _reserved = mountpoint::reserve(mountpoint)?;
+        mountpoint::check_free(mountpoint)?;
+        Session::mount(Arc::new(union), mountpoint, &options)?
+    };
+    // From here on a failure must not leave a mount that nobody serves.
+    let registered = (|| {
+        let container_id = container.as_ref().map(|served| served.container.id.hex());
+        let record = LiveRecord { mountpoint: mountpoint.to_owned(), pid: std::process::id(), container: container_id };
+        let dir = store.run_dir().join(live);
+        let registration = Registration::new(&dir, record, branches, session.counters())?;
+        if let Some(served) = &container {
+            store.set_mount(&served.container, &served.mount)?;
+        }
+        Ok(registration)
+    })();
+    match registered {
+        Ok(registration) => Ok(Served { session, registration, container }),
+        Err(error) => {
+            let _ = fuse::unmount(mountpoint, true);
+            Err(error)
+        }
+    }
+}
+
+/// Takes the container, and waits for a server that is just ending.
+fn lock(container: &Container) -> Result<File> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match container.lock() {
+            Err(Error::InUse { .. }) if waited < PATIENCE && !is_mounted(container) => {
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            locked => return locked,
+        }
+    }
+}
+
+fn is_mounted(container: &Container) -> bool {
+    container.mount().ok().flatten().is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
+}
+
+fn lower(dir: PathBuf) -> Result<Lower> {
+    let index =
+        index::scan(&dir).map_err(|error| Error::Io { doing: "read", path: error.path, source: error.source })?;
+    Ok(Lower { dir, index: Arc::new(index) })
+}
+
+impl ServedContainer {
+    fn end(self, store: &Store) -> Result<()> {
+        let Self { container, mount, lock, remove } = self;
+        store.set_mount(&container, &MountRecord { ended: true, ..mount })?;
+        // Only a mountpoint of the store's own; others are not ours, and are not empty either.
+        let _ = std::fs::remove_dir(container.default_mountpoint());
+        drop(lock);
+        if remove { store.remove_container(&container) } else { Ok(()) }
+    }
+}
+
+/// A signal to end is an order to unmount: who still uses the mount is served to the end.
+fn end_on_signals(mountpoint: &Path) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).doing("listen for signals to", mountpoint)?;
+    let mountpoint = mountpoint.to_owned();
+    thread("signals", move || {
+        for _ in signals.forever() {
+            let _ = fuse::unmount(&mountpoint, true);
+        }
+    })
+}
+
+/// When the one who wanted the mount is gone, however that came, the mount goes too.
+fn end_with_stdin(mountpoint: &Path) -> Result<()> {
+    let mountpoint = mountpoint.to_owned();
+    thread("owner", move || {
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        if fuse::is_mountpoint(&mountpoint) {
+            let _ = fuse::unmount(&mountpoint, true);
+        }
+    })
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).doing("start a thread for", name)
+}

@@ -1,0 +1,70 @@
+//! What a server process is told on its standard input, and what it answers on its standard output: a line
+//! of JSON each.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::MountFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::id::ContainerId;
+
+/// A path of any bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PathBytes(Vec<u8>);
+
+impl From<&Path> for PathBytes {
+    fn from(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().to_vec())
+    }
+}
+
+impl From<PathBytes> for PathBuf {
+    fn from(path: PathBytes) -> Self {
+        OsString::from_vec(path.0).into()
+    }
+}
+
+/// What is to be served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Source {
+    /// A container of the store.
+    Container {
+        id: ContainerId,
+        /// Whether it is removed when its mount ends.
+        remove: bool,
+    },
+    /// Plain directories, nearest first.
+    Directories { upper: Option<PathBytes>, lowers: Vec<PathBytes> },
+}
+
+/// All that a server needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ServeSpec {
+    /// The store.
+    pub(super) root: PathBytes,
+    pub(super) source: Source,
+    pub(super) mountpoint: PathBytes,
+    /// What `/proc/mounts` shows as the source.
+    pub(super) fsname: String,
+    /// The bits of [`MountFlags`].
+    pub(super) flags: u32,
+    /// Whether the mount ends when the other end of standard input is closed.
+    pub(super) tied: bool,
+}
+
+impl ServeSpec {
+    pub(super) fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_retain(self.flags)
+    }
+}
+
+/// What a server answers once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// The mount is live.
+    Ready,
+    /// There is no mount.
+    Failed { message: String, code: u8 },
+}

@@ -1,0 +1,56 @@
+//! `umount`: ends a mount and keeps the container.
+
+use std::path::Path;
+
+use super::{live, mountpoint};
+use crate::error::{Error, Result};
+use crate::fuse;
+use crate::store::{Container, ContainerState, MountRecord, Store};
+
+/// Ends the mount of a container, or the one at a mountpoint, and returns when all of it is on the disk and its server
+/// is gone. A lazy one vanishes at once and ends when its last user does.
+///
+/// # Errors
+/// [`Error::NotFound`] when nothing of ours is mounted there; [`Error::InUse`] while somebody uses it.
+pub fn umount(store: &Store, target: &str, lazy: bool) -> Result<()> {
+    match store.find_container(target) {
+        Ok(container) => umount_container(store, &container, lazy),
+        Err(Error::NotFound { .. }) => umount_at(store, target, lazy),
+        Err(error) => Err(error),
+    }
+}
+
+fn not_mounted(name: &str) -> Error {
+    Error::NotFound { kind: "mount", name: name.to_owned() }
+}
+
+pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool) -> Result<()> {
+    let mount = container.mount()?.filter(|mount| !mount.ended);
+    let Some(mount) = mount else { return Err(not_mounted(&container.record.name)) };
+    if container.state()? == ContainerState::Dead {
+        mountpoint::clear_stale(&mount.mountpoint)?;
+        // Its server could not do this any more.
+        let _ = std::fs::remove_dir(container.default_mountpoint());
+        return store.set_mount(container, &MountRecord { ended: true, ..mount });
+    }
+    mountpoint::unmount_and_wait(&mount.mountpoint, &store.run_dir().join(&mount.live), lazy)
+}
+
+fn umount_at(store: &Store, target: &str, lazy: bool) -> Result<()> {
+    let path = std::path::absolute(Path::new(target)).map_err(|_| not_mounted(target))?;
+    // A dead server's mount cannot be looked at, only its parent can.
+    let path = path.canonicalize().unwrap_or(path);
+    if let Some(container) = store.containers()?.into_iter().find(|container| is_at(container, &path)) {
+        return umount_container(store, &container, lazy);
+    }
+    match live::at_mountpoint(&store.run_dir(), &path)? {
+        Some(dir) => mountpoint::unmount_and_wait(&path, &dir, lazy),
+        // One of another store, or one whose server is dead.
+        None if fuse::is_mountpoint(&path) => fuse::unmount(&path, lazy),
+        None => Err(not_mounted(target)),
+    }
+}
+
+fn is_at(container: &Container, path: &Path) -> bool {
+    container.mount().ok().flatten().is_some_and(|mount| !mount.ended && mount.mountpoint == path)
+}

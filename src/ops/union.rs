@@ -1,0 +1,86 @@
+//! `union`, and `mount.fuse.layerctl`: plain directories as one tree.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::launch::launch;
+use super::mountpoint;
+use super::serve_spec::{PathBytes, ServeSpec, Source};
+use super::union_options::UnionOptions;
+use crate::error::{Context as _, Error, Result};
+use crate::fuse;
+use crate::store::Store;
+
+const DEFAULT_SOURCE: &str = "layerctl";
+
+/// Mounts the union that `options` describe, and returns when it is live; or changes the flags of one that is.
+///
+/// # Errors
+/// [`Error::NotFound`] for a directory that is not there; [`Error::Usage`] without any; others as for `run-mount`.
+pub fn union(store: &Store, options: &UnionOptions, mountpoint: &Path) -> Result<()> {
+    if options.remount {
+        let path = mountpoint.canonicalize().doing("find", mountpoint)?;
+        if !fuse::is_mountpoint(&path) {
+            return Err(Error::NotFound { kind: "mount", name: mountpoint.display().to_string() });
+        }
+        return fuse::set_mount_flags(&path, options.flags);
+    }
+    if options.upper.is_none() && options.lowers.is_empty() {
+        return Err(Error::Usage(
+            "no directories are given: use -o dirs=RW:RO... or -o lowerdir=...,upperdir=...".into(),
+        ));
+    }
+    let branch = |dir: &PathBuf| directory(dir).map(|dir| PathBytes::from(dir.as_path()));
+    let source = Source::Directories {
+        upper: options.upper.as_ref().map(branch).transpose()?,
+        lowers: options.lowers.iter().map(branch).collect::<Result<_>>()?,
+    };
+    let mountpoint = mountpoint::prepare(mountpoint)?;
+    let spec = ServeSpec {
+        root: store.root().into(),
+        source,
+        mountpoint: mountpoint.as_path().into(),
+        fsname: options.source.clone().unwrap_or_else(|| DEFAULT_SOURCE.to_owned()),
+        flags: options.flags.bits(),
+        tied: false,
+    };
+    launch(&spec, None).map(drop)
+}
+
+fn directory(path: &Path) -> Result<PathBuf> {
+    let missing = || Error::NotFound { kind: "directory", name: path.display().to_string() };
+    let found = match path.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+        found => found.doing("find", path)?,
+    };
+    if found.is_dir() { Ok(found) } else { Err(Error::Usage(format!("{} is not a directory", path.display()))) }
+}
+
+/// What mount(8) asks of a helper: `mount.fuse.layerctl SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]`.
+///
+/// # Errors
+/// As [`union`]; [`Error::Usage`] for other arguments.
+pub fn mount_helper(store: &Store, args: &[std::ffi::OsString]) -> Result<()> {
+    let mut options = UnionOptions::default();
+    let mut words: Vec<&OsStr> = Vec::new();
+    let mut fake = false;
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("-o") => options.read(args.next().ok_or_else(|| Error::Usage("-o needs options".into()))?)?,
+            Some("-t" | "-N") => {
+                args.next();
+            }
+            Some("-f") => fake = true,
+            Some("-s" | "-n" | "-v" | "--") => {}
+            Some(word) if word.starts_with("-o") => options.read(OsStr::new(word.get(2..).unwrap_or_default()))?,
+            Some(word) if word.starts_with('-') => return Err(Error::Usage(format!("unknown option: {word}"))),
+            _ => words.push(arg),
+        }
+    }
+    let [source, mountpoint] = words.as_slice() else {
+        return Err(Error::Usage("mount.fuse.layerctl needs a source and a mountpoint".into()));
+    };
+    options.read_source(source)?;
+    if fake { Ok(()) } else { union(store, &options, Path::new(mountpoint)) }
+}
