@@ -1,3 +1,5 @@
-//! The `layerctl` command: parse, run, exit.
+//! The program `layerctl`; everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    layerctl::cli::main()
+}

@@ -1,0 +1,61 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::{images, import, inspect, ps, rm, rmi, run_mount, umount, union};
+use crate::cli::output::Format;
+
+const EXIT_STATUSES: &str = "\
+Exit status:
+  0      done
+  1      not found: an image, container, layer, file, mountpoint or mount
+  2      the command line is wrong, or the beginning of an id is not unique
+  125    any other failure
+  126    the container's command cannot be run
+  127    the container's command is not found
+  128+n  the container's command was ended by signal n
+  other  the container's command ended with it
+
+Ids may be shortened as long as they stay unique.";
+
+/// A Docker-style image layer store without a daemon
+#[derive(Debug, Parser)]
+#[command(name = "layerctl", version, after_help = EXIT_STATUSES, propagate_version = true, max_term_width = 100)]
+pub(super) struct Arguments {
+    /// The store [env: LAYERCTL_ROOT] [default: /var/lib/layerctl, for users $XDG_DATA_HOME/layerctl]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_default_value = true)]
+    pub(super) format: Format,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Import(import::Import),
+    Images(images::Images),
+    Rmi(rmi::Rmi),
+    RunMount(run_mount::RunMount),
+    Ps(ps::Ps),
+    Umount(umount::Umount),
+    Rm(rm::Rm),
+    Inspect(inspect::Inspect),
+    Union(union::Union),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

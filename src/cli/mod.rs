@@ -1,0 +1,115 @@
+//! The command line: words to requests, results to text. Data go to standard output, everything else to
+//! standard error.
+//!
+//! One file per command; [`output`] prints, [`bars`] shows progress.
+
+mod args;
+mod bars;
+mod images;
+mod import;
+mod inspect;
+mod output;
+mod ps;
+mod rm;
+mod rmi;
+mod run_mount;
+mod umount;
+mod union;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use output::Output;
+
+use crate::container;
+use crate::error::Result;
+use crate::ops;
+use crate::store::Store;
+
+/// The name under which mount(8) calls us.
+const MOUNT_HELPER: &str = "mount.fuse.layerctl";
+/// The hidden command of a server process; see [`ops::serve`].
+const SERVE: &str = "serve";
+
+/// What a command needs to know of how it was called.
+struct Context {
+    store: Store,
+    output: Output,
+    quiet: bool,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let result = match args.get(1).and_then(|word| word.to_str()) {
+        Some(container::STAGE) => container::stage(&args),
+        _ if is_mount_helper(&args) => {
+            { Store::open(&root(None)).and_then(|store| ops::mount_helper(&store, args.get(1..).unwrap_or_default())) }
+                .map(|()| 0)
+        }
+        Some(SERVE) => return if ops::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::from(125) },
+        _ => match Arguments::try_parse_from(&args) {
+            Ok(arguments) => run(arguments, args.iter().any(|word| word == "--")),
+            Err(error) => return usage(&error),
+        },
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // There is nobody else to tell.
+            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Help and version are data; what is wrong with the words is not.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+fn is_mount_helper(args: &[OsString]) -> bool {
+    args.first().map(std::path::Path::new).and_then(std::path::Path::file_name).is_some_and(|name| name == MOUNT_HELPER)
+}
+
+fn root(given: Option<std::path::PathBuf>) -> std::path::PathBuf {
+    let named = || std::env::var_os("LAYERCTL_ROOT").filter(|root| !root.is_empty()).map(Into::into);
+    given.or_else(named).unwrap_or_else(Store::default_root)
+}
+
+fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
+    let Arguments { root: given, quiet, format, command } = arguments;
+    let context = Context { store: Store::open(&root(given))?, output: Output::new(format), quiet };
+    match command {
+        Command::Import(import) => import.run(&context),
+        Command::Images(images) => images.run(&context),
+        Command::Rmi(rmi) => rmi.run(&context),
+        Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
+        Command::Ps(ps) => ps.run(&context),
+        Command::Umount(umount) => umount.run(&context),
+        Command::Rm(rm) => rm.run(&context),
+        Command::Inspect(inspect) => inspect.run(&context),
+        Command::Union(union) => union.run(&context),
+    }
+}
+
+/// Does the same to each of several names: one that fails does not keep the others from it. The first failure is
+/// the command's, the others are told.
+fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut first = None;
+    for name in names {
+        if let Err(error) = run(name) {
+            if let Some(earlier) = first.replace(error) {
+                let error = first.replace(earlier);
+                let _ = error.map(|error| writeln!(std::io::stderr().lock(), "error: {error}"));
+            }
+        }
+    }
+    first.map_or(Ok(0), Err)
+}

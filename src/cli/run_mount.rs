@@ -1,0 +1,72 @@
+//! `layerctl run-mount`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::Context;
+use crate::error::Result;
+use crate::ops::{self, Outcome};
+
+/// Mount a container of an image, and run a command in it
+///
+/// Makes a fresh rw layer over the image's layers and mounts it at MOUNTPOINT, or in the store. Without a
+/// command the mount stays until it is unmounted, by `layerctl umount` or umount(8); the container's id and
+/// the mountpoint are printed. With `--` the command, or with nothing after it the image's own, runs with the
+/// mount as its root directory; its exit status is ours, and the mount is gone afterwards.
+///
+/// A container that is there already is mounted again with its name: `layerctl run-mount --name NAME`.
+#[derive(Debug, Args)]
+pub(super) struct RunMount {
+    /// The container's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Take no changes
+    #[arg(long)]
+    read_only: bool,
+    /// Remove the container when its mount ends
+    #[arg(long)]
+    rm: bool,
+    /// A name, an id, or the beginning of one; not needed for a container that is there already
+    image: Option<String>,
+    /// An empty directory
+    mountpoint: Option<PathBuf>,
+    /// What to run
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl RunMount {
+    pub(super) fn run(&self, context: &Context, has_separator: bool) -> Result<u8> {
+        let (mut image, mut mountpoint) = (self.image.clone(), self.mountpoint.clone());
+        // No image has a name that begins so.
+        if mountpoint.is_none()
+            && self.name.is_some()
+            && image.as_ref().is_some_and(|word| word.starts_with(['/', '.']))
+        {
+            mountpoint = image.take().map(PathBuf::from);
+        }
+        let request = ops::RunMount {
+            name: self.name.clone(),
+            image,
+            mountpoint,
+            read_only: self.read_only,
+            remove: self.rm,
+            command: has_separator.then(|| self.command.clone()),
+        };
+        match ops::run_mount(&context.store, &request)? {
+            Outcome::Ended(status) => Ok(status),
+            Outcome::Mounted(mounted) => {
+                let (id, mountpoint) = (mounted.container.hex(), mounted.mountpoint.display().to_string());
+                if context.output.is_json() {
+                    context.output.json(&json!({ "Id": id, "Mountpoint": mountpoint }))?;
+                } else {
+                    context.output.line(&format!("{id} {mountpoint}"))?;
+                }
+                Ok(0)
+            }
+        }
+    }
+}
