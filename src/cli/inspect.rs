@@ -21,11 +21,11 @@ impl Inspect {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let mut values = Vec::new();
         // What was found is shown, also when something else was not.
-        let result = for_each(&self.names, |name| {
+        let status = for_each(&self.names, |name| {
             values.push(ops::inspect(&context.store, name)?);
             Ok(())
         });
         context.output.json(&values.into())?;
-        result
+        Ok(status)
     }
 }

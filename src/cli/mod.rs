@@ -26,7 +26,7 @@ use args::{Arguments, Command};
 use output::Output;
 
 use crate::container;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops;
 use crate::store::Store;
 
@@ -61,8 +61,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // There is nobody else to tell.
-            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            report(&error);
             ExitCode::from(error.exit_code())
         }
     }
@@ -99,17 +98,21 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
     }
 }
 
-/// Does the same to each of several names: one that fails does not keep the others from it. The first failure is
-/// the command's, the others are told.
-fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> Result<u8> {
-    let mut first = None;
+/// Does the same to each of several names: one that fails does not keep the others from it. The first failure's
+/// exit status is the command's.
+fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> u8 {
+    let mut status = 0;
     for name in names {
         if let Err(error) = run(name) {
-            if let Some(earlier) = first.replace(error) {
-                let error = first.replace(earlier);
-                let _ = error.map(|error| writeln!(std::io::stderr().lock(), "error: {error}"));
-            }
+            report(&error);
+            status = if status == 0 { error.exit_code() } else { status };
         }
     }
-    first.map_or(Ok(0), Err)
+    status
+}
+
+/// Says what went wrong, in one sentence.
+fn report(error: &Error) {
+    // There is nobody else to tell.
+    let _ = writeln!(std::io::stderr().lock(), "error: {error}");
 }

@@ -19,9 +19,9 @@ pub(super) struct Rm {
 
 impl Rm {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        for_each(&self.containers, |name| {
+        Ok(for_each(&self.containers, |name| {
             let removed = ops::remove(&context.store, name, self.force)?;
             context.output.line(&removed)
-        })
+        }))
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Rmi {
 
 impl Rmi {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        for_each(&self.images, |image| {
+        Ok(for_each(&self.images, |image| {
             for removed in context.store.remove_image(image)? {
                 context.output.line(&match removed {
                     Removed::Name(name) => format!("Untagged: {name}"),
@@ -28,6 +28,6 @@ impl Rmi {
                 })?;
             }
             Ok(())
-        })
+        }))
     }
 }

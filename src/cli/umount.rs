@@ -21,6 +21,6 @@ pub(super) struct Umount {
 
 impl Umount {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        for_each(&self.targets, |target| ops::umount(&context.store, target, self.lazy))
+        Ok(for_each(&self.targets, |target| ops::umount(&context.store, target, self.lazy)))
     }
 }

@@ -15,8 +15,6 @@
 //! directly. For that only signals sent by a process are passed on, and init, which as pid 1 ignores what it does
 //! not handle, is sent none. Init dies with the thread that started it, and its namespace with it.
 
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
-
 mod capability;
 mod init;
 mod mounts;

@@ -259,7 +259,7 @@ impl Store {
                 container => containers.push(container?),
             }
         }
-        containers.sort_by(|a, b| (a.record.created, a.id).cmp(&(b.record.created, b.id)));
+        containers.sort_by_key(|container| (container.record.created, container.id));
         Ok(containers)
     }
 

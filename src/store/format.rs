@@ -29,10 +29,7 @@ struct Format {
 /// Makes a new store, or says whether the one that is there may be written to.
 pub(super) fn check_or_create(store: &Store) -> Result<bool> {
     let path = store.root.join(FILE);
-    let format = match read_json::<Format>(&path)? {
-        Some(format) => format,
-        None => return create(store),
-    };
+    let Some(format) = read_json::<Format>(&path)? else { return create(store) };
     let unknown = |features: &[String], known: &[&str]| {
         features.iter().find(|feature| !known.contains(&feature.as_str())).cloned()
     };

@@ -188,7 +188,7 @@ fn assert_same(source: &Path, layer: &Layer, exact: bool) {
         let (from, to) = (source.join(&path), layer.path(&path));
         let (a, b) = (from.symlink_metadata().unwrap(), to.symlink_metadata().unwrap());
         assert_eq!((a.mode(), a.uid(), a.gid(), a.mtime()), (b.mode(), b.uid(), b.gid(), b.mtime()), "{path}");
-        assert_eq!(a.is_dir() || a.nlink() == b.nlink(), true, "{path}");
+        assert!(a.is_dir() || a.nlink() == b.nlink(), "{path}");
         if exact {
             assert_eq!(a.mtime_nsec(), b.mtime_nsec(), "{path}");
         }
@@ -422,7 +422,7 @@ fn whiteouts_are_in_the_index_and_on_disk() {
     }
     assert!(!layer.path(".wh..wh.aufs").exists());
     let scanned = crate::index::scan(&layer.path("")).unwrap();
-    assert_eq!(scanned.lookup(NodeId::ROOT, b"f").is_some(), true);
+    assert!(scanned.lookup(NodeId::ROOT, b"f").is_some());
     assert_eq!(scanned.node_count(), layer.unpacked.index.node_count(), "the directory says the same as the index");
     for bad in [".wh.", ".wh..", ".wh...", "d/.wh.x/y", ".wh..wh..opq/y"] {
         assert!(refused(&Tar::default().file(bad, b"").end()).contains("whiteout"), "{bad}");

@@ -27,8 +27,6 @@
 //! of an operation that was cut short. Opening the union after that ends what was begun ([`recovery`]).
 //! Reading a file never changes its access time.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
 mod attr;
 mod copy_up;
 mod descriptors;

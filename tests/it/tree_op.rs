@@ -68,45 +68,49 @@ impl<P> Op<P> {
     /// The same operation on other names.
     pub(crate) fn map<Q>(&self, mut name: impl FnMut(&P) -> Q) -> Op<Q> {
         match self {
-            Op::Create { path, mode, umask } => Op::Create { path: name(path), mode: *mode, umask: *umask },
-            Op::Mkdir { path, mode, umask } => Op::Mkdir { path: name(path), mode: *mode, umask: *umask },
-            Op::Mknod { path, kind, mode, rdev } => {
+            Self::Create { path, mode, umask } => Op::Create { path: name(path), mode: *mode, umask: *umask },
+            Self::Mkdir { path, mode, umask } => Op::Mkdir { path: name(path), mode: *mode, umask: *umask },
+            Self::Mknod { path, kind, mode, rdev } => {
                 Op::Mknod { path: name(path), kind: *kind, mode: *mode, rdev: *rdev }
             }
-            Op::Symlink { path, target } => Op::Symlink { path: name(path), target: target.clone() },
-            Op::Link { from, to } => Op::Link { from: name(from), to: name(to) },
-            Op::Unlink { path } => Op::Unlink { path: name(path) },
-            Op::Rmdir { path } => Op::Rmdir { path: name(path) },
-            Op::Rename { from, to, mode } => Op::Rename { from: name(from), to: name(to), mode: *mode },
-            Op::Write { path, offset, data } => Op::Write { path: name(path), offset: *offset, data: data.clone() },
-            Op::Append { path, data } => Op::Append { path: name(path), data: data.clone() },
-            Op::Truncate { path, size } => Op::Truncate { path: name(path), size: *size },
-            Op::Chmod { path, mode } => Op::Chmod { path: name(path), mode: *mode },
-            Op::Chown { path, uid, gid } => Op::Chown { path: name(path), uid: *uid, gid: *gid },
-            Op::Utimens { path, mtime } => Op::Utimens { path: name(path), mtime: *mtime },
-            Op::SetXattr { path, name: attribute, value, flags } => {
+            Self::Symlink { path, target } => Op::Symlink { path: name(path), target: target.clone() },
+            Self::Link { from, to } => Op::Link { from: name(from), to: name(to) },
+            Self::Unlink { path } => Op::Unlink { path: name(path) },
+            Self::Rmdir { path } => Op::Rmdir { path: name(path) },
+            Self::Rename { from, to, mode } => Op::Rename { from: name(from), to: name(to), mode: *mode },
+            Self::Write { path, offset, data } => Op::Write { path: name(path), offset: *offset, data: data.clone() },
+            Self::Append { path, data } => Op::Append { path: name(path), data: data.clone() },
+            Self::Truncate { path, size } => Op::Truncate { path: name(path), size: *size },
+            Self::Chmod { path, mode } => Op::Chmod { path: name(path), mode: *mode },
+            Self::Chown { path, uid, gid } => Op::Chown { path: name(path), uid: *uid, gid: *gid },
+            Self::Utimens { path, mtime } => Op::Utimens { path: name(path), mtime: *mtime },
+            Self::SetXattr { path, name: attribute, value, flags } => {
                 Op::SetXattr { path: name(path), name: attribute.clone(), value: value.clone(), flags: *flags }
             }
-            Op::RemoveXattr { path, name: attribute } => Op::RemoveXattr { path: name(path), name: attribute.clone() },
-            Op::GetXattr { path, name: attribute } => Op::GetXattr { path: name(path), name: attribute.clone() },
-            Op::Fallocate { path, mode, offset, length } => {
+            Self::RemoveXattr { path, name: attribute } => {
+                Op::RemoveXattr { path: name(path), name: attribute.clone() }
+            }
+            Self::GetXattr { path, name: attribute } => Op::GetXattr { path: name(path), name: attribute.clone() },
+            Self::Fallocate { path, mode, offset, length } => {
                 Op::Fallocate { path: name(path), mode: *mode, offset: *offset, length: *length }
             }
-            Op::Readlink { path } => Op::Readlink { path: name(path) },
-            Op::Readdir { path } => Op::Readdir { path: name(path) },
-            Op::Read { path, offset, length } => Op::Read { path: name(path), offset: *offset, length: *length },
-            Op::Seek { path, offset, whence } => Op::Seek { path: name(path), offset: *offset, whence: *whence },
-            Op::CopyRange { from, to, offset, length } => {
+            Self::Readlink { path } => Op::Readlink { path: name(path) },
+            Self::Readdir { path } => Op::Readdir { path: name(path) },
+            Self::Read { path, offset, length } => Op::Read { path: name(path), offset: *offset, length: *length },
+            Self::Seek { path, offset, whence } => Op::Seek { path: name(path), offset: *offset, whence: *whence },
+            Self::CopyRange { from, to, offset, length } => {
                 Op::CopyRange { from: name(from), to: name(to), offset: *offset, length: *length }
             }
-            Op::Stat { path } => Op::Stat { path: name(path) },
-            Op::Open { path, slot } => Op::Open { path: name(path), slot: *slot },
-            Op::Close { slot } => Op::Close { slot: *slot },
-            Op::SlotRead { slot, offset, length } => Op::SlotRead { slot: *slot, offset: *offset, length: *length },
-            Op::SlotWrite { slot, offset, data } => Op::SlotWrite { slot: *slot, offset: *offset, data: data.clone() },
-            Op::SlotTruncate { slot, size } => Op::SlotTruncate { slot: *slot, size: *size },
-            Op::SlotStat { slot } => Op::SlotStat { slot: *slot },
-            Op::Reopen => Op::Reopen,
+            Self::Stat { path } => Op::Stat { path: name(path) },
+            Self::Open { path, slot } => Op::Open { path: name(path), slot: *slot },
+            Self::Close { slot } => Op::Close { slot: *slot },
+            Self::SlotRead { slot, offset, length } => Op::SlotRead { slot: *slot, offset: *offset, length: *length },
+            Self::SlotWrite { slot, offset, data } => {
+                Op::SlotWrite { slot: *slot, offset: *offset, data: data.clone() }
+            }
+            Self::SlotTruncate { slot, size } => Op::SlotTruncate { slot: *slot, size: *size },
+            Self::SlotStat { slot } => Op::SlotStat { slot: *slot },
+            Self::Reopen => Op::Reopen,
         }
     }
 }

@@ -106,7 +106,7 @@ impl Snapshot {
                 let wrong = format!("{}: readdir {number:?} {kind:?}, {:?}", name.escape_ascii(), plus.get(name));
                 return Err(fail(&format!("{wrong}, lookup {:?}: entry", found.attr)));
             }
-            self.visit(tree, &[at, &[name.clone()]].concat(), ino, seen)?;
+            self.visit(tree, &[at, std::slice::from_ref(name)].concat(), ino, seen)?;
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Snapshot {
                 .collect();
             names.sort();
             for name in names {
-                self.visit_plain(&this, &name, &[at, &[name.clone()]].concat(), seen);
+                self.visit_plain(&this, &name, &[at, std::slice::from_ref(&name)].concat(), seen);
             }
         }
     }

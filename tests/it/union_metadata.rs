@@ -231,14 +231,15 @@ fn mtime_moves_exactly_when_it_must() {
 
 #[test]
 fn ctime_moves_with_every_change() {
+    type Step = (&'static str, fn(&mut Session));
     let mut session = Session::over(&[LayerTree::new().file("f", b"1")]);
     let ctime = |session: &Session| session.stat("f").expect("stat").ctime;
-    let steps: [(&str, &dyn Fn(&mut Session)); 5] = [
-        ("chmod", &|session| session.chmod("f", 0o600).expect("chmod")),
-        ("chown", &|session| session.chown("f", 1, 1).expect("chown")),
-        ("utimens", &|session| session.utimens("f", Time { sec: 1, nsec: 0 }).expect("utimens")),
-        ("link", &|session| session.link("f", "g").expect("link")),
-        ("write", &|session| session.write("f", 0, b"2").expect("write")),
+    let steps: [Step; 5] = [
+        ("chmod", |session| session.chmod("f", 0o600).expect("chmod")),
+        ("chown", |session| session.chown("f", 1, 1).expect("chown")),
+        ("utimens", |session| session.utimens("f", Time { sec: 1, nsec: 0 }).expect("utimens")),
+        ("link", |session| session.link("f", "g").expect("link")),
+        ("write", |session| session.write("f", 0, b"2").expect("write")),
     ];
     for (what, step) in steps {
         let before = ctime(&session);
