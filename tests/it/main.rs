@@ -1,5 +1,6 @@
 //! All integration tests: one binary.
 
+mod architecture;
 mod layer_tree;
 mod model_case;
 mod own_process;

@@ -1,0 +1,67 @@
+# layerctl. `make demo` shows what it does, `make test` checks all of it; both need root and /dev/fuse.
+
+PREFIX ?= /usr/local
+SBINDIR ?= /sbin
+DESTDIR ?=
+CARGO ?= cargo
+
+.PHONY: help build demo test fmt lint doc unit shell compare-real conformance programs \
+	fixtures install uninstall clean needs
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## The program, in target/release
+	$(CARGO) build --release --locked
+
+demo: needs ## Import a fixture, mount it, write, see the copy-on-write, inspect
+	$(CARGO) build --release --locked --quiet
+	scripts/demo target/release/layerctl
+
+test: needs fmt lint doc shell unit ## All checks; the tests mount for real
+
+needs:
+	@scripts/check-needs
+
+fmt:
+	$(CARGO) fmt --check
+
+lint:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
+
+unit:
+	$(CARGO) test --locked
+
+shell:
+	$(CARGO) build --locked
+	tests/ci-job target/debug/layerctl
+	scripts/demo target/debug/layerctl >/dev/null
+
+compare-real: ## Real images: our mounts against buildah's (installs buildah; about 5 GB)
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/compare-real
+
+conformance: ## pjdfstest and fsx beside the kernel's overlayfs
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/conformance
+
+programs: ## Real programs in a container of a real image
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/programs
+
+fixtures: ## Write the archives in fixtures/ anew
+	$(CARGO) run --locked --quiet --example fixtures -- fixtures
+
+install: build ## Install the program, and mount(8)'s helper
+	install -D -m 755 target/release/layerctl $(DESTDIR)$(PREFIX)/bin/layerctl
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sf $(PREFIX)/bin/layerctl $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
+
+uninstall: ## Remove what was installed
+	rm -f $(DESTDIR)$(PREFIX)/bin/layerctl $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
+
+clean: ## Remove what was built
+	$(CARGO) clean
