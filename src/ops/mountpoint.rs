@@ -10,9 +10,9 @@ use super::live;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 
-/// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory that is empty and
-/// at which nothing is mounted. What a dead server left mounted there is taken away.
-pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
+/// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory at which nothing is
+/// mounted and, if that `must_be_empty`, which hides nothing then. What a dead server left mounted there is taken away.
+pub(super) fn prepare(path: &Path, must_be_empty: bool) -> Result<PathBuf> {
     let absolute = std::path::absolute(path).doing("find", path)?;
     clear_stale(&absolute)?;
     let found = match absolute.canonicalize() {
@@ -29,7 +29,7 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
         return Err(unfit("it is not a directory"));
     }
     check_free(&found)?;
-    if std::fs::read_dir(&found).doing("read", path)?.next().is_some() {
+    if must_be_empty && std::fs::read_dir(&found).doing("read", path)?.next().is_some() {
         return Err(unfit("it is not empty"));
     }
     Ok(found)
