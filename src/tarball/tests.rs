@@ -371,6 +371,23 @@ fn replaced_content_is_kept_for_the_tar() {
 }
 
 #[test]
+fn a_directory_that_is_made_anew_is_not_mistaken_for_the_old_one() {
+    let layer = Layer::of(
+        &Tar::default()
+            .file("d/e/f", b"old")
+            .kind(b'1', b"link", b"d/e/f")
+            .file("d/e/g", b"old")
+            .file("d", b"no directory")
+            .dir("d")
+            .file("d/e/f", b"new")
+            .kind(b'1', b"link2", b"d/e/f")
+            .end(),
+    );
+    assert_eq!((layer.read("link"), layer.read("link2")), (b"old".to_vec(), b"new".to_vec()));
+    assert_eq!(std::fs::read_dir(layer.path("d/e")).unwrap().count(), 1);
+}
+
+#[test]
 fn a_directory_that_comes_again_keeps_its_content() {
     let layer = Layer::of(
         &Tar::default()
