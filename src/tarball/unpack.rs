@@ -5,10 +5,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::entry::{self, Before, Entry};
+use super::entry::{self, Before, Entry, Global};
 use super::header::Header;
 use super::input::Input;
-use super::pax::{self, Record};
+use super::pax;
 use super::sparse::{self, Form, Map, TextMap};
 use super::tree::{Place, Tree};
 use super::{BLOCK, Failure, disk, padding, path, split};
@@ -86,7 +86,7 @@ pub fn unpack(
             split: split::Writer::new(split)?,
             tree: Tree::new(into)?,
             limits,
-            global: Vec::new(),
+            global: Global::new(),
             global_bytes: 0,
             entries: 0,
             content_bytes: 0,
@@ -109,7 +109,7 @@ struct Unpacking<'a> {
     split: split::Writer<'a>,
     tree: Tree,
     limits: &'a Limits,
-    global: Vec<Record>,
+    global: Global,
     global_bytes: u64,
     entries: u64,
     content_bytes: u64,
