@@ -3,6 +3,10 @@
 mod architecture;
 mod layer_tree;
 mod model_case;
+mod mount_command;
+mod mount_container;
+mod mount_union;
+mod mounts;
 mod own_process;
 mod plain_driver;
 mod tree_op;
