@@ -107,9 +107,7 @@ fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Out
         mountpoint::clear_stale(&wanted)?;
         std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
-    if container.state()? == ContainerState::Running
-        && container.mount()?.is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
-    {
+    if container.state()? == ContainerState::Running && mountpoint::is_mounted(store, container)? {
         return Err(container.in_use());
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;

@@ -95,7 +95,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     let (stack, ids, container) = match &spec.source {
         Source::Container { id, remove } => {
             let container = store.container(*id)?;
-            let lock = lock(&container)?;
+            let lock = lock(store, &container)?;
             let stack = store.stack(&container)?;
             let layers = container.record.layers.iter().rev().map(ToString::to_string);
             let ids = std::iter::once(container.id.hex()).chain(layers).collect();
@@ -104,6 +104,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
                 pid: std::process::id(),
                 started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
                 read_only: spec.flags().contains(rustix::mount::MountFlags::RDONLY),
+                command: spec.tied,
                 live: live.clone(),
                 ended: false,
             };
@@ -143,11 +144,11 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
 }
 
 /// Takes the container, and waits for a server that is just ending.
-fn lock(container: &Container) -> Result<File> {
+fn lock(store: &Store, container: &Container) -> Result<File> {
     let mut waited = Duration::ZERO;
     loop {
         match container.lock() {
-            Err(Error::InUse { .. }) if waited < PATIENCE && !is_mounted(container) => {
+            Err(Error::InUse { .. }) if waited < PATIENCE && !mountpoint::is_mounted(store, container)? => {
                 std::thread::sleep(PAUSE);
                 waited += PAUSE;
             }
@@ -169,10 +170,6 @@ fn open(store: &Store, stack: Stack) -> Result<Union> {
         }
         opened => opened.doing("open", &upper),
     }
-}
-
-fn is_mounted(container: &Container) -> bool {
-    container.mount().ok().flatten().is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
 }
 
 fn lower(dir: PathBuf) -> Result<Lower> {
