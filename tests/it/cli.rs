@@ -23,12 +23,14 @@ pub(crate) struct Output {
 
 impl Output {
     /// The lines of standard output, of a run that must have gone well.
+    #[track_caller]
     pub(crate) fn lines(&self) -> Vec<&str> {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "the run should have gone well");
         self.stdout.lines().collect()
     }
 
     /// Standard output as JSON, of a run that must have gone well.
+    #[track_caller]
     pub(crate) fn json(&self) -> Value {
         self.lines();
         serde_json::from_str(&self.stdout).expect("standard output is JSON")
