@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::cli::Sandbox;
 use super::generator;
 
 #[test]
@@ -11,7 +12,7 @@ fn the_committed_files_are_what_the_generator_gives() {
     for (name, content) in generator::files() {
         let committed = std::fs::read(dir.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(committed == content, "{name} is something else: `make fixtures` writes it anew");
-        assert!(content.len() < 40_000, "{name} is no small file");
+        assert!(content.len() < 40 << 10, "{name} is no small file");
         names.push(name);
     }
     let mut found: Vec<String> = std::fs::read_dir(&dir)
@@ -21,4 +22,21 @@ fn the_committed_files_are_what_the_generator_gives() {
     found.sort();
     names.sort_unstable();
     assert_eq!(found, names, "the generator writes all files");
+}
+
+#[test]
+fn the_committed_files_are_the_same_image() {
+    let sandbox = Sandbox::new();
+    let import = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+        let output = sandbox.run(&["import", path.to_str().expect("the path is text")]);
+        output.lines().iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()
+    };
+    let practice = format!("sha256:{}", generator::practice().id());
+    assert_eq!(import("practice.docker.tar"), [practice.clone()]);
+    assert_eq!(import("practice.oci.tar"), [practice.clone()]);
+    let two = import("two.docker-24.tar");
+    assert_eq!((two.len(), &two[0]), (2, &practice));
+    let images = sandbox.run(&["images"]);
+    assert_eq!(images.lines().len(), 3, "{images:?}");
 }
