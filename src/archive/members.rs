@@ -248,7 +248,6 @@ impl DirMembers {
 
 impl Documents for DirMembers {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        // `docker save` since 25 writes both kinds of documents; a directory is always read as a layout.
         let Some((source, size)) = self.open(name)? else { return Ok(None) };
         read_document(&self.archive, name, size, source).map(Some)
     }

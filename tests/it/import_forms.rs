@@ -1,6 +1,7 @@
 //! Every form of an archive, in every way that it can come, gives the same image.
 
 use std::path::Path;
+use std::slice::from_ref;
 
 use serde_json::{Value, json};
 
@@ -72,14 +73,14 @@ fn check(sandbox: &Sandbox, image: &Image) -> Vec<Listing> {
 /// What [`sample`] must look like, from a store that got it in the simplest way.
 fn expected(image: &Image) -> Vec<Listing> {
     let sandbox = Sandbox::new();
-    import(&sandbox, Way::File, &docker_since_25(std::slice::from_ref(image)).tar(), &[]).lines();
+    import(&sandbox, Way::File, &docker_since_25(from_ref(image)).tar(), &[]).lines();
     check(&sandbox, image)
 }
 
 fn all_forms(way: Way, order: fn(Members) -> Members) {
     let image = sample();
     let expected = expected(&image);
-    for (form, members) in forms(std::slice::from_ref(&image)) {
+    for (form, members) in forms(from_ref(&image)) {
         let sandbox = Sandbox::new();
         let output = import(&sandbox, way, &order(members).tar(), &[]);
         assert_eq!(output.lines(), [id(&image)], "{form}");
@@ -118,7 +119,7 @@ fn every_form_from_a_file_on_standard_input() {
 fn a_layout_in_a_directory() {
     let image = sample();
     let expected = expected(&image);
-    for (form, members) in [("oci", oci(std::slice::from_ref(&image))), ("docker", docker_since_25(&[image.clone()]))] {
+    for (form, members) in [("oci", oci(from_ref(&image))), ("docker", docker_since_25(from_ref(&image)))] {
         let sandbox = Sandbox::new();
         members.write_to(&sandbox.path("layout"));
         assert_eq!(sandbox.run(&["import", "layout"]).lines(), [id(&image)], "{form}");
@@ -144,7 +145,7 @@ fn every_compression_of_layers_and_archives() {
     for (name, pack) in PACKS {
         for (way, archive) in [
             (Way::File, oci_packed(&image, pack).tar()),
-            (Way::Pipe, podman(std::slice::from_ref(&image), pack).tar()),
+            (Way::Pipe, podman(from_ref(&image), pack).tar()),
             (Way::File, pack(&oci_packed(&image, pack).reversed().tar())),
         ] {
             let sandbox = Sandbox::new();
@@ -258,14 +259,14 @@ fn an_index_gives_the_image_for_the_platform() {
 fn names_are_those_of_the_archive_or_those_that_are_given() {
     let mut image = sample();
     image.names = vec!["one:1".into(), "host.example:5000/two/three:latest".into()];
-    let archive = docker_since_25(&[image.clone()]).tar();
+    let archive = docker_since_25(from_ref(&image)).tar();
     let sandbox = Sandbox::new();
     let names = || sandbox.run(&["images", "--format", "json"]).json()[0]["RepoTags"].clone();
     import(&sandbox, Way::File, &archive, &[]).lines();
     assert_eq!(names(), json!(["host.example:5000/two/three:latest", "one:1"]));
 
     // An index says the whole name, or only a tag, which is no name.
-    let layout = oci(&[image.clone()]);
+    let layout = oci(from_ref(&image));
     let sandbox = Sandbox::new();
     let names = || sandbox.run(&["images", "--format", "json"]).json()[0]["RepoTags"].clone();
     let tag_only = layout.clone().replaced("index.json", "io.containerd.image.name", "something.else");
@@ -316,7 +317,7 @@ fn ids_are_printed_one_per_line_or_as_json() {
 #[test]
 fn a_link_to_a_link_is_followed() {
     let image = single("linked");
-    let mut members = docker_before_25(&[image.clone()]);
+    let mut members = docker_before_25(from_ref(&image));
     let layer = members.0.iter().position(|(name, _)| name.ends_with("/layer.tar")).expect("there is a layer");
     let name = std::mem::replace(&mut members.0[layer].0, format!("{}/first.tar", "a".repeat(64)));
     members.0.push((name, super::generator::Member::Link("../blobs/second".into())));

@@ -1,5 +1,7 @@
 //! What cannot be imported is refused with one sentence, and the store stays as it was.
 
+use std::slice::from_ref;
+
 use serde_json::json;
 
 use super::archives::{PACKS, forms, oci_packed, podman, sample, single};
@@ -147,10 +149,9 @@ fn layers_that_are_not_what_they_should_be() {
     let image = sample();
     let other = Tar::new().file("other", b"other").finish();
     // Layers named by their diffIDs only in the config.
-    for (form, members) in [
-        ("docker before 25", docker_before_25(std::slice::from_ref(&image))),
-        ("podman", podman(std::slice::from_ref(&image), gzip)),
-    ] {
+    for (form, members) in
+        [("docker before 25", docker_before_25(from_ref(&image))), ("podman", podman(from_ref(&image), gzip))]
+    {
         let layer =
             members.0.iter().map(|(name, _)| name).find(|name| name.ends_with(".tar")).expect("a layer").clone();
         let wrong = members.clone().with(&layer, |content| content.clone_from(&other));
@@ -163,8 +164,8 @@ fn layers_that_are_not_what_they_should_be() {
     // Layers named by what they are.
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", sha256(bytes));
     for (form, members, layer) in [
-        ("docker since 25", docker_since_25(std::slice::from_ref(&image)), blob(&image.layers[0])),
-        ("oci", oci(std::slice::from_ref(&image)), blob(&gzip(&image.layers[0]))),
+        ("docker since 25", docker_since_25(from_ref(&image)), blob(&image.layers[0])),
+        ("oci", oci(from_ref(&image)), blob(&gzip(&image.layers[0]))),
     ] {
         let wrong = members.clone().with(&layer, |content| content.clone_from(&other));
         store.refuses(&format!("{form}, another layer"), &wrong.tar(), &[&layer]);
@@ -221,10 +222,10 @@ fn digests_and_sizes_that_are_wrong() {
     let said = format!("has {size} bytes and not 1");
     store.refuses("a wrong size of a layer", &wrong.tar(), &[&layer, &said]);
 
-    let docker = docker_since_25(&[image.clone()]);
+    let docker = docker_since_25(from_ref(&image));
     let changed = docker.replaced(&config, "layer 1", "layer 9");
     store.refuses("docker, a config that was changed", &changed.tar(), &[&config, "has the digest"]);
-    let old = docker_before_25(&[image.clone()]);
+    let old = docker_before_25(from_ref(&image));
     let config = format!("{}.json", image.id());
     let changed = old.clone().replaced(&config, "layer 1", "layer 9");
     store.refuses("docker before 25, a config that was changed", &changed.tar(), &[&config, "has the digest"]);
@@ -235,8 +236,8 @@ fn digests_and_sizes_that_are_wrong() {
 fn documents_that_cannot_be_understood() {
     let store = Untouched::new();
     let image = sample();
-    let docker = docker_before_25(std::slice::from_ref(&image));
-    let layout = oci(std::slice::from_ref(&image));
+    let docker = docker_before_25(from_ref(&image));
+    let layout = oci(from_ref(&image));
     let with =
         |members: &Members, name: &str, text: &str| members.clone().with(name, |c| *c = text.as_bytes().to_vec()).tar();
     let manifest = "manifest.json";
@@ -316,13 +317,9 @@ fn a_layout_in_a_directory_that_is_wrong() {
     let image = sample();
     let layer = format!("blobs/sha256/{}", sha256(&gzip(&image.layers[0])));
     for (name, members, word) in [
-        ("missing", oci(std::slice::from_ref(&image)).without(&layer), "is missing"),
-        ("cut", oci(std::slice::from_ref(&image)).with(&layer, |content| content.truncate(100)), "is cut short"),
-        (
-            "else",
-            oci(std::slice::from_ref(&image)).with(&layer, |content| *content = gzip(&single("x").layers[0])),
-            "not",
-        ),
+        ("missing", oci(from_ref(&image)).without(&layer), "is missing"),
+        ("cut", oci(from_ref(&image)).with(&layer, |content| content.truncate(100)), "is cut short"),
+        ("else", oci(from_ref(&image)).with(&layer, |content| *content = gzip(&single("x").layers[0])), "not"),
     ] {
         members.write_to(&store.sandbox.path(name));
         store.check(&store.sandbox.run(&["import", name]), 125, &[&format!("error: {name}: {layer}: "), word], name);
@@ -354,7 +351,7 @@ fn layers_that_reach_out() {
     for (what, layer, entry) in hostile {
         let image = Image::new("amd64", vec![layer.clone()], &[]);
         let member = format!("{}.tar", sha256(&layer));
-        store.refuses(what, &podman(&[image.clone()], <[u8]>::to_vec).tar(), &[&member, entry]);
+        store.refuses(what, &podman(from_ref(&image), <[u8]>::to_vec).tar(), &[&member, entry]);
         store.refuses(&format!("{what}, oci"), &oci(&[image]).tar(), &[&sha256(&gzip(&layer)), entry]);
         store.refuses(&format!("{what}, a root file system"), &layer, &[entry]);
     }
@@ -372,7 +369,7 @@ fn members_that_reach_out() {
     let image = single("x");
     let secret = store.sandbox.write("secret", b"{}");
     // Names of members, and links among them, are never paths of this machine.
-    let docker = podman(std::slice::from_ref(&image), <[u8]>::to_vec);
+    let docker = podman(from_ref(&image), <[u8]>::to_vec);
     let config = format!("{}.json", image.id());
     let outside = docker.clone().replaced("manifest.json", &config, &secret);
     store.refuses("a config outside", &outside.tar(), &["secret", "is missing"]);

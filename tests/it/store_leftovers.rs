@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::slice::from_ref;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -11,7 +12,7 @@ use super::generator::{Image, docker_before_25, docker_since_25, oci, sha256};
 use super::listing::Listing;
 
 fn import(sandbox: &Sandbox, image: &Image) -> Output {
-    sandbox.run_piped(&["import", "-"], &docker_since_25(std::slice::from_ref(image)).tar())
+    sandbox.run_piped(&["import", "-"], &docker_since_25(from_ref(image)).tar())
 }
 
 /// A staging directory with something deep in it, as a killed import leaves it.
@@ -124,8 +125,8 @@ fn eight_at_once() {
     // Into a store that is not there yet: four times the same image, and four others over its layers.
     let archives: Vec<(Image, Vec<u8>)> = (0..8)
         .map(|n| match n {
-            0 | 2 => (shared.clone(), docker_since_25(&[shared.clone()]).tar()),
-            4 | 6 => (shared.clone(), oci(&[shared.clone()]).tar()),
+            0 | 2 => (shared.clone(), docker_since_25(from_ref(&shared)).tar()),
+            4 | 6 => (shared.clone(), oci(from_ref(&shared)).tar()),
             n => (own(n), docker_before_25(&[own(n)]).tar()),
         })
         .collect();
