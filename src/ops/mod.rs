@@ -1,10 +1,10 @@
 //! What the commands do: the only place where the store, the union and containers meet.
 //!
-//! - [`import`]: archives become images
-//! - [`run_mount`], [`umount`], [`remove`]: the life of a container
-//! - [`union`]: the same for plain directories, with [`union_options`]
-//! - [`inspect`]: what is known of anything
-//! - [`serve`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
+//! - [`import()`]: archives become images
+//! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
+//! - [`union()`]: the same for plain directories, with [`union_options`]
+//! - [`inspect()`]: what is known of anything
+//! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
 mod import;
