@@ -17,6 +17,7 @@ mod entry;
 mod failure;
 mod header;
 mod input;
+mod pack;
 mod path;
 mod pax;
 mod sparse;
@@ -30,6 +31,7 @@ mod tests;
 pub use assemble::assemble;
 pub use decompress::{Compression, decompress};
 pub use failure::Failure;
+pub use pack::{Pack, Packed};
 pub use unpack::{Limits, Unpacked, unpack};
 
 /// Bytes of a tar's block.

@@ -7,6 +7,7 @@ mod own_process;
 mod plain_driver;
 mod tree_op;
 mod tree_snapshot;
+mod union_changes;
 mod union_crash;
 mod union_driver;
 mod union_limits;
