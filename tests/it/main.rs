@@ -1,10 +1,22 @@
 //! All integration tests: one binary.
 
 mod architecture;
+mod archives;
+mod cli;
+mod fixtures;
+#[path = "../../fixtures/generator.rs"]
+mod generator;
+mod import_forms;
+mod import_known;
+mod import_metadata;
+mod import_refusals;
 mod layer_tree;
+mod listing;
 mod model_case;
 mod own_process;
 mod plain_driver;
+mod store_images;
+mod store_leftovers;
 mod tree_op;
 mod tree_snapshot;
 mod union_changes;
