@@ -75,8 +75,9 @@ pub(super) fn clear_stale(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unmounts, and waits until the server that is registered at `live` has put all in order.
+/// Unmounts, and waits until the server that is registered at `live` has put all in order and is gone.
 pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Result<()> {
+    let server = live::watch(live);
     match fuse::unmount(mountpoint, lazy) {
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
             return Err(Error::InUse {
@@ -87,7 +88,7 @@ pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Re
         }
         done => done?,
     }
-    if !lazy && !live::wait_for_end(live) {
+    if !lazy && !server.is_none_or(|server| live::wait_for_end(&server)) {
         let mountpoint = mountpoint.display();
         return Err(Error::Unsupported(format!("{mountpoint}: unmounted, but its server is still busy with it")));
     }
