@@ -68,7 +68,8 @@ fn a_renamed_directory_is_told_whole() {
 
 #[test]
 fn a_file_of_several_names_is_told_under_all_of_them() {
-    let layer = LayerTree::new().file("d/a", b"1").link("far/away/b", "d/a").link("far/c", "d/a").file("far/d", b"");
+    let layer = LayerTree::new().dir("far", 0o755).dir("far/away", 0o755).file("d/a", b"1");
+    let layer = layer.link("far/away/b", "d/a").link("far/c", "d/a").file("far/d", b"");
     let mut session = Session::over(&[layer]);
     session.rename("d", "moved").expect("rename");
     // Nothing in `far` has changed, but it holds names of a file that is told.
