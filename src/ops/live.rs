@@ -7,6 +7,9 @@
 //! lock               held by the server as long as it lives
 //! control            a socket that gives a [`Live`] to whoever connects
 //! ```
+//!
+//! Every mount has an id of its own: at one mountpoint, a new one may be there before the server of the last one
+//! has put all in order.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,13 +18,15 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
-use crate::fuse::Counters;
+use crate::fuse::{self, Counters};
+use crate::id::Digest;
+use crate::store::Store;
 use crate::union::Branch;
 
 /// How long a server may take to say what it is doing.
@@ -75,7 +80,14 @@ pub struct Live {
 #[derive(Debug)]
 pub(super) struct Registration {
     dir: PathBuf,
-    _lock: File,
+}
+
+/// A new name under `run/` for the mount of this process at `mountpoint`.
+#[must_use]
+pub(super) fn name(mountpoint: &Path) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unique = format!("{} {} {}", std::process::id(), since.as_nanos(), mountpoint.display());
+    format!("si_{}", Digest::of(unique.as_bytes()).hex().get(..16).unwrap_or_default())
 }
 
 /// Numbers the branches and gives each its id.
@@ -99,19 +111,22 @@ impl Registration {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn new(
-        dir: &Path,
+        store: &Store,
+        name: &str,
         record: LiveRecord,
         branches: Vec<LiveBranch>,
         counters: Arc<Counters>,
     ) -> Result<Self> {
-        let _ = std::fs::remove_dir_all(dir);
-        std::fs::create_dir_all(dir).doing("create", dir)?;
-        let lock = lock_file(dir)?;
+        // Whoever finds it under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
+        let staging = store.stage()?;
+        let dir = &staging.dir().join("live");
+        std::fs::create_dir(dir).doing("create", dir)?;
+        let lock = File::create_new(dir.join("lock")).doing("lock", dir)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", dir)?;
+        // Until the end of the process, however that comes.
+        std::mem::forget(lock);
         for LiveBranch { index, path, mode, id } in &branches {
-            use std::os::unix::ffi::OsStrExt as _;
-            let line = [path.as_os_str().as_bytes(), format!("={mode}\n").as_bytes()].concat();
-            write(&dir.join(format!("br{index}")), &line)?;
+            write(&dir.join(format!("br{index}")), &branch_line(path, mode))?;
             write(&dir.join(format!("brid{index}")), format!("{id}\n").as_bytes())?;
         }
         let json = serde_json::to_vec(&record).map_err(|error| Error::corrupt(dir, error.to_string()))?;
@@ -129,7 +144,9 @@ impl Registration {
                 }
             })
             .doing("start a thread for", dir)?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        let named = store.run_dir().join(name);
+        std::fs::rename(dir, &named).doing("create", &named)?;
+        Ok(Self { dir: named })
     }
 }
 
@@ -181,12 +198,30 @@ pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(live)
 }
 
-/// Finds the registration of the mount at `mountpoint`.
+/// Finds the registration of the mount at `mountpoint`: the latest, as others can only be about to end.
 ///
 /// # Errors
 /// When the registrations cannot be read.
 pub(super) fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<PathBuf>> {
-    Ok(registered(run)?.into_iter().find(|dir| record(dir).is_some_and(|record| record.mountpoint == mountpoint)))
+    let is_there = |dir: &PathBuf| record(dir).is_some_and(|record| record.mountpoint == mountpoint);
+    let since = |dir: &PathBuf| dir.join("mount.json").metadata().and_then(|metadata| metadata.modified()).ok();
+    Ok(registered(run)?.into_iter().filter(is_there).max_by_key(since))
+}
+
+/// Where the union is mounted that writes to `upper`.
+///
+/// # Errors
+/// When the registrations cannot be read.
+pub(super) fn writer(run: &Path, upper: &Path) -> Result<Option<PathBuf>> {
+    let line = branch_line(upper, "rw");
+    let writes = |dir: &PathBuf| std::fs::read(dir.join("br0")).is_ok_and(|first| first == line);
+    let mountpoints = registered(run)?.into_iter().filter(writes).filter_map(|dir| record(&dir));
+    Ok(mountpoints.map(|record| record.mountpoint).find(|mountpoint| fuse::is_mountpoint(mountpoint)))
+}
+
+fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    [path.as_os_str().as_bytes(), b"=", mode.as_bytes(), b"\n"].concat()
 }
 
 /// What a registration says of its mount.
@@ -195,11 +230,17 @@ pub(super) fn record(dir: &Path) -> Option<LiveRecord> {
     serde_json::from_slice(&std::fs::read(dir.join("mount.json")).ok()?).ok()
 }
 
-/// Waits until the server that is registered at `dir` has ended; false if it takes too long.
+/// What [`wait_for_end`] needs of the server that is registered at `dir`, from when it still was.
 #[must_use]
-pub(super) fn wait_for_end(dir: &Path) -> bool {
+pub(super) fn watch(dir: &Path) -> Option<File> {
+    File::open(dir.join("lock")).ok()
+}
+
+/// Waits until the watched server is gone; false if it takes too long.
+#[must_use]
+pub(super) fn wait_for_end(watched: &File) -> bool {
     let mut waited = Duration::ZERO;
-    while is_live(dir) {
+    while rustix::fs::flock(watched, FlockOperation::NonBlockingLockShared).is_err() {
         if waited >= END_PATIENCE {
             return false;
         }
@@ -210,14 +251,9 @@ pub(super) fn wait_for_end(dir: &Path) -> bool {
 }
 
 fn is_live(dir: &Path) -> bool {
-    // Not created here: a directory without its lock is being made or taken away.
+    // A directory without its lock is being taken away.
     let Ok(lock) = File::open(dir.join("lock")) else { return false };
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
-}
-
-fn lock_file(dir: &Path) -> Result<File> {
-    let path = dir.join("lock");
-    File::options().write(true).create(true).truncate(false).open(&path).doing("create", &path)
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

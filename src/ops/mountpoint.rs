@@ -10,9 +10,9 @@ use super::live;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 
-/// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory that is empty and
-/// at which nothing is mounted. What a dead server left mounted there is taken away.
-pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
+/// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory at which nothing is
+/// mounted and, if that `must_be_empty`, which hides nothing then. What a dead server left mounted there is taken away.
+pub(super) fn prepare(path: &Path, must_be_empty: bool) -> Result<PathBuf> {
     let absolute = std::path::absolute(path).doing("find", path)?;
     clear_stale(&absolute)?;
     let found = match absolute.canonicalize() {
@@ -29,7 +29,7 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
         return Err(unfit("it is not a directory"));
     }
     check_free(&found)?;
-    if std::fs::read_dir(&found).doing("read", path)?.next().is_some() {
+    if must_be_empty && std::fs::read_dir(&found).doing("read", path)?.next().is_some() {
         return Err(unfit("it is not empty"));
     }
     Ok(found)
@@ -75,8 +75,9 @@ pub(super) fn clear_stale(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unmounts, and waits until the server that is registered at `live` has put all in order.
+/// Unmounts, and waits until the server that is registered at `live` has put all in order and is gone.
 pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Result<()> {
+    let server = live::watch(live);
     match fuse::unmount(mountpoint, lazy) {
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
             return Err(Error::InUse {
@@ -87,7 +88,7 @@ pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Re
         }
         done => done?,
     }
-    if !lazy && !live::wait_for_end(live) {
+    if !lazy && !server.is_none_or(|server| live::wait_for_end(&server)) {
         let mountpoint = mountpoint.display();
         return Err(Error::Unsupported(format!("{mountpoint}: unmounted, but its server is still busy with it")));
     }

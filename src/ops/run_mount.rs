@@ -112,7 +112,7 @@ fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Out
     {
         return Err(container.in_use());
     }
-    let mountpoint = mountpoint::prepare(&wanted)?;
+    let mountpoint = mountpoint::prepare(&wanted, true)?;
     let flags = if request.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     let serve = ServeSpec {
         root: store.root().into(),

@@ -8,12 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Resource;
 
-use super::live::{LiveRecord, Registration, describe};
+use super::live::{self, LiveRecord, Registration, describe};
 use super::mountpoint;
 use super::serve_spec::{Reply, ServeSpec, Source};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, MountOptions, Session};
-use crate::id::Digest;
 use crate::index;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, MountRecord, Store};
@@ -92,8 +91,7 @@ fn reply(reply: &Reply) {
 }
 
 fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
-    let live =
-        format!("si_{}", Digest::of(mountpoint.as_os_str().as_encoded_bytes()).hex().get(..16).unwrap_or_default());
+    let live = live::name(mountpoint);
     let (stack, ids, container) = match &spec.source {
         Source::Container { id, remove } => {
             let container = store.container(*id)?;
@@ -117,15 +115,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
             (Stack { upper, lowers, lowers_are_immutable: false }, Vec::new(), None)
         }
     };
-    let upper = stack.upper.clone().unwrap_or_default();
-    let union = match Union::open(stack) {
-        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Err(Error::InUse {
-            kind: "directory",
-            name: upper.display().to_string(),
-            by: "another union writes to it".into(),
-        }),
-        opened => opened.doing("open", &upper),
-    }?;
+    let union = open(store, stack)?;
     let branches = describe(union.branches(), &ids);
     let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), writeback: true, threads: THREADS };
     let session = {
@@ -137,8 +127,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
         let record = LiveRecord { mountpoint: mountpoint.to_owned(), pid: std::process::id(), container: container_id };
-        let dir = store.run_dir().join(live);
-        let registration = Registration::new(&dir, record, branches, session.counters())?;
+        let registration = Registration::new(store, &live, record, branches, session.counters())?;
         if let Some(served) = &container {
             store.set_mount(&served.container, &served.mount)?;
         }
@@ -164,6 +153,21 @@ fn lock(container: &Container) -> Result<File> {
             }
             locked => return locked,
         }
+    }
+}
+
+/// Opens the union, which waits for one that wrote to the same directory and is about to end; not for one that stays.
+fn open(store: &Store, stack: Stack) -> Result<Union> {
+    let upper = stack.upper.clone().unwrap_or_default();
+    let in_use = |by: String| Error::InUse { kind: "directory", name: upper.display().to_string(), by };
+    if let Some(mountpoint) = live::writer(&store.run_dir(), &upper)? {
+        return Err(in_use(format!("the union at {} writes to it", mountpoint.display())));
+    }
+    match Union::open(stack) {
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+            Err(in_use("another union writes to it".into()))
+        }
+        opened => opened.doing("open", &upper),
     }
 }
 

@@ -18,6 +18,10 @@ const DEFAULT_SOURCE: &str = "layerctl";
 /// # Errors
 /// [`Error::NotFound`] for a directory that is not there; [`Error::Usage`] without any; others as for `run-mount`.
 pub fn union(store: &Store, options: &UnionOptions, mountpoint: &Path) -> Result<()> {
+    mount(store, options, mountpoint, true)
+}
+
+fn mount(store: &Store, options: &UnionOptions, mountpoint: &Path, must_be_empty: bool) -> Result<()> {
     if options.remount {
         let path = mountpoint.canonicalize().doing("find", mountpoint)?;
         if !fuse::is_mountpoint(&path) {
@@ -35,7 +39,7 @@ pub fn union(store: &Store, options: &UnionOptions, mountpoint: &Path) -> Result
         upper: options.upper.as_ref().map(branch).transpose()?,
         lowers: options.lowers.iter().map(branch).collect::<Result<_>>()?,
     };
-    let mountpoint = mountpoint::prepare(mountpoint)?;
+    let mountpoint = mountpoint::prepare(mountpoint, must_be_empty)?;
     let spec = ServeSpec {
         root: store.root().into(),
         source,
@@ -82,5 +86,6 @@ pub fn mount_helper(store: &Store, args: &[std::ffi::OsString]) -> Result<()> {
         return Err(Error::Usage("mount.fuse.layerctl needs a source and a mountpoint".into()));
     };
     options.read_source(source)?;
-    if fake { Ok(()) } else { union(store, &options, Path::new(mountpoint)) }
+    // Who says `mount` may mount over anything.
+    if fake { Ok(()) } else { mount(store, &options, Path::new(mountpoint), false) }
 }

@@ -126,8 +126,10 @@ impl UnionOptions {
         match split_once(option, b'=') {
             Some((b"lowerdir", dirs)) => self.lowers.extend(split(dirs, b':').into_iter().map(path)),
             Some((b"upperdir", dir)) => self.upper = Some(path(dir)),
-            // Overlayfs needs one; here the upper has its own corner.
+            // Overlayfs needs a workdir; here the upper has its own corner.
             Some((b"workdir" | b"subtype" | b"xino" | b"wh" | b"udba", _)) => {}
+            // What the kernel shows of a live mount, and mount(8) hands on when that is to change.
+            Some((b"user_id" | b"group_id" | b"max_read" | b"blksize", _)) => {}
             Some((b"fsname", name)) => self.source = Some(String::from_utf8_lossy(name).into_owned()),
             None if option == b"remount" => self.remount = true,
             _ => return Err(Error::Usage(format!("unknown mount option: {}", OsStr::from_bytes(option).display()))),

@@ -205,3 +205,48 @@ pub(super) fn describe_at(dir: &OwnedFd, name: &[u8], meta: &Meta, xattrs: &Xatt
 pub(super) const fn blocks(bytes: u64) -> u64 {
     bytes.div_ceil(BLOCK as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_finds_the_same_directories_as_a_fresh_one() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let deep: Vec<&[u8]> = (0..40).map(|depth| if depth % 2 == 0 { &b"a"[..] } else { b"b" }).collect();
+        let path = |parts: &[&[u8]]| dir.path().join(String::from_utf8(parts.join(&b'/')).unwrap());
+        std::fs::create_dir_all(path(&deep)).unwrap();
+        for depth in 0..40 {
+            std::fs::create_dir_all(path(&[&deep[..depth], &[b"c", b"a", b"b"]].concat())).unwrap();
+        }
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let mut walk = Walk::new(root.as_fd()).unwrap();
+        for step in 0..400 {
+            let depth = step * 17 % 41;
+            let branch: &[&[u8]] = if depth < 40 && step % 3 == 0 { &[b"c", b"a", b"b"] } else { &[] };
+            let parts = [&deep[..depth], branch].concat();
+            let fresh = Walk::new(root.as_fd()).unwrap().open(&parts).unwrap();
+            let found = walk.open(&parts).unwrap();
+            let inode = |dir: &OwnedFd| rustix::fs::fstat(dir).unwrap().st_ino;
+            assert_eq!(inode(&found), inode(&fresh), "{parts:?}");
+            assert!(walk.open.len() <= OPEN);
+        }
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        assert!(walk.open(&[b"link", b"b"]).is_err());
+    }
+
+    #[test]
+    fn only_what_is_not_zero_is_written() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let root = OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
+        let file = create(&root, b"f").unwrap();
+        let mut content = vec![0; 30_000];
+        content[9000] = 1;
+        content[29_999] = 2;
+        // From 1000 on, so that no piece begins at a block.
+        assert_eq!(write_data(&file, 1000, &content).unwrap(), (Some(31_000), 4096 + 31_000 - 28_672));
+        assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), [&[0; 1000][..], &content].concat());
+        assert_eq!(write_data(&file, 0, &[0; 5000]).unwrap(), (None, 0));
+        assert_eq!(write_data(&file, 0, &[]).unwrap(), (None, 0));
+    }
+}

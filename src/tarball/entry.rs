@@ -1,5 +1,7 @@
 //! What a header and the extended headers before it say of one file.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::header::{self, Header};
 use super::pax::{self, Record};
 use super::sparse::{self, Form};
@@ -7,6 +9,8 @@ use super::{Limits, acl};
 use crate::index::{Kind, Meta, Time, Xattrs};
 use crate::whiteout::NAME_MAX;
 
+const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 const XATTR: &[u8] = b"SCHILY.xattr.";
 /// `XATTR_SIZE_MAX`.
 const XATTR_SIZE_MAX: usize = 65_536;
@@ -41,17 +45,21 @@ pub(super) struct Entry {
     pub(super) sparse: Option<Form>,
 }
 
-/// Adds global records, of which the last one of a keyword counts.
-pub(super) fn add_global(global: &mut Vec<Record>, records: Vec<Record>) -> Result<(), String> {
+/// The records of global headers, of which the last one of a keyword counts.
+pub(super) type Global = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Adds the records of one more global header.
+pub(super) fn add_global(global: &mut Global, records: Vec<Record>) -> Result<(), String> {
     for (keyword, value) in records {
-        if matches!(&keyword[..], b"path" | b"linkpath" | b"size") || keyword.starts_with(b"GNU.sparse.") {
-            // Readers disagree on whether that holds, and so on where the next entry begins.
+        if matches!(&keyword[..], b"path" | b"linkpath" | b"size")
+            || keyword.starts_with(b"GNU.sparse.")
+            || keyword.starts_with(b"SCHILY.")
+        {
+            // Readers disagree on whether that holds, and so on where the next entry begins; attributes of
+            // all files at once would multiply.
             return Err(format!("has a global header that sets `{}`", keyword.escape_ascii()));
         }
-        global.retain(|(known, _)| *known != keyword);
-        if !value.is_empty() {
-            global.push((keyword, value));
-        }
+        global.insert(keyword, value);
     }
     Ok(())
 }
@@ -79,7 +87,7 @@ impl Entry {
         header: &Header,
         path: Vec<u8>,
         before: &Before,
-        global: &[Record],
+        global: &Global,
         limits: &Limits,
     ) -> Result<Self, String> {
         let (kind, hard_link) = match header.kind() {
@@ -94,7 +102,10 @@ impl Entry {
             other => return Err(format!("is of the unknown type `{}`", other.escape_ascii())),
         };
         let old = header.old();
-        let value = |keyword: &[u8]| last(&before.pax, keyword).or_else(|| last(global, keyword));
+        let value = |keyword: &[u8]| {
+            let all = || global.get(keyword).map(|value| &value[..]).filter(|value| !value.is_empty());
+            last(&before.pax, keyword).or_else(all)
+        };
         let owner = |keyword: &str, field: &[u8]| {
             let id = match value(keyword.as_bytes()) {
                 Some(text) => pax::number(text).ok_or_else(|| format!("has a malformed {keyword}"))?,
@@ -150,31 +161,34 @@ impl Entry {
             },
             blocks: 0,
         };
-        let xattrs = xattrs(global.iter().chain(&before.pax), limits)?;
+        let xattrs = xattrs(&before.pax, limits)?;
         Ok(Self { path, link, hard_link, meta, xattrs, data, sparse })
     }
 }
 
-fn xattrs<'r>(records: impl Iterator<Item = &'r Record>, limits: &Limits) -> Result<Xattrs, String> {
-    let mut xattrs = Xattrs::new();
-    let mut acls = Xattrs::new();
-    for (keyword, value) in records {
+/// The attributes, in the order of the last record of each.
+fn xattrs(records: &[Record], limits: &Limits) -> Result<Xattrs, String> {
+    let mut seen = HashSet::new();
+    let (mut xattrs, mut acls) = (Xattrs::new(), Xattrs::new());
+    for (keyword, value) in records.iter().rev() {
         let text = |name: &[u8]| acl::to_xattr(value).map(|value| (name.to_vec(), value));
         match &keyword[..] {
-            b"SCHILY.acl.access" => acls.extend(text(b"system.posix_acl_access")),
-            b"SCHILY.acl.default" => acls.extend(text(b"system.posix_acl_default")),
+            b"SCHILY.acl.access" => acls.extend(text(ACL_ACCESS)),
+            b"SCHILY.acl.default" => acls.extend(text(ACL_DEFAULT)),
             _ => {
                 let Some(name) = keyword.strip_prefix(XATTR) else { continue };
                 if name.is_empty() || name.len() > NAME_MAX || value.len() > XATTR_SIZE_MAX {
                     return Err("has an extended attribute that no file can have".into());
                 }
-                xattrs.retain(|(known, _)| known != name);
-                xattrs.push((name.to_vec(), value.clone()));
+                if seen.insert(name) {
+                    xattrs.push((name.to_vec(), value.clone()));
+                }
             }
         }
     }
+    xattrs.reverse();
     for (name, value) in acls {
-        if !xattrs.iter().any(|(known, _)| *known == name) {
+        if seen.insert(if name == ACL_ACCESS { ACL_ACCESS } else { ACL_DEFAULT }) {
             xattrs.push((name, value));
         }
     }

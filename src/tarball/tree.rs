@@ -266,7 +266,7 @@ impl Tree {
         if self.kind(id) != Some(Kind::Directory) {
             return self.discard_file(&place.dir, place.name, id, path);
         }
-        self.walk.forget();
+        // The walk stands at the parent, since the place was found, but the targets' may be further down.
         self.targets.forget();
         let kept = self.kept()?;
         // A tree can be deeper than a path can be long, or than there are descriptors: each of its

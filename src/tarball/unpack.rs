@@ -5,16 +5,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::entry::{self, Before, Entry};
+use super::entry::{self, Before, Entry, Global};
 use super::header::Header;
 use super::input::Input;
-use super::pax::{self, Record};
+use super::pax;
 use super::sparse::{self, Form, Map, TextMap};
 use super::tree::{Place, Tree};
 use super::{BLOCK, Failure, disk, padding, path, split};
 use crate::id::{DiffId, Digester};
 use crate::index::{Index, Kind, NewNode};
-use crate::progress::Task;
 use crate::whiteout::{self, Marker};
 
 /// How much a tar may ask for; a tar that asks for more is refused.
@@ -76,9 +75,8 @@ pub fn unpack(
     into: BorrowedFd<'_>,
     split: &mut dyn Write,
     limits: &Limits,
-    task: &dyn Task,
 ) -> Result<Unpacked, Failure> {
-    let (input, hasher) = Input::new(tar, task);
+    let (input, hasher) = Input::new(tar);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(|| hasher.run());
         let mut unpacking = Unpacking {
@@ -86,7 +84,7 @@ pub fn unpack(
             split: split::Writer::new(split)?,
             tree: Tree::new(into)?,
             limits,
-            global: Vec::new(),
+            global: Global::new(),
             global_bytes: 0,
             entries: 0,
             content_bytes: 0,
@@ -109,7 +107,7 @@ struct Unpacking<'a> {
     split: split::Writer<'a>,
     tree: Tree,
     limits: &'a Limits,
-    global: Vec<Record>,
+    global: Global,
     global_bytes: u64,
     entries: u64,
     content_bytes: u64,
