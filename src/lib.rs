@@ -32,6 +32,8 @@
 //! that they have in it. *Upper* is the writable directory of a union, *lower* each layer under it; the first
 //! change of a lower file is its *copy-up*.
 
+// The documentation is for those who work on it, and is built with all items.
+#![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod archive;

@@ -46,9 +46,15 @@ pub struct Checked<R> {
 pub struct Seen {
     digester: Digester,
     bytes: u64,
+    stopped: bool,
 }
 
 impl Seen {
+    /// Spares the work when the bytes' digest is found out elsewhere.
+    pub fn stop(seen: &Mutex<Self>) {
+        seen.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+    }
+
     /// The digest and the number of the bytes.
     #[must_use]
     pub fn finish(seen: &Mutex<Self>) -> (Digest, u64) {
@@ -69,8 +75,10 @@ impl<R: Read> Read for Checked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.digester.update(buffer.get(..read).unwrap_or_default());
-        seen.bytes = seen.bytes.saturating_add(read as u64);
+        if !seen.stopped {
+            seen.digester.update(buffer.get(..read).unwrap_or_default());
+            seen.bytes = seen.bytes.saturating_add(read as u64);
+        }
         Ok(read)
     }
 }

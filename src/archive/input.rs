@@ -149,11 +149,9 @@ enum First {
 
 /// The name of the first member that has one: `.` is none.
 fn first_member(source: &mut Sniffed) -> io::Result<First> {
-    let mut block = [0; BLOCK];
-    match source.read_exact(&mut block) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(First::NoTar),
-        read => read?,
-    }
+    let mut start = Vec::new();
+    source.by_ref().take(BLOCK as u64).read_to_end(&mut start)?;
+    let Ok(block) = <[u8; BLOCK]>::try_from(start) else { return Ok(First::NoTar) };
     if block == [0; BLOCK] {
         return Ok(First::Nothing);
     }

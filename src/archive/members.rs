@@ -101,6 +101,8 @@ pub struct TarMembers {
     archive: String,
     file: Arc<File>,
     members: BTreeMap<String, MemberKind>,
+    /// Whether all names are those of an archive of images, and there is one.
+    look_like_archive: bool,
 }
 
 /// Reads a part of a file, wherever others read it.
@@ -134,9 +136,14 @@ impl TarMembers {
         let file = Arc::new(file);
         let mut tar = tar::Archive::new(io::BufReader::new(&*file));
         let mut members = BTreeMap::new();
+        let (mut has_known, mut has_unknown) = (false, false);
         for entry in tar.entries_with_seek().map_err(damaged)? {
             let entry = entry.map_err(damaged)?;
             let name = normal_name(&entry.path_bytes());
+            let is_known = is_archive_member(&name);
+            has_known |= is_known;
+            // The top directory has no name.
+            has_unknown |= !is_known && !name.is_empty();
             let kind = match member_kind(&name, &entry) {
                 Some(kind) => kind,
                 None if entry.header().entry_type().is_dir() => continue,
@@ -153,13 +160,15 @@ impl TarMembers {
             }
             members.insert(name, kind);
         }
-        Ok(Some(Self { archive: archive.to_owned(), file, members }))
+        let look_like_archive = has_known && !has_unknown;
+        Ok(Some(Self { archive: archive.to_owned(), file, members, look_like_archive }))
     }
 
-    /// Whether all names are those of an archive of images.
+    /// Whether all names are those of an archive of images, directories' among them: of one that was cut
+    /// short nothing else may be left.
     #[must_use]
-    pub fn look_like_archive(&self) -> bool {
-        !self.members.is_empty() && self.members.keys().all(|name| is_archive_member(name))
+    pub const fn look_like_archive(&self) -> bool {
+        self.look_like_archive
     }
 
     /// Opens a member; also gives its size. `None` when there is none of this name.
@@ -239,7 +248,6 @@ impl DirMembers {
 
 impl Documents for DirMembers {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        // `docker save` since 25 writes both kinds of documents; a directory is always read as a layout.
         let Some((source, size)) = self.open(name)? else { return Ok(None) };
         read_document(&self.archive, name, size, source).map(Some)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{images, import, inspect, ps, rm, rmi, run_mount, umount, union};
+use super::{commit, images, import, inspect, ps, rm, rmi, run_mount, umount, union};
 use crate::cli::output::Format;
 
 const EXIT_STATUSES: &str = "\
@@ -45,6 +45,7 @@ pub(super) enum Command {
     RunMount(run_mount::RunMount),
     Ps(ps::Ps),
     Umount(umount::Umount),
+    Commit(commit::Commit),
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Union(union::Union),

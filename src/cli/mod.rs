@@ -5,6 +5,7 @@
 
 mod args;
 mod bars;
+mod commit;
 mod images;
 mod import;
 mod inspect;
@@ -91,6 +92,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rmi(rmi) => rmi.run(&context),
         Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
         Command::Ps(ps) => ps.run(&context),
+        Command::Commit(commit) => commit.run(&context),
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),

@@ -1,13 +1,13 @@
 //! The index of a layer: the truth about its tree, so that nobody has to walk `diff/`.
 //!
 //! An index is made once, by a [`Builder`] that is fed a tar's entries ([`crate::tarball`]) or a plain
-//! directory ([`scan`]), and never changes. Its nodes are the layer's inodes, numbered from 0, the root,
+//! directory ([`scan()`]), and never changes. Its nodes are the layer's inodes, numbered from 0, the root,
 //! in the order in which they first appeared; these numbers become inode numbers of a union. A node has
 //! one or more names, each in a directory; a whiteout is a name without a node.
 //!
 //! - [`build`]: entries in any order, duplicates and replacements included, become a tree
-//! - [`format`]: the tree as bytes, and [`Index`], which reads them without trusting them
-//! - [`scan`]: the tree of a plain directory, with whiteouts in AUFS' or overlayfs' spelling
+//! - [`mod@format`]: the tree as bytes, and [`Index`], which reads them without trusting them
+//! - [`scan()`]: the tree of a plain directory, with whiteouts in AUFS' or overlayfs' spelling
 
 mod build;
 mod format;

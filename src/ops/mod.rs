@@ -1,17 +1,20 @@
 //! What the commands do: the only place where the store, the union and containers meet.
 //!
-//! - [`import`]: archives become images
-//! - [`run_mount`], [`umount`], [`remove`]: the life of a container
-//! - [`union`]: the same for plain directories, with [`union_options`]
-//! - [`inspect`]: what is known of anything
-//! - [`serve`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
+//! - [`import()`]: archives become images
+//! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
+//! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
+//! - [`union()`]: the same for plain directories, with [`union_options`]
+//! - [`inspect()`]: what is known of anything
+//! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
+mod commit;
 mod import;
 mod inspect;
 mod launch;
 mod live;
 mod mountpoint;
+mod pack;
 mod remove;
 mod run_mount;
 mod serve;
@@ -20,9 +23,11 @@ mod umount;
 mod union;
 mod union_options;
 
+pub use commit::{Commit, commit};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use live::{Live, LiveBranch, LiveRecord};
+pub use pack::pack;
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
 pub use serve::serve;

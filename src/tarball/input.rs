@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::{BLOCK, Failure};
 use crate::id::{Digest, Digester};
-use crate::progress::Task;
 
 /// Bytes that are read at once: a multiple of a block, so that blocks are never torn.
 const BUFFER: usize = 256 << 10;
@@ -17,7 +16,6 @@ type Buffer = Arc<Vec<u8>>;
 
 pub(super) struct Input<'a> {
     source: &'a mut dyn Read,
-    task: &'a dyn Task,
     buffer: Buffer,
     at: usize,
     ended: bool,
@@ -48,11 +46,11 @@ impl Hasher {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(source: &'a mut dyn Read, task: &'a dyn Task) -> (Self, Hasher) {
+    pub(super) fn new(source: &'a mut dyn Read) -> (Self, Hasher) {
         let (to_hasher, buffers) = sync_channel(BUFFERS);
         let (back, hashed) = sync_channel(BUFFERS);
         let buffer = Buffer::default();
-        let input = Self { source, task, buffer, at: 0, ended: false, made: 0, to_hasher, hashed, size: 0 };
+        let input = Self { source, buffer, at: 0, ended: false, made: 0, to_hasher, hashed, size: 0 };
         (input, Hasher { buffers, back })
     }
 
@@ -88,7 +86,6 @@ impl<'a> Input<'a> {
         }
         bytes.truncate(length);
         self.size = self.size.saturating_add(length as u64);
-        self.task.advance(length as u64);
         self.to_hasher.send(Arc::clone(&buffer)).map_err(|_| stopped())?;
         self.buffer = buffer;
         Ok(())

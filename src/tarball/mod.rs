@@ -3,7 +3,7 @@
 //! A tar is hostile input. It is parsed block by block, never wholly held in memory, and its tree is
 //! made from directory descriptors, so that no name and no link in it leads out of the directory.
 //!
-//! - [`decompress`]: gzip, zstd, xz, bzip2, by their magic
+//! - [`decompress()`]: gzip, zstd, xz, bzip2, by their magic
 //! - [`unpack()`]: tar → files, an [`Index`](crate::index::Index), and the split: all bytes that are no file content
 //! - [`assemble()`]: split and files → the same tar
 //!
@@ -17,6 +17,7 @@ mod entry;
 mod failure;
 mod header;
 mod input;
+mod pack;
 mod path;
 mod pax;
 mod sparse;
@@ -30,6 +31,7 @@ mod tests;
 pub use assemble::assemble;
 pub use decompress::{Compression, decompress};
 pub use failure::Failure;
+pub use pack::{Pack, Packed};
 pub use unpack::{Limits, Unpacked, unpack};
 
 /// Bytes of a tar's block.

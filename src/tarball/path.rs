@@ -1,7 +1,7 @@
 //! The paths of entries.
 
 use super::Limits;
-use crate::whiteout::NAME_MAX;
+use crate::whiteout::{NAME_MAX, PREFIX};
 
 /// The components of an entry's path below the layer's root; none for the root itself.
 ///
@@ -23,7 +23,8 @@ pub(super) fn components<'p>(path: &'p [u8], limits: &Limits) -> Result<Vec<&'p 
         // Also where it would not: what it means depends on links, and tools differ.
         return Err("has a path that leaves the layer".into());
     }
-    if components.iter().any(|part| part.len() > NAME_MAX) {
+    // A whiteout's own name is not the one that a file has.
+    if components.iter().any(|part| part.strip_prefix(PREFIX).unwrap_or(part).len() > NAME_MAX) {
         return Err(format!("has a name of more than {NAME_MAX} bytes"));
     }
     if components.len() > limits.depth {

@@ -12,7 +12,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::id::{DiffId, Digest};
 use crate::index::{Child, Kind, Meta, NodeId, Time};
-use crate::progress::Quiet;
 
 /// A tar that is put together by hand.
 #[derive(Default, Clone)]
@@ -89,7 +88,7 @@ fn unpack_with(mut tar: &[u8], limits: &Limits) -> Result<Layer, Failure> {
     std::fs::create_dir(dir.path().join("layer")).unwrap();
     let into = std::fs::File::open(dir.path().join("layer")).unwrap();
     let mut split = Vec::new();
-    let unpacked = unpack(&mut tar, into.as_fd(), &mut split, limits, &Quiet);
+    let unpacked = unpack(&mut tar, into.as_fd(), &mut split, limits);
     let beside: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(beside, ["layer"], "something was made outside the layer's directory");
     Ok(Layer { dir, unpacked: unpacked?, split })
@@ -687,7 +686,7 @@ fn a_full_disk_is_not_the_tars_fault() {
     let tar = Tar::default().file("f", b"x").end();
     let dir = TempDir::new().unwrap();
     let into = std::fs::File::open(dir.path()).unwrap();
-    let error = unpack(&mut &tar[..], into.as_fd(), &mut Full, &Limits::default(), &Quiet).unwrap_err();
+    let error = unpack(&mut &tar[..], into.as_fd(), &mut Full, &Limits::default()).unwrap_err();
     assert_eq!(error.to_string(), "cannot write the tar's split: No space left on device (os error 28)");
     let layer = Layer::of(&tar);
     let dir = std::fs::File::open(layer.path("")).unwrap();

@@ -14,7 +14,6 @@ use super::tree::{Place, Tree};
 use super::{BLOCK, Failure, disk, padding, path, split};
 use crate::id::{DiffId, Digester};
 use crate::index::{Index, Kind, NewNode};
-use crate::progress::Task;
 use crate::whiteout::{self, Marker};
 
 /// How much a tar may ask for; a tar that asks for more is refused.
@@ -76,9 +75,8 @@ pub fn unpack(
     into: BorrowedFd<'_>,
     split: &mut dyn Write,
     limits: &Limits,
-    task: &dyn Task,
 ) -> Result<Unpacked, Failure> {
-    let (input, hasher) = Input::new(tar, task);
+    let (input, hasher) = Input::new(tar);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(|| hasher.run());
         let mut unpacking = Unpacking {

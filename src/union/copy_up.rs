@@ -28,6 +28,9 @@ enum Data {
     UpTo(u64),
 }
 
+/// Lost by every write to the file (capabilities(7)).
+const CAPABILITY: &[u8] = b"security.capability";
+
 impl Union {
     /// Makes sure that an inode is in the upper; a file's data may stay below.
     pub(super) fn copy_up(&self, ino: Ino) -> FsResult<()> {
@@ -91,11 +94,17 @@ impl Union {
         let stat = rustix::fs::fstat(&file)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let lower = self.lowers.open(ino, &self.descriptors)?;
+        let spot = Spot::Open(file.clone());
+        let capability = spot.get_xattr(CAPABILITY);
         copy_data(lower.as_fd(), file.as_fd(), size.min(limit))?;
         rustix::fs::ftruncate(&file, size.min(limit))?;
-        // Nothing that the program did has changed the content yet.
+        // Nothing that the program did has changed the content yet: capabilities go only with that, and times
+        // move only then.
+        if let Ok(capability) = capability {
+            spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
+        }
         rustix::fs::futimens(&file, &upper::times_of(&stat))?;
-        upper.remove_mark(&Spot::Open(file), Mark::Metacopy)?;
+        upper.remove_mark(&spot, Mark::Metacopy)?;
         if let Some(node) = self.tree.write().nodes.get_mut(&ino) {
             node.metacopy = false;
         }

@@ -28,6 +28,7 @@
 //! Reading a file never changes its access time.
 
 mod attr;
+mod changes;
 mod copy_up;
 mod descriptors;
 mod errno;
@@ -44,6 +45,7 @@ mod types;
 mod upper;
 mod xattr;
 
+pub use changes::Change;
 pub use errno::{Errno, FsResult};
 pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs};
 

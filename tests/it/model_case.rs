@@ -1,13 +1,16 @@
 //! One case of the model test: layers, a union of them, its plain twin, and what must hold of the two.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerctl::index::{Kind, scan};
 use layerctl::stack::{Lower, Stack};
+use layerctl::tarball::{Limits, unpack};
 use layerctl::union::Union;
+use rustix::fs::{Mode, OFlags};
 
 use super::layer_tree::{LayerTree, flatten};
 use super::plain_driver::PlainTree;
@@ -206,7 +209,8 @@ pub(crate) fn run(
     if fixture.lowers() != lowers {
         return Err(with_log("a lower layer was changed".to_owned()));
     }
-    rw_layer_is_a_layer(&fixture).map_err(with_log)
+    rw_layer_is_a_layer(&fixture).map_err(with_log)?;
+    packed_rw_layer_is_a_layer(&fixture).map_err(with_log)
 }
 
 /// The rw layer, taken as one more lower layer, gives the same tree: unless it holds marks that are ours alone.
@@ -232,6 +236,30 @@ fn rw_layer_is_a_layer(fixture: &Fixture) -> Result<(), String> {
     let union = Union::open(stack).map_err(|error| format!("the rw layer as a layer: {error}"))?;
     let got = Snapshot::of_union(&UnionTree::new(Arc::new(union), false))?;
     equal(&got, &Snapshot::of_plain(&fixture.plain()), "the rw layer as a layer")
+}
+
+/// The rw layer, packed as a tar, unpacked and put on top of the lowers, gives the same tree, whatever marks it holds.
+fn packed_rw_layer_is_a_layer(fixture: &Fixture) -> Result<(), String> {
+    let plain = Snapshot::of_plain(&fixture.plain());
+    if plain.entries.values().any(|entry| entry.stat.kind == Kind::Socket) {
+        // No tar can hold one.
+        return Ok(());
+    }
+    let mut tar = Vec::new();
+    let union = Union::open(fixture.stack().clone()).map_err(|error| format!("to be packed: {error}"))?;
+    layerctl::ops::pack(&union, &mut tar).map_err(|error| format!("packed: {error}"))?;
+    drop(union);
+    let into = work_dir();
+    let dir = rustix::fs::open(into.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("open");
+    let mut split = Vec::new();
+    let unpacked = unpack(&mut tar.as_slice(), dir.as_fd(), &mut split, &Limits::default())
+        .map_err(|failure| format!("the packed rw layer: {failure}"))?;
+    let mut lowers = vec![Lower { dir: into.path().to_owned(), index: Arc::new(unpacked.index) }];
+    lowers.extend(fixture.stack.lowers.iter().cloned());
+    let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
+    let union = Union::open(stack).map_err(|error| format!("the packed rw layer as a layer: {error}"))?;
+    let got = Snapshot::of_union(&UnionTree::new(Arc::new(union), false))?;
+    equal(&got, &plain, "the packed rw layer as a layer")
 }
 
 fn outcome(outcome: &Outcome) -> String {

@@ -48,6 +48,19 @@ fn a_change_of_metadata_copies_no_data() {
     assert_eq!((session.fstat(&held).uid, session.fstat(&held).gid), (7, 8));
 }
 
+/// LAYERCTL_MODEL_SEED=276015542984815
+#[test]
+fn a_fallocate_that_fails_leaves_the_capabilities() {
+    const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut session = Session::over(&[LayerTree::new().file("f", &[b'x'; 5000])]);
+    session.setxattr("f", "security.capability", CAPABILITY).expect("setxattr");
+    // FALLOC_FL_INSERT_RANGE at what is no whole block.
+    assert!(session.fallocate("f", 0x20, 1, 1).is_err());
+    assert_eq!(session.getxattr("f", "security.capability"), Ok(CAPABILITY.to_vec()));
+    session.write("f", 0, b"y").expect("write");
+    assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
+}
+
 #[test]
 fn a_rename_and_a_link_copy_no_data() {
     let content = vec![b'x'; 4 << 20];

@@ -115,6 +115,10 @@ impl Session {
         self.run(&Op::Utimens { path: path(name), mtime: Some(mtime) }).map(drop)
     }
 
+    pub(crate) fn fallocate(&mut self, name: &str, mode: i32, offset: u64, length: u64) -> FsResult<()> {
+        self.run(&Op::Fallocate { path: path(name), mode, offset, length }).map(drop)
+    }
+
     pub(crate) fn setxattr(&mut self, name: &str, attribute: &str, value: &[u8]) -> FsResult<()> {
         let op =
             Op::SetXattr { path: path(name), name: attribute.as_bytes().to_vec(), value: value.to_vec(), flags: 0 };

@@ -11,6 +11,20 @@ use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
 use crate::tarball::{Compression, Failure, Limits, decompress, unpack};
 
+/// Tells how far reading has come.
+struct Watched<'a, R> {
+    source: R,
+    task: &'a dyn Task,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.task.advance(read as u64);
+        Ok(read)
+    }
+}
+
 /// A layer that was unpacked, and what it came as.
 pub(super) struct Unpacked {
     pub(super) staged: StagedLayer,
@@ -37,16 +51,22 @@ impl Import<'_> {
         let path = dir.join(StagedLayer::SPLIT);
         let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
 
-        let (source, seen) = Checked::new(source);
+        let (source, seen) = Checked::new(Watched { source, task });
         let (compression, mut tar) = decompress(Box::new(source)).map_err(read_failed)?;
-        let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default(), task)
+        if compression == Compression::None {
+            Seen::stop(&seen);
+        }
+        let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default())
             .map_err(|failure| self.failed(member, failure))?;
         // A blob's digest is that of all its bytes, also of those that no decoder asked for.
         std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
         drop(tar);
         split.flush().doing("write", &path)?;
 
-        let (blob, blob_size) = Seen::finish(&seen);
+        let (blob, blob_size) = match compression {
+            Compression::None => (unpacked.diff_id.0, unpacked.size),
+            _ => Seen::finish(&seen),
+        };
         let record = LayerRecord {
             diff_id: unpacked.diff_id,
             size: unpacked.size,

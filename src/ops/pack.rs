@@ -1,0 +1,76 @@
+//! The rw layer of a union as a layer's tar.
+
+use std::io::{self, Read, Write};
+
+use crate::error::{Context as _, Result};
+use crate::index::{Kind, Meta, Xattrs};
+use crate::tarball::{Pack, Packed};
+use crate::union::{Attr, Change, Errno, Ino, Union};
+
+/// The content of a file of the union.
+struct Content<'a> {
+    union: &'a Union,
+    ino: Ino,
+    at: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.union.read(self.ino, self.at, buffer)?;
+        self.at = self.at.saturating_add(read as u64);
+        Ok(read)
+    }
+}
+
+/// Writes the tar of all that `union` changes; false when that is nothing. The union must not be changed
+/// meanwhile.
+///
+/// # Errors
+/// When the union cannot be read, or `out` not be written.
+pub fn pack(union: &Union, out: &mut dyn Write) -> Result<bool> {
+    let mut pack = Pack::new(out);
+    let mut is_changed = false;
+    // The union knows errors as numbers only; the one of the writer would lose its text.
+    let mut failure = None;
+    let told = union.changes(&mut |change| {
+        is_changed = true;
+        write(union, &mut pack, change).map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno);
+            failure = Some(error);
+            errno
+        })
+    });
+    match (told, failure) {
+        (Ok(()), _) => pack.finish().map(|_| is_changed).doing("write", "a layer's tar"),
+        (Err(_), Some(error)) => Err(error).doing("write", "a layer's tar"),
+        (Err(errno), None) => Err(io::Error::from(errno)).doing("read", "a rw layer"),
+    }
+}
+
+fn write(union: &Union, pack: &mut Pack<&mut dyn Write>, change: Change<'_>) -> io::Result<()> {
+    match change {
+        Change::Entry { path, attr } => {
+            let meta = meta(&attr);
+            let target = if attr.kind == Kind::Symlink { union.readlink(attr.ino)? } else { Vec::new() };
+            let xattrs: Xattrs = union.xattrs(attr.ino)?;
+            let mut content = Content { union, ino: attr.ino, at: 0 };
+            pack.entry(Packed { path, meta: &meta, target: &target, xattrs: &xattrs }, &mut content)
+        }
+        Change::Link { path, target, attr } => pack.link(path, target, &meta(&attr)),
+        Change::Whiteout { dir, name } => pack.whiteout(dir, name),
+        Change::Opaque { dir } => pack.opaque(dir),
+    }
+}
+
+fn meta(attr: &Attr) -> Meta {
+    Meta {
+        kind: attr.kind,
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        mtime: attr.mtime,
+        rdev: attr.rdev,
+        size: attr.size,
+        blocks: attr.blocks,
+    }
+}
