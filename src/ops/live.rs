@@ -29,6 +29,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(2);
+const LOCK: &str = "lock";
 
 /// What is known of a live mount without asking its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ pub struct Live {
 #[derive(Debug)]
 pub(super) struct Registration {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Numbers the branches and gives each its id.
@@ -104,6 +105,9 @@ impl Registration {
         branches: Vec<LiveBranch>,
         counters: Arc<Counters>,
     ) -> Result<Self> {
+        // Made under a name that nobody looks for, so that nobody takes it for a dead one's while it has no lock.
+        let place = dir;
+        let dir = &place.with_extension("new");
         let _ = std::fs::remove_dir_all(dir);
         std::fs::create_dir_all(dir).doing("create", dir)?;
         let lock = lock_file(dir)?;
@@ -129,14 +133,24 @@ impl Registration {
                 }
             })
             .doing("start a thread for", dir)?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        // The last one here, which is dead, or was unmounted lazily and serves its last users.
+        let _ = std::fs::remove_dir_all(place);
+        std::fs::rename(dir, place).doing("put into place", place)?;
+        Ok(Self { dir: place.to_owned(), lock })
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // What cannot go now is taken for dead by everybody, as its lock is free.
-        let _ = std::fs::remove_dir_all(&self.dir);
+        use std::os::unix::fs::MetadataExt as _;
+        // After a lazy unmount something else may have been mounted at the same place, and be registered here.
+        let ours = self.lock.metadata().and_then(|ours| {
+            std::fs::metadata(self.dir.join(LOCK)).map(|there| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        });
+        if ours.is_ok_and(|ours| ours) {
+            // What cannot go now is taken for dead by everybody, as its lock is free.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -171,10 +185,13 @@ pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
     let mut live = Vec::new();
     for entry in entries {
         let dir = entry.doing("read", run)?.path();
-        if is_live(&dir) {
-            live.push(dir);
-        } else {
+        if dir.extension().is_some() {
+            continue;
+        }
+        if is_dead(&dir) {
             let _ = std::fs::remove_dir_all(&dir);
+        } else {
+            live.push(dir);
         }
     }
     live.sort();
@@ -195,28 +212,51 @@ pub(super) fn record(dir: &Path) -> Option<LiveRecord> {
     serde_json::from_slice(&std::fs::read(dir.join("mount.json")).ok()?).ok()
 }
 
-/// Waits until the server that is registered at `dir` has ended; false if it takes too long.
-#[must_use]
-pub(super) fn wait_for_end(dir: &Path) -> bool {
-    let mut waited = Duration::ZERO;
-    while is_live(dir) {
-        if waited >= END_PATIENCE {
-            return false;
-        }
-        std::thread::sleep(PAUSE);
-        waited += PAUSE;
-    }
-    true
+/// The server of a mount, whatever comes to be registered in its place.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Nothing when there was none.
+    lock: Option<File>,
 }
 
-fn is_live(dir: &Path) -> bool {
-    // Not created here: a directory without its lock is being made or taken away.
-    let Ok(lock) = File::open(dir.join("lock")) else { return false };
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+impl Server {
+    /// The one that is registered at `dir`.
+    #[must_use]
+    pub(super) fn of(dir: &Path) -> Self {
+        Self { lock: File::open(dir.join(LOCK)).ok() }
+    }
+
+    /// Waits until it has ended; false if it takes too long.
+    #[must_use]
+    pub(super) fn wait_for_end(&self) -> bool {
+        let mut waited = Duration::ZERO;
+        while self.lock.as_ref().is_some_and(is_locked) {
+            if waited >= END_PATIENCE {
+                return false;
+            }
+            std::thread::sleep(PAUSE);
+            waited += PAUSE;
+        }
+        true
+    }
+}
+
+fn is_dead(dir: &Path) -> bool {
+    // One without a lock is being taken away; one that cannot be opened, for want of descriptors say, may well live.
+    match File::open(dir.join(LOCK)) {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(lock) => !is_locked(&lock),
+    }
+}
+
+fn is_locked(lock: &File) -> bool {
+    let locked = rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared).is_err();
+    let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+    locked
 }
 
 fn lock_file(dir: &Path) -> Result<File> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     File::options().write(true).create(true).truncate(false).open(&path).doing("create", &path)
 }
 

@@ -22,6 +22,7 @@ mod union_options;
 
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
+pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
