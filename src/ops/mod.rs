@@ -7,6 +7,7 @@
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
+mod descriptors;
 mod import;
 mod inspect;
 mod launch;

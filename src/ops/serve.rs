@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::process::Resource;
-
 use super::live::{LiveRecord, Registration, describe};
-use super::mountpoint;
 use super::serve_spec::{Reply, ServeSpec, Source};
+use super::{descriptors, mountpoint};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, MountOptions, Session};
 use crate::id::Digest;
@@ -78,10 +76,7 @@ fn leave_the_caller() -> Result<()> {
     let _ = rustix::process::setsid();
     rustix::process::chdir("/").doing("enter", "/")?;
     rustix::process::umask(rustix::fs::Mode::empty());
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // With fewer descriptors it works as well, but slower.
-    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    descriptors::allow_all();
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod layer_tree;
 mod model_case;
 mod own_process;
 mod plain_driver;
+mod review_archive;
 mod review_store;
 mod tree_op;
 mod tree_snapshot;
