@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 use super::live;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
+use crate::store::Container;
 
 /// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory at which nothing is
 /// mounted and, if that `must_be_empty`, which hides nothing then. What a dead server left mounted there is taken away.
@@ -75,10 +76,17 @@ pub(super) fn clear_stale(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether the latest mount of a container is still there. Its server lives on for a while when it is not.
+pub(super) fn is_mounted(container: &Container) -> bool {
+    container.mount().ok().flatten().is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
+}
+
 /// Unmounts, and waits until the server that is registered at `live` has put all in order and is gone.
 pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Result<()> {
     let server = live::watch(live);
     match fuse::unmount(mountpoint, lazy) {
+        // Somebody else has just done it, and its server is about to end.
+        Err(_) if !fuse::is_mountpoint(mountpoint) => {}
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
             return Err(Error::InUse {
                 kind: "mountpoint",

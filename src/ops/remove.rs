@@ -1,5 +1,6 @@
 //! `rm`: removes a container with all it has written.
 
+use super::mountpoint::is_mounted;
 use super::umount::umount_container;
 use crate::error::{Error, Result};
 use crate::store::{ContainerState, Store};
@@ -11,7 +12,7 @@ use crate::store::{ContainerState, Store};
 pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
     let container = store.find_container(name)?;
     match container.state()? {
-        ContainerState::Running if !forced => return Err(container.in_use()),
+        ContainerState::Running if !forced && is_mounted(&container) => return Err(container.in_use()),
         ContainerState::Running | ContainerState::Dead => match umount_container(store, &container, false) {
             // It has been unmounted meanwhile.
             Ok(()) | Err(Error::NotFound { .. }) => {}

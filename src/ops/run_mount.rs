@@ -54,15 +54,16 @@ pub enum Outcome {
 /// Does what is asked for.
 ///
 /// # Errors
-/// Many; no mount is left then, and no container that was made for it.
+/// Many; no mount is left then, and no container that was made for it, unless a command ran in it.
 pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
     let (container, is_new) = container_for(store, request)?;
-    let mounted = mount(store, request, &container);
-    if mounted.is_err() && is_new {
+    let mut has_run = false;
+    let outcome = mount(store, request, &container, &mut has_run);
+    if outcome.is_err() && is_new && !has_run {
         // Nothing was written to it.
         let _ = store.remove_container(&container);
     }
-    mounted
+    outcome
 }
 
 fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)> {
@@ -92,7 +93,7 @@ fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)>
     Ok((container, false))
 }
 
-fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Outcome> {
+fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut bool) -> Result<Outcome> {
     let spec = match &request.command {
         Some(command) => Some(process(store, request, container, command)?),
         None => None,
@@ -107,9 +108,7 @@ fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Out
         mountpoint::clear_stale(&wanted)?;
         std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
-    if container.state()? == ContainerState::Running
-        && container.mount()?.is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
-    {
+    if container.state()? == ContainerState::Running && mountpoint::is_mounted(container) {
         return Err(container.in_use());
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;
@@ -127,6 +126,7 @@ fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Out
         return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
     };
     let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec });
+    *has_run = status.is_ok();
     // The server may be dead, or somebody has unmounted: then this is no failure of the command.
     if fuse::is_mountpoint(&mountpoint) && fuse::unmount(&mountpoint, false).is_err() {
         let _ = fuse::unmount(&mountpoint, true);

@@ -15,7 +15,11 @@ use crate::store::{Container, ContainerState, MountRecord, Store};
 pub fn umount(store: &Store, target: &str, lazy: bool) -> Result<()> {
     match store.find_container(target) {
         Ok(container) => umount_container(store, &container, lazy),
-        Err(Error::NotFound { .. }) => umount_at(store, target, lazy),
+        Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => match umount_at(store, target, lazy) {
+            // A directory's name may also be the beginning of some ids.
+            Err(Error::NotFound { .. }) if matches!(error, Error::Ambiguous { .. }) => Err(error),
+            unmounted => unmounted,
+        },
         Err(error) => Err(error),
     }
 }
