@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::exact::Exact;
+use super::metered::{Meter, Metered};
 use crate::error::{Context as _, Error, Result};
 
 /// Bytes that a document may have: real ones have some thousand.
-const DOCUMENT_LIMIT: u64 = 16 << 20;
+pub const DOCUMENT_LIMIT: u64 = 16 << 20;
+/// Bytes that all names of an archive of images may have; a root file system's may have more.
+const NAMES_LIMIT: usize = 64 << 20;
 /// A link to a link to a link is no archive that any tool writes.
 const LINKS: usize = 16;
 
@@ -22,12 +25,6 @@ pub trait Documents {
     /// # Errors
     /// When it cannot be read, or is too large to be a document.
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>>;
-}
-
-/// Bytes that a document may have.
-#[must_use]
-pub const fn document_limit() -> u64 {
-    DOCUMENT_LIMIT
 }
 
 /// A member's name as documents write it: without `./` and doubled slashes.
@@ -134,9 +131,12 @@ impl TarMembers {
             _ => bad(None, format!("is a damaged tar: {error}")),
         };
         let file = Arc::new(file);
-        let mut tar = tar::Archive::new(io::BufReader::new(&*file));
+        // What is no header is passed over, never read.
+        let meter = Meter::default();
+        let mut tar = tar::Archive::new(Metered { source: io::BufReader::new(&*file), meter: &meter });
         let mut members = BTreeMap::new();
         let (mut has_known, mut has_unknown) = (false, false);
+        let mut name_bytes = 0_usize;
         for entry in tar.entries_with_seek().map_err(damaged)? {
             let entry = entry.map_err(damaged)?;
             let name = normal_name(&entry.path_bytes());
@@ -146,7 +146,10 @@ impl TarMembers {
             has_unknown |= !is_known && !name.is_empty();
             let kind = match member_kind(&name, &entry) {
                 Some(kind) => kind,
-                None if entry.header().entry_type().is_dir() => continue,
+                None if entry.header().entry_type().is_dir() => {
+                    meter.headers();
+                    continue;
+                }
                 // Devices and the like.
                 None => return Ok(None),
             };
@@ -158,7 +161,12 @@ impl TarMembers {
             if name.matches('/').count() > 2 {
                 return Ok(None);
             }
+            name_bytes = name_bytes.saturating_add(name.len());
+            if name_bytes > NAMES_LIMIT {
+                return Ok(None);
+            }
             members.insert(name, kind);
+            meter.headers();
         }
         let look_like_archive = has_known && !has_unknown;
         Ok(Some(Self { archive: archive.to_owned(), file, members, look_like_archive }))

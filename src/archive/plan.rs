@@ -1,10 +1,15 @@
 //! What an archive's documents say is to be imported.
 
+use std::cell::Cell;
+
 use super::config::ImageConfig;
 use super::members::Documents;
 use super::{Platform, docker, oci};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageName};
+
+/// Bytes that all documents of an archive may have, each as often as it is named.
+const READ_LIMIT: u64 = 256 << 20;
 
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +63,32 @@ impl Blob {
 /// # Errors
 /// [`Error::BadArchive`] that names the document or member that is missing, damaged or not what it should be.
 pub fn plans(archive: &str, documents: &dyn Documents, platform: &Platform) -> Result<Option<Vec<Plan>>> {
-    let plans = match docker::plans(archive, documents)? {
+    let documents = Limited { documents, archive, left: Cell::new(READ_LIMIT) };
+    let plans = match docker::plans(archive, &documents)? {
         Some(plans) => Some(plans),
-        None => oci::plans(archive, documents, platform)?,
+        None => oci::plans(archive, &documents, platform)?,
     };
     if plans.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::bad_archive(archive, "has no image in it"));
     }
     Ok(plans)
+}
+
+/// Documents of which no more is given than an archive of images can need: one of some kilobytes can name one of
+/// megabytes thousands of times.
+struct Limited<'a> {
+    documents: &'a dyn Documents,
+    archive: &'a str,
+    left: Cell<u64>,
+}
+
+impl Documents for Limited<'_> {
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(bytes) = self.documents.document(name)? else { return Ok(None) };
+        let left = self.left.get().checked_sub(bytes.len() as u64);
+        self.left.set(left.ok_or_else(|| Error::bad_archive(self.archive, "has too many documents"))?);
+        Ok(Some(bytes))
+    }
 }
 
 /// Joins a config's diffIDs with the members that are its layers.

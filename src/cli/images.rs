@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Context;
 use super::output::{ago, short, size};
-use crate::error::Result;
+use super::{Context, report};
+use crate::error::{Error, Result};
 
 /// List the images
 #[derive(Debug, Args)]
@@ -16,9 +16,19 @@ impl Images {
         let names = context.store.image_names()?;
         let mut rows = Vec::new();
         let mut values = Vec::new();
+        let mut status = 0;
         for id in context.store.images()? {
-            // One that goes while the list is made is on no list.
-            let Ok(image) = context.store.image(id) else { continue };
+            let image = match context.store.image(id) {
+                Ok(image) => image,
+                // It went while the list was made.
+                Err(Error::NotFound { .. }) => continue,
+                // It can be removed, so it must be known of.
+                Err(error) => {
+                    report(&error);
+                    status = error.exit_code();
+                    continue;
+                }
+            };
             let its: Vec<_> = names.iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
             let row = |repository: &str, tag: &str| {
                 [
@@ -43,6 +53,6 @@ impl Images {
             rows.sort_unstable();
             context.output.table(["REPOSITORY", "TAG", "IMAGE ID", "IMPORTED", "SIZE"], &rows)?;
         }
-        Ok(0)
+        Ok(status)
     }
 }

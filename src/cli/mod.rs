@@ -33,8 +33,6 @@ use crate::store::Store;
 
 /// The name under which mount(8) calls us.
 const MOUNT_HELPER: &str = "mount.fuse.layerctl";
-/// The hidden command of a server process; see [`ops::serve`].
-const SERVE: &str = "serve";
 
 /// What a command needs to know of how it was called.
 struct Context {
@@ -50,10 +48,11 @@ pub fn main() -> ExitCode {
     let result = match args.get(1).and_then(|word| word.to_str()) {
         Some(container::STAGE) => container::stage(&args),
         _ if is_mount_helper(&args) => {
-            { Store::open(&root(None)).and_then(|store| ops::mount_helper(&store, args.get(1..).unwrap_or_default())) }
-                .map(|()| 0)
+            let args = args.get(1..).unwrap_or_default();
+            Store::open(&root(None)).and_then(|store| ops::mount_helper(&store, args)).map(|()| 0)
         }
-        Some(SERVE) => return if ops::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::from(125) },
+        // Its standard error is the container's log.
+        Some(ops::SERVE) => ops::serve().map(|()| 0),
         _ => match Arguments::try_parse_from(&args) {
             Ok(arguments) => run(arguments, args.iter().any(|word| word == "--")),
             Err(error) => return usage(&error),
@@ -115,6 +114,9 @@ fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> u8 {
 
 /// Says what went wrong, in one sentence.
 fn report(error: &Error) {
+    // The names in an archive are whatever its maker wrote, and nothing for a terminal to obey.
+    let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let text: String = error.to_string().chars().map(visible).collect();
     // There is nobody else to tell.
-    let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
 }

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::mountpoint;
 use super::serve_spec::{Reply, ServeSpec};
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
 
 /// The hidden command by which this program becomes a server.
-pub(super) const COMMAND: &str = "serve";
+pub const SERVE: &str = "serve";
 const OURSELVES: &str = "/proc/self/exe";
 
 /// Starts a server and returns when its mount is live. What it says to nobody goes to the file `log`.
@@ -23,7 +24,7 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
         None => Stdio::null(),
     };
     let mut command = Command::new(OURSELVES);
-    command.arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+    command.arg(SERVE).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     // A lock that a script holds must not live on in a server.
     sys::keep_only(&mut command, &[]);
     let mut child = command.spawn().doing("start", OURSELVES)?;
@@ -43,6 +44,8 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
         }
         Err(_) => {
             let status = child.wait().doing("wait for", OURSELVES)?;
+            // Killed right after it had mounted.
+            let _ = mountpoint::clear_stale(&PathBuf::from(spec.mountpoint.clone()));
             Err(Error::Unsupported(format!("the server ended before the mount was live: {status}")))
         }
     }

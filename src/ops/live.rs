@@ -34,6 +34,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(2);
+const LOCK: &str = "lock";
 
 /// What is known of a live mount without asking its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +122,7 @@ impl Registration {
         let staging = store.stage()?;
         let dir = &staging.dir().join("live");
         std::fs::create_dir(dir).doing("create", dir)?;
-        let lock = File::create_new(dir.join("lock")).doing("lock", dir)?;
+        let lock = File::create_new(dir.join(LOCK)).doing("lock", dir)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", dir)?;
         // Until the end of the process, however that comes.
         std::mem::forget(lock);
@@ -154,7 +155,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // What cannot go now is taken for dead by everybody, as its lock is free.
+        // What cannot go now is taken for dead by everybody, as its lock is free soon.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -190,10 +191,10 @@ pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
     let mut live = Vec::new();
     for entry in entries {
         let dir = entry.doing("read", run)?.path();
-        if is_live(&dir) {
-            live.push(dir);
-        } else {
+        if is_dead(&dir) {
             let _ = std::fs::remove_dir_all(&dir);
+        } else {
+            live.push(dir);
         }
     }
     live.sort();
@@ -235,14 +236,14 @@ pub(super) fn record(dir: &Path) -> Option<LiveRecord> {
 /// What [`wait_for_end`] needs of the server that is registered at `dir`, from when it still was.
 #[must_use]
 pub(super) fn watch(dir: &Path) -> Option<File> {
-    File::open(dir.join("lock")).ok()
+    File::open(dir.join(LOCK)).ok()
 }
 
 /// Waits until the watched server is gone; false if it takes too long.
 #[must_use]
 pub(super) fn wait_for_end(watched: &File) -> bool {
     let mut waited = Duration::ZERO;
-    while rustix::fs::flock(watched, FlockOperation::NonBlockingLockShared).is_err() {
+    while is_locked(watched) {
         if waited >= END_PATIENCE {
             return false;
         }
@@ -252,10 +253,18 @@ pub(super) fn wait_for_end(watched: &File) -> bool {
     true
 }
 
-fn is_live(dir: &Path) -> bool {
-    // A directory without its lock is being taken away.
-    let Ok(lock) = File::open(dir.join("lock")) else { return false };
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+fn is_dead(dir: &Path) -> bool {
+    // One without a lock is being taken away; one that cannot be opened, for want of descriptors say, may well live.
+    match File::open(dir.join(LOCK)) {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(lock) => !is_locked(&lock),
+    }
+}
+
+fn is_locked(lock: &File) -> bool {
+    let locked = rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared).is_err();
+    let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+    locked
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

@@ -9,6 +9,7 @@
 //!   registered as [`live`]
 
 mod commit;
+mod descriptors;
 mod import;
 mod inspect;
 mod launch;
@@ -26,6 +27,7 @@ mod union_options;
 pub use commit::{Commit, commit};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
+pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
 pub use remove::remove;

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::process::Resource;
-
 use super::live::{self, LiveRecord, Registration, describe};
-use super::mountpoint;
 use super::serve_spec::{Reply, ServeSpec, Source};
+use super::{descriptors, mountpoint};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, MountOptions, Session};
 use crate::index;
@@ -47,22 +45,24 @@ pub fn serve() -> Result<()> {
     std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
     let spec: ServeSpec = serde_json::from_str(&line)
         .map_err(|error| Error::Usage(format!("serve is for layerctl's own use: {error}")))?;
-    let store = Store::open(&PathBuf::from(spec.root.clone()))?;
-    leave_the_caller()?;
     let mountpoint = PathBuf::from(spec.mountpoint.clone());
-    let served = match start(&store, &spec, &mountpoint) {
-        Ok(served) => served,
+    let started = (|| -> Result<_> {
+        leave_the_caller()?;
+        let store = Store::open(&PathBuf::from(spec.root.clone()))?;
+        let served = start(&store, &spec, &mountpoint)?;
+        Ok((store, served))
+    })();
+    let (store, Served { session, registration, container }) = match started {
+        Ok(started) => started,
         Err(error) => {
-            reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
+            let _ = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
             return Err(error);
         }
     };
-    end_on_signals(&mountpoint)?;
-    if spec.tied {
-        end_with_stdin(&mountpoint)?;
+    if reply(&Reply::Ready).is_err() {
+        // Whoever wanted the mount was killed, and nobody has been told of it.
+        let _ = fuse::unmount(&mountpoint, true);
     }
-    reply(&Reply::Ready);
-    let Served { session, registration, container } = served;
     let result = session.serve();
     let ended = container.map_or(Ok(()), |container| container.end(&store));
     drop(registration);
@@ -75,19 +75,16 @@ fn leave_the_caller() -> Result<()> {
     let _ = rustix::process::setsid();
     rustix::process::chdir("/").doing("enter", "/")?;
     rustix::process::umask(rustix::fs::Mode::empty());
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // With fewer descriptors it works as well, but slower.
-    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    descriptors::allow_all();
     Ok(())
 }
 
-fn reply(reply: &Reply) {
-    // Who has gone meanwhile needs no answer.
-    if let Ok(mut line) = serde_json::to_vec(reply) {
-        line.push(b'\n');
-        let _ = std::io::stdout().lock().write_all(&line);
-    }
+fn reply(reply: &Reply) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&line)?;
+    stdout.flush()
 }
 
 fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
@@ -131,6 +128,10 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         let registration = Registration::new(store, &live, record, branches, session.counters())?;
         if let Some(served) = &container {
             store.set_mount(&served.container, &served.mount)?;
+        }
+        end_on_signals(mountpoint)?;
+        if spec.tied {
+            end_with_stdin(mountpoint)?;
         }
         Ok(registration)
     })();
@@ -181,11 +182,19 @@ fn lower(dir: PathBuf) -> Result<Lower> {
 impl ServedContainer {
     fn end(self, store: &Store) -> Result<()> {
         let Self { container, mount, lock, remove } = self;
-        store.set_mount(&container, &MountRecord { ended: true, ..mount })?;
+        let recorded = store.set_mount(&container, &MountRecord { ended: true, ..mount });
         // Only a mountpoint of the store's own; others are not ours, and are not empty either.
         let _ = std::fs::remove_dir(container.default_mountpoint());
         drop(lock);
-        if remove { store.remove_container(&container) } else { Ok(()) }
+        if !remove {
+            return recorded;
+        }
+        // On a full disk nothing can be recorded, and all the more there is to remove.
+        match store.remove_container(&container) {
+            // Somebody else was faster.
+            Err(Error::NotFound { .. }) => Ok(()),
+            removed => removed,
+        }
     }
 }
 

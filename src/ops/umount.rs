@@ -15,7 +15,11 @@ use crate::store::{Container, ContainerState, MountRecord, Store};
 pub fn umount(store: &Store, target: &str, lazy: bool) -> Result<()> {
     match store.find_container(target) {
         Ok(container) => umount_container(store, &container, lazy),
-        Err(Error::NotFound { .. }) => umount_at(store, target, lazy),
+        Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => match umount_at(store, target, lazy) {
+            // A directory's name may also be the beginning of some ids.
+            Err(Error::NotFound { .. }) if matches!(error, Error::Ambiguous { .. }) => Err(error),
+            unmounted => unmounted,
+        },
         Err(error) => Err(error),
     }
 }
@@ -35,7 +39,8 @@ pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool)
         return store.set_mount(container, &MountRecord { ended: true, ..mount });
     }
     if !mountpoint::is_mounted(store, container)? {
-        return Err(not_mounted(&container.record.name));
+        // Somebody else has just done it.
+        return if lazy { Ok(()) } else { mountpoint::end(store, container, false) };
     }
     // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
     if mount.command && !lazy {

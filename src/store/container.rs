@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,10 @@ use super::{Store, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId, ImageName};
 use crate::stack::Stack;
+
+/// Who asks for a container's state holds its lock for an instant: that is no server yet.
+const PROBE: Duration = Duration::from_millis(1);
+const PROBES: u32 = 20;
 
 /// What is known of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,10 +155,19 @@ impl Container {
             }
             opened => opened.doing("open", &path)?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(self.in_use()),
-            locked => locked.doing("lock", &path).map(|()| file),
+        let mut tries = 0..PROBES;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) if tries.next().is_some() => std::thread::sleep(PROBE),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(self.in_use()),
+                locked => break locked.doing("lock", &path)?,
+            }
         }
+        // Who removes it holds the lock until it is gone; then this file is no longer the one at `path`.
+        if !self.dir().join("record.json").exists() {
+            return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });
+        }
+        Ok(file)
     }
 
     /// That it is mounted, as an error.
@@ -233,7 +247,7 @@ impl Store {
         guard.write(&self.root.join("layers").join(id.hex()), chain.as_bytes())?;
         guard.write(&name_path, format!("{}\n", id.hex()).as_bytes())?;
         let dir = container.dir();
-        std::fs::rename(&made, &dir).doing("create", &dir)?;
+        std::fs::rename(&made, &dir).doing("put into place", &dir)?;
         sync_dir(&self.root.join("containers"))?;
         Ok(container)
     }

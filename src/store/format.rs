@@ -47,9 +47,11 @@ pub(super) fn check_or_create(store: &Store) -> Result<bool> {
 }
 
 fn create(store: &Store) -> Result<bool> {
+    use std::os::unix::fs::DirBuilderExt as _;
     for dir in DIRECTORIES {
         let path = store.root.join(dir);
-        std::fs::create_dir_all(&path).doing("create", &path)?;
+        // Each of them, as ROOT may have been there before, open to all: layers have suid programs.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).doing("create", &path)?;
     }
     let guard = store.lock()?;
     let path = store.root.join(FILE);

@@ -1,12 +1,10 @@
 //! Images: a config, the layers it names, and the names it has.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{Guard, flock, sync_dir};
+use super::lock::{Guard, sync_dir};
 use super::publish::set_aside;
 use super::{Found, Store, json, names_in, read_json, read_optional};
 use crate::error::{Context as _, Error, Result};
@@ -141,13 +139,10 @@ impl Store {
             self.remove_name(&name)?;
             removed.push(Removed::Name(name));
         }
-        let image = self.image(id);
         set_aside(&staging, &self.image_dir(id))?;
         sync_dir(&self.root.join("images"))?;
         removed.push(Removed::Image(id));
-        // A damaged image can be removed; its layers are then found by whoever looks for debris.
-        let layers = image.map(|image| image.record.layers).unwrap_or_default();
-        removed.extend(self.remove_unused(&guard, &staging, &layers)?.into_iter().map(Removed::Layer));
+        removed.extend(self.remove_unused(&guard, &staging)?.into_iter().map(Removed::Layer));
         drop(guard);
         Ok(removed)
     }
@@ -156,40 +151,5 @@ impl Store {
         let path = self.name_path(name);
         std::fs::remove_file(&path).doing("remove", &path)?;
         sync_dir(&self.root.join("images/names"))
-    }
-
-    /// Moves those of `layers` away that no image, container or living process needs.
-    fn remove_unused(&self, guard: &Guard<'_>, staging: &super::Staging, layers: &[DiffId]) -> Result<Vec<DiffId>> {
-        let used = self.used_layers(guard)?;
-        let mut removed = Vec::new();
-        for layer in layers.iter().rev().filter(|layer| !used.contains(layer)) {
-            let record = self.layer_path(*layer, "json");
-            let Ok(file) = std::fs::File::open(&record) else { continue };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
-            }
-            std::fs::remove_file(&record).doing("remove", &record)?;
-            for path in
-                [self.layer_path(*layer, "index"), self.layer_path(*layer, "split"), self.diff_dir(&layer.hex())]
-            {
-                set_aside(staging, &path)?;
-            }
-            removed.push(*layer);
-        }
-        if !removed.is_empty() {
-            sync_dir(&self.root.join("layers"))?;
-        }
-        Ok(removed)
-    }
-
-    fn used_layers(&self, _: &Guard<'_>) -> Result<BTreeSet<DiffId>> {
-        let mut used = BTreeSet::new();
-        for id in self.images()? {
-            if let Some(ImageRecord { layers, .. }) = read_json(&self.image_dir(id).join("record.json"))? {
-                used.extend(layers);
-            }
-        }
-        used.extend(self.containers()?.into_iter().flat_map(|container| container.record.layers));
-        Ok(used)
     }
 }

@@ -39,7 +39,7 @@ impl Guard<'_> {
         let mut file = File::create(&temporary).doing("create", &temporary)?;
         file.write_all(content).doing("write", &temporary)?;
         file.sync_all().doing("flush", &temporary)?;
-        std::fs::rename(&temporary, path).doing("create", path)?;
+        std::fs::rename(&temporary, path).doing("put into place", path)?;
         path.parent().map_or(Ok(()), sync_dir)
     }
 }

@@ -18,12 +18,14 @@
 //! ```
 //!
 //! - A record is the commit point: what it names is on the disk before the record is, and it goes first when
-//!   the thing goes. What no record names is debris, which whoever comes next takes away.
+//!   the thing goes. What no record names is debris, which whoever changes the store next takes away, as the
+//!   directory of its dead owner is still in `tmp/` to tell of it.
 //! - Names change under the one lock of the store, and nothing else happens under it: no data moves.
 //! - Who needs a layer that no record refers to yet holds a lease on it ([`Lease`]).
 //! - Nothing is repaired on a read path.
 
 mod container;
+mod debris;
 mod format;
 mod image;
 mod layer;

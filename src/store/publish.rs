@@ -93,16 +93,17 @@ impl Store {
             sync_dir(&self.root.join("layers"))?;
             for layer in &new {
                 let path = self.layer_path(layer.record.diff_id, "json");
-                std::fs::rename(layer.dir.join("json"), &path).doing("create", &path)?;
+                std::fs::rename(layer.dir.join("json"), &path).doing("put into place", &path)?;
             }
             sync_dir(&self.root.join("layers"))?;
         }
         let mut ids = Vec::new();
         for (id, dir, names) in staged {
             let place = self.image_dir(id);
-            if !place.join("record.json").exists() {
+            // One that is damaged is replaced.
+            if self.image(id).is_err() {
                 set_aside(&staging, &place)?;
-                std::fs::rename(&dir, &place).doing("create", &place)?;
+                std::fs::rename(&dir, &place).doing("put into place", &place)?;
                 sync_dir(&self.root.join("images"))?;
             }
             for name in names {
@@ -120,10 +121,10 @@ impl Store {
         let diff_id = layer.record.diff_id;
         let diff = self.diff_dir(&diff_id.hex());
         set_aside(staging, &diff)?;
-        std::fs::rename(layer.dir.join(StagedLayer::DIFF), &diff).doing("create", &diff)?;
+        std::fs::rename(layer.dir.join(StagedLayer::DIFF), &diff).doing("put into place", &diff)?;
         for extension in ["index", "split"] {
             let path = self.layer_path(diff_id, extension);
-            std::fs::rename(layer.dir.join(extension), &path).doing("create", &path)?;
+            std::fs::rename(layer.dir.join(extension), &path).doing("put into place", &path)?;
         }
         Ok(())
     }

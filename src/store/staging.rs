@@ -47,20 +47,28 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn stage(&self) -> Result<Staging> {
-        let (staging, dead) = {
+        let (staging, dead, swept) = {
             let guard = self.lock()?;
             let dead = self.dead(&guard)?;
-            (self.stage_under(&guard)?, dead)
+            let mut swept = None;
+            if !dead.is_empty() {
+                // Who died may also have put things into their places already, and not come to their record.
+                let debris = self.stage_under(&guard)?;
+                // What cannot be taken away must not keep anybody from working.
+                let _ = self.sweep(&guard, &debris);
+                swept = Some(debris);
+            }
+            (self.stage_under(&guard)?, dead, swept)
         };
+        drop(swept);
         for (dir, owner) in dead {
-            // What cannot be removed must not keep anybody from working.
             let _ = remove(&dir);
             drop(owner);
         }
         Ok(staging)
     }
 
-    pub(super) fn stage_under(&self, _: &Guard<'_>) -> Result<Staging> {
+    fn stage_under(&self, _: &Guard<'_>) -> Result<Staging> {
         let name = Digest::from_bytes(random()?).hex();
         let dir = self.root.join("tmp").join(name.get(..16).unwrap_or_default());
         std::fs::create_dir(&dir).doing("create", &dir)?;
@@ -79,9 +87,11 @@ impl Store {
             if !dir.is_dir() {
                 continue;
             }
-            // Owners are made under the lock and removed last: without one there is nobody.
+            // Owners are made under the lock and removed last: without one there is nobody. An owner that
+            // cannot be opened, for want of descriptors say, may well live.
             match File::open(dir.join(OWNER)) {
-                Err(_) => dead.push((dir, None)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => dead.push((dir, None)),
+                Err(_) => {}
                 Ok(owner) if flock(&owner, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                     dead.push((dir, Some(owner)));
                 }

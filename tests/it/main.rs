@@ -19,6 +19,8 @@ mod mount_union;
 mod mounts;
 mod own_process;
 mod plain_driver;
+mod review_archive;
+mod review_store;
 mod store_images;
 mod store_leftovers;
 mod tree_op;

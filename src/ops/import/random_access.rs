@@ -1,5 +1,6 @@
 //! Archives whose members can be read in any order: only what is missing is read, several layers at once.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,10 +19,9 @@ impl Import<'_> {
         let mut missing: Vec<PlannedLayer> = Vec::new();
         // Held until the images that need them are published.
         let mut leases: Vec<Lease> = Vec::new();
+        let mut seen = BTreeSet::new();
         for layer in plans.iter().flat_map(|plan| &plan.layers) {
-            let seen = leases.iter().any(|lease| lease.record.diff_id == layer.diff_id)
-                || missing.iter().any(|other| other.diff_id == layer.diff_id);
-            if seen {
+            if !seen.insert(layer.diff_id) {
                 continue;
             }
             match self.store.lease(layer.diff_id)? {

@@ -5,7 +5,8 @@ use std::io::{Cursor, Read};
 
 use super::Import;
 use crate::archive::{
-    Checked, Documents, Exact, MemberKind, PlannedLayer, Seen, document_limit, member_kind, named_digest, normal_name,
+    Checked, DOCUMENT_LIMIT, Documents, Exact, MemberKind, Meter, Metered, PlannedLayer, Seen, member_kind,
+    named_digest, normal_name,
 };
 use crate::error::Result;
 use crate::id::{DiffId, Digest, ImageId};
@@ -15,12 +16,17 @@ use crate::tarball::looks_like_layer;
 /// Bytes by which a layer is told from a document.
 const SNIFF: u64 = 512;
 const LINKS: usize = 16;
+/// Bytes that are kept in memory until the documents can be understood.
+const KEPT_LIMIT: u64 = 128 << 20;
+/// Bytes that a member costs beside its name and content.
+const PER_MEMBER: u64 = 100;
 
 /// What has come.
 #[derive(Default)]
 struct Arrived {
     documents: BTreeMap<String, Vec<u8>>,
-    document_bytes: u64,
+    /// Bytes of the documents, the links and their names.
+    kept: u64,
     links: BTreeMap<String, String>,
     layers: BTreeMap<String, Layer>,
 }
@@ -35,6 +41,22 @@ struct Layer {
 }
 
 impl Arrived {
+    /// Whether so many bytes more can be kept, which they are then.
+    fn has_room(&mut self, bytes: u64) -> bool {
+        let kept = self.kept.saturating_add(bytes).saturating_add(PER_MEMBER);
+        let has_room = kept <= KEPT_LIMIT;
+        if has_room {
+            self.kept = kept;
+        }
+        has_room
+    }
+
+    fn link(&mut self, name: String, target: String) {
+        if self.has_room((name.len() as u64).saturating_add(target.len() as u64)) {
+            self.links.insert(name, target);
+        }
+    }
+
     fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
         let mut name = name;
         for _ in 0..LINKS {
@@ -56,23 +78,25 @@ impl Documents for Arrived {
 impl Import<'_> {
     pub(super) fn stream(self, source: Box<dyn Read>) -> Result<Vec<ImageId>> {
         let mut arrived = Arrived::default();
-        let mut tar = tar::Archive::new(source);
-        for (number, entry) in tar.entries().map_err(|error| self.read_failed(None, error))?.enumerate() {
-            let entry = entry.map_err(|error| self.read_failed(None, error))?;
+        let failed = |error| self.read_failed(None, error);
+        let meter = Meter::default();
+        let mut tar = tar::Archive::new(Metered { source, meter: &meter });
+        for (number, entry) in tar.entries().map_err(failed)?.enumerate() {
+            let mut entry = entry.map_err(failed)?;
+            meter.content();
             let name = normal_name(&entry.path_bytes());
             match member_kind(&name, &entry) {
                 Some(MemberKind::File { size, .. }) => {
-                    self.member(&mut arrived, number, &name, size, Box::new(Exact::new(entry, size)))?;
+                    self.member(&mut arrived, number, &name, size, Box::new(Exact::new(&mut entry, size)))?;
                 }
-                Some(MemberKind::Link(target)) => {
-                    arrived.links.insert(name, target);
-                }
+                Some(MemberKind::Link(target)) => arrived.link(name, target),
                 None => {}
             }
+            std::io::copy(&mut entry, &mut std::io::sink()).map_err(failed)?;
+            meter.headers();
         }
         // Who writes the stream must not be cut off while it still writes padding.
-        let rest = std::io::copy(&mut tar.into_inner(), &mut std::io::sink());
-        rest.map_err(|error| self.read_failed(None, error))?;
+        std::io::copy(&mut tar.into_inner().source, &mut std::io::sink()).map_err(failed)?;
 
         let plans = self.plans(&arrived)?.ok_or_else(|| self.no_documents())?;
         let mut needed: Vec<StagedLayer> = Vec::new();
@@ -80,6 +104,9 @@ impl Import<'_> {
         for layer in plans.iter().flat_map(|plan| &plan.layers) {
             let place = arrived.resolve(&layer.member).to_owned();
             let Some(came) = arrived.layers.get_mut(&place) else {
+                if leases.iter().any(|lease: &Lease| lease.record.diff_id == layer.diff_id) {
+                    continue;
+                }
                 match self.store.lease(layer.diff_id)? {
                     Some(lease) => leases.push(lease),
                     None => return Err(self.bad(layer.member.clone(), "is missing")),
@@ -112,9 +139,8 @@ impl Import<'_> {
             arrived.layers.insert(name.to_owned(), layer);
             return Ok(());
         }
-        arrived.document_bytes = arrived.document_bytes.saturating_add(size);
         // What is too large for a document, and no layer, is none of what the format knows.
-        if arrived.document_bytes <= document_limit() {
+        if size <= DOCUMENT_LIMIT && arrived.has_room(size.saturating_add(name.len() as u64)) {
             source.read_to_end(&mut start).map_err(failed)?;
             arrived.documents.insert(name.to_owned(), start);
         }

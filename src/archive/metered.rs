@@ -1,0 +1,77 @@
+//! A reader that gives so many bytes and no more, until it is told to: between two members of a tar there are
+//! headers, which the `tar` crate reads into memory however long they say they are.
+
+use std::cell::Cell;
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// Bytes that the headers of one member may have: names and extended attributes together have less.
+const HEADER_LIMIT: u64 = 4 << 20;
+
+/// How many bytes may still be read.
+#[derive(Debug)]
+pub struct Meter(Cell<u64>);
+
+impl Default for Meter {
+    /// A tar begins with a header.
+    fn default() -> Self {
+        Self(Cell::new(HEADER_LIMIT))
+    }
+}
+
+impl Meter {
+    /// From here on headers are read.
+    pub fn headers(&self) {
+        self.0.set(HEADER_LIMIT);
+    }
+
+    /// From here on content is read, which nobody keeps in memory.
+    pub fn content(&self) {
+        self.0.set(u64::MAX);
+    }
+}
+
+/// Reads what a [`Meter`] allows.
+#[derive(Debug)]
+pub struct Metered<'a, R> {
+    /// What is read.
+    pub source: R,
+    /// Who says how much.
+    pub meter: &'a Meter,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.meter.0.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its headers do not end"));
+        }
+        let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = self.source.read(buffer.get_mut(..wanted).unwrap_or_default())?;
+        self.meter.0.set(left.saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Metered<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.source.seek(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_end_and_content_does_not() {
+        let meter = Meter::default();
+        let mut metered = Metered { source: io::repeat(0), meter: &meter };
+        let mut read = |bytes: u64| io::copy(&mut (&mut metered).take(bytes), &mut io::sink());
+        assert_eq!(read(HEADER_LIMIT).unwrap(), HEADER_LIMIT);
+        assert_eq!(read(1).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        meter.content();
+        assert_eq!(read(HEADER_LIMIT * 2).unwrap(), HEADER_LIMIT * 2);
+        meter.headers();
+        assert!(read(HEADER_LIMIT + 1).is_err());
+    }
+}

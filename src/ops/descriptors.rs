@@ -1,0 +1,12 @@
+//! How many files this process may have open.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Allows as many as anybody may have: a server keeps many open, an import one for each layer that the store has.
+/// Not for who starts other programs, since some look at all numbers up to the limit.
+pub(super) fn allow_all() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer it works as well, but slower, and not with more than a thousand layers.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
