@@ -392,6 +392,20 @@ fn a_container_with_a_command_is_in_use() {
 }
 
 #[test]
+fn a_container_with_a_command_is_removed_by_force() {
+    let mounts = Mounts::with_programs();
+    let before = listing(&mounts.at("store/diff"));
+    let mut running = Running::start(&mounts, "echo new > /new; echo go; read line");
+    mounts.run(&["rm", "-f", "box"]).ok();
+    assert_eq!(containers(&mounts), 0);
+    // The command has lost its files, but not its life.
+    drop(running.child.stdin.take());
+    end_of(&mut running.child);
+    running.is_over(&mounts);
+    assert_eq!(listing(&mounts.at("store/diff")), before);
+}
+
+#[test]
 fn a_container_that_is_to_go_goes_with_its_command() {
     let mounts = Mounts::with_programs();
     let before = listing(&mounts.at("store/diff"));

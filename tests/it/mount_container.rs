@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::mounts::{Mounts, eventually, is_alive, kill, listing, mount_line, names, plain, read, said};
+use super::mounts::{Mounts, eventually, is_alive, kill, listing, mount_line, names, plain, read, said, when_free};
 
 /// With the image `plain` in the store, which has no programs.
 fn with_plain() -> Mounts {
@@ -589,6 +589,51 @@ fn many_containers_are_mounted_at_once() {
     mounts.assert_nothing_is_live();
     mounts.run(&[["rm"].as_slice(), &ids].concat()).ok();
     assert_eq!(containers(&mounts), 0);
+}
+
+#[test]
+fn two_that_unmount_at_once_both_succeed() {
+    let mounts = with_plain();
+    for _ in 0..5 {
+        let container = mounts.mount(&["--name", "box", "plain"]);
+        fs::write(container.mountpoint.join("new"), "new").unwrap();
+        let umount = || when_free(|| mounts.run(&["umount", "box"]));
+        let (one, two) = std::thread::scope(|scope| {
+            let other = scope.spawn(umount);
+            (umount(), other.join().unwrap())
+        });
+        // The later one may have come when all was over.
+        assert!(one.code == 0 || two.code == 0, "{one:?} {two:?}");
+        for said in [one, two] {
+            if said.code == 0 { assert_eq!(said.ok(), "") } else { said.fails(1, &["box"]) }
+        }
+        mounts.assert_nothing_is_live();
+    }
+}
+
+#[test]
+fn a_container_is_not_taken_for_another_at_the_same_place() {
+    let mounts = with_plain();
+    let mnt = mounts.mkdir("mnt");
+    mounts.mount(&["--name", "first", "plain", "mnt"]);
+    // Unmounted, but still in use.
+    let open = fs::File::open(mnt.join("file")).unwrap();
+    mounts.run(&["umount", "--lazy", "first"]).ok();
+    let first = mounts.servers();
+    mounts.mount(&["--name", "second", "plain", "mnt"]);
+    fs::write(mnt.join("new"), "second").unwrap();
+    assert_eq!(mounts.inspect("mnt")["Branches"], mounts.inspect("second")["Branches"]);
+    let removal = std::thread::scope(|scope| {
+        let removal = scope.spawn(|| mounts.run(&["rm", "first"]));
+        drop(open);
+        removal.join().unwrap()
+    });
+    assert_eq!(removal.ok(), "first\n");
+    assert!(!is_alive(first[0]));
+    assert_eq!(mounts.mounted(), std::slice::from_ref(&mnt));
+    assert_eq!(mounts.read("mnt/new"), "second");
+    mounts.umount("second");
+    mounts.assert_nothing_is_live();
 }
 
 #[test]

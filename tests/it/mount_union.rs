@@ -239,6 +239,17 @@ fn a_helper_of_mount_returns_when_the_mount_is_live_and_prints_nothing() {
 }
 
 #[test]
+fn who_says_mount_may_mount_over_anything() {
+    let mounts = practice();
+    mounts.write("mnt/hidden", "hidden\n");
+    mounts.run(&["union", "-o", PRACTICE, "mnt"]).fails(2, &["mnt", "not empty"]);
+    assert_eq!(helper(&mounts, &["none", "mnt", "-o", PRACTICE]).ok(), "");
+    assert!(!mounts.at("mnt/hidden").exists());
+    mounts.umount8("mnt");
+    assert_eq!(mounts.read("mnt/hidden"), "hidden\n");
+}
+
+#[test]
 fn the_flags_of_a_mount_are_those_that_were_asked_for() {
     let mounts = practice();
     let mnt = mounts.at("mnt");
