@@ -13,4 +13,4 @@ mod session;
 mod value;
 
 pub use counters::{Counters, Operation};
-pub use session::{MountOptions, Session, is_mountpoint, mounts, set_mount_flags, unmount};
+pub use session::{MountOptions, Session, abort, is_mountpoint, mounts, set_mount_flags, unmount};

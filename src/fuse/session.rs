@@ -117,6 +117,15 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
     rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW).doing("unmount", mountpoint)
 }
 
+/// Unmounts what is mounted at `mountpoint`, and cuts it off from its server: who still uses it gets errors.
+///
+/// # Errors
+/// [`Error::Io`] when nothing is mounted there.
+pub fn abort(mountpoint: &Path) -> Result<()> {
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    rustix::mount::unmount(mountpoint, flags).doing("unmount", mountpoint)
+}
+
 /// Changes the kernel's flags of a live mount (`mount -o remount`).
 ///
 /// # Errors

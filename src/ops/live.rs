@@ -145,6 +145,8 @@ impl Registration {
                 }
             })
             .doing("start a thread for", dir)?;
+        // Dead ones are taken away now and then, so that they do not become many.
+        registered(&store.run_dir())?;
         let named = store.run_dir().join(name);
         std::fs::rename(dir, &named).doing("create", &named)?;
         Ok(Self { dir: named })

@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::live;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
-use crate::store::Container;
+use crate::store::{Container, Store};
 
 /// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory at which nothing is
 /// mounted and, if that `must_be_empty`, which hides nothing then. What a dead server left mounted there is taken away.
@@ -36,6 +37,15 @@ pub(super) fn prepare(path: &Path, must_be_empty: bool) -> Result<PathBuf> {
     Ok(found)
 }
 
+/// Whether the latest mount of a container is there, to this process' eyes, and no later one of something else. With
+/// a server that still runs and without its mount, the container is about to end.
+pub(super) fn is_mounted(store: &Store, container: &Container) -> Result<bool> {
+    let Some(mount) = container.mount()? else { return Ok(false) };
+    let run = store.run_dir();
+    let is_latest = live::at_mountpoint(&run, &mount.mountpoint)? == Some(run.join(mount.live));
+    Ok(is_latest && fuse::is_mountpoint(&mount.mountpoint))
+}
+
 /// That nothing is mounted exactly here.
 pub(super) fn check_free(path: &Path) -> Result<()> {
     match fuse::mounts().find(|(target, _)| target == path) {
@@ -52,7 +62,7 @@ pub(super) fn check_free(path: &Path) -> Result<()> {
 pub(super) fn reserve(path: &Path) -> Result<File> {
     let dir = File::open(path).doing("open", path)?;
     match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse {
+        Err(Errno::WOULDBLOCK) => Err(Error::InUse {
             kind: "mountpoint",
             name: path.display().to_string(),
             by: "something is just being mounted there".into(),
@@ -62,10 +72,10 @@ pub(super) fn reserve(path: &Path) -> Result<File> {
     }
 }
 
-/// Whether a mount is one of ours whose server is gone: every call on it fails with `ENOTCONN`.
+/// Whether a mount is one of ours whose server is gone. Of most calls the kernel knows the answer by itself; statfs(2)
+/// it always passes on, and then it fails with `ENOTCONN`.
 fn is_stale(path: &Path) -> bool {
-    let gone = Some(rustix::io::Errno::NOTCONN.raw_os_error());
-    std::fs::symlink_metadata(path).is_err_and(|error| error.raw_os_error() == gone) && fuse::is_mountpoint(path)
+    rustix::fs::statfs(path).is_err_and(|error| error == Errno::NOTCONN) && fuse::is_mountpoint(path)
 }
 
 /// Takes away what a dead server left mounted.
@@ -76,9 +86,14 @@ pub(super) fn clear_stale(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether the latest mount of a container is still there. Its server lives on for a while when it is not.
-pub(super) fn is_mounted(container: &Container) -> bool {
-    container.mount().ok().flatten().is_some_and(|mount| fuse::is_mountpoint(&mount.mountpoint))
+/// Waits until the server of a container is gone, whose mount is gone already or, being `aborted`, goes now.
+pub(super) fn end(store: &Store, container: &Container, aborted: bool) -> Result<()> {
+    let Some(mount) = container.mount()? else { return Ok(()) };
+    let server = live::watch(&store.run_dir().join(&mount.live));
+    if aborted {
+        fuse::abort(&mount.mountpoint)?;
+    }
+    wait(&mount.mountpoint, server)
 }
 
 /// Unmounts, and waits until the server that is registered at `live` has put all in order and is gone.
@@ -96,7 +111,11 @@ pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Re
         }
         done => done?,
     }
-    if !lazy && !server.is_none_or(|server| live::wait_for_end(&server)) {
+    if lazy { Ok(()) } else { wait(mountpoint, server) }
+}
+
+fn wait(mountpoint: &Path, server: Option<File>) -> Result<()> {
+    if !server.is_none_or(|server| live::wait_for_end(&server)) {
         let mountpoint = mountpoint.display();
         return Err(Error::Unsupported(format!("{mountpoint}: unmounted, but its server is still busy with it")));
     }

@@ -8,6 +8,7 @@ use rustix::mount::MountFlags;
 
 use super::launch::launch;
 use super::mountpoint;
+use super::remove::remove;
 use super::serve_spec::{ServeSpec, Source};
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Spec};
@@ -54,16 +55,19 @@ pub enum Outcome {
 /// Does what is asked for.
 ///
 /// # Errors
-/// Many; no mount is left then, and no container that was made for it, unless a command ran in it.
+/// Many; no mount is left then, and no container that was made for it, unless a command has run in it.
 pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
     let (container, is_new) = container_for(store, request)?;
-    let mut has_run = false;
-    let outcome = mount(store, request, &container, &mut has_run);
-    if outcome.is_err() && is_new && !has_run {
-        // Nothing was written to it.
-        let _ = store.remove_container(&container);
+    match mount(store, request, &container) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if is_new {
+                // Nothing was written to it.
+                let _ = store.remove_container(&container);
+            }
+            Err(error)
+        }
     }
-    outcome
 }
 
 fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)> {
@@ -93,7 +97,8 @@ fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)>
     Ok((container, false))
 }
 
-fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut bool) -> Result<Outcome> {
+/// An outer error means that neither the user nor a command has had the mount.
+fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Result<Outcome>> {
     let spec = match &request.command {
         Some(command) => Some(process(store, request, container, command)?),
         None => None,
@@ -108,7 +113,7 @@ fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut
         mountpoint::clear_stale(&wanted)?;
         std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
-    if container.state()? == ContainerState::Running && mountpoint::is_mounted(container) {
+    if container.state()? == ContainerState::Running && mountpoint::is_mounted(store, container)? {
         return Err(container.in_use());
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;
@@ -123,10 +128,9 @@ fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut
     };
     let mut server = launch(&serve, Some(&container.log()))?;
     let Some(spec) = spec else {
-        return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
+        return Ok(Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint })));
     };
     let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec });
-    *has_run = status.is_ok();
     // The server may be dead, or somebody has unmounted: then this is no failure of the command.
     if fuse::is_mountpoint(&mountpoint) && fuse::unmount(&mountpoint, false).is_err() {
         let _ = fuse::unmount(&mountpoint, true);
@@ -134,11 +138,15 @@ fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut
     drop(server.stdin.take());
     let served = server.wait().doing("wait for", "the server")?;
     let status = status?;
-    if !served.success() {
-        let log = container.log();
-        return Err(Error::Unsupported(format!("the container's server ended with {served}; see {}", log.display())));
+    if served.success() {
+        return Ok(Ok(Outcome::Ended(status)));
     }
-    Ok(Outcome::Ended(status))
+    let log = container.log();
+    if request.remove {
+        // The server could not do it; what cannot go now is still there to be removed.
+        let _ = remove(store, &container.id.hex(), true);
+    }
+    Ok(Err(Error::Unsupported(format!("the container's server ended with {served}; see {}", log.display()))))
 }
 
 /// What is to run: the command, or the image's own, in the image's surroundings.

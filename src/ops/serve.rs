@@ -92,7 +92,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     let (stack, ids, container) = match &spec.source {
         Source::Container { id, remove } => {
             let container = store.container(*id)?;
-            let lock = lock(&container)?;
+            let lock = lock(store, &container)?;
             let stack = store.stack(&container)?;
             let layers = container.record.layers.iter().rev().map(ToString::to_string);
             let ids = std::iter::once(container.id.hex()).chain(layers).collect();
@@ -101,6 +101,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
                 pid: std::process::id(),
                 started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
                 read_only: spec.flags().contains(rustix::mount::MountFlags::RDONLY),
+                command: spec.tied,
                 live: live.clone(),
                 ended: false,
             };
@@ -144,11 +145,11 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
 }
 
 /// Takes the container, and waits for a server that is just ending.
-fn lock(container: &Container) -> Result<File> {
+fn lock(store: &Store, container: &Container) -> Result<File> {
     let mut waited = Duration::ZERO;
     loop {
         match container.lock() {
-            Err(Error::InUse { .. }) if waited < PATIENCE && !mountpoint::is_mounted(container) => {
+            Err(Error::InUse { .. }) if waited < PATIENCE && !mountpoint::is_mounted(store, container)? => {
                 std::thread::sleep(PAUSE);
                 waited += PAUSE;
             }

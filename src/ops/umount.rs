@@ -35,7 +35,16 @@ pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool)
         mountpoint::clear_stale(&mount.mountpoint)?;
         // Its server could not do this any more.
         let _ = std::fs::remove_dir(container.default_mountpoint());
+        let _ = std::fs::remove_dir_all(store.run_dir().join(&mount.live));
         return store.set_mount(container, &MountRecord { ended: true, ..mount });
+    }
+    if !mountpoint::is_mounted(store, container)? {
+        return Err(not_mounted(&container.record.name));
+    }
+    // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
+    if mount.command && !lazy {
+        let by = "its command is still running".to_owned();
+        return Err(Error::InUse { kind: "container", name: container.record.name.clone(), by });
     }
     mountpoint::unmount_and_wait(&mount.mountpoint, &store.run_dir().join(&mount.live), lazy)
 }

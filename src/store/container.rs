@@ -47,6 +47,9 @@ pub struct MountRecord {
     pub started: u64,
     /// Whether it takes no changes.
     pub read_only: bool,
+    /// Whether it is there for a command, and ends with it.
+    #[serde(default)]
+    pub command: bool,
     /// The name under `run/` of what the server registered.
     pub live: String,
     /// Whether the server has ended in order.

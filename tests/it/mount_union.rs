@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::mounts::{
-    Mounts, PROGRAM, Said, eventually, is_alive, kill, listing, mount_line, names, read, said, signal,
+    Mounts, PROGRAM, Said, eventually, is_alive, kill, listing, mount_line, names, read, said, signal, when_free,
 };
 
 /// What people do who get to know AUFS: four layers of an image, and a container's.
@@ -42,10 +42,6 @@ fn helper(mounts: &Mounts, args: &[&str]) -> Said {
     said(mounts.command(link).args(args))
 }
 
-fn umount(mounts: &Mounts, mountpoint: &str) -> Said {
-    said(mounts.command("umount").arg(mountpoint))
-}
-
 fn flags(path: &Path) -> Vec<String> {
     mount_line(path).unwrap().options
 }
@@ -68,7 +64,7 @@ fn the_aufs_practice_works_command_by_command() {
     assert_eq!(mounts.read("image-layer4/image-layer4.txt"), "I am image-layer4\n");
     // The kernel may gather writes, but not beyond the end of the mount.
     let server = server(&mounts);
-    assert_eq!(umount(&mounts, "./mnt").ok(), "");
+    mounts.umount8("./mnt");
     assert!(eventually(|| !is_alive(server)));
     assert_eq!(mounts.read("container-layer/image-layer4.txt"), appended);
     assert_eq!(names(&mounts.at("mnt")), Vec::<String>::new());
@@ -103,7 +99,7 @@ fn the_branch_list_is_the_one_of_aufs() {
     }
     assert!(!mounts.at(&format!("store/run/{dir}/br5")).exists());
     // By its mountpoint it is found from everywhere, and it ends in the same way.
-    mounts.run(&["umount", &mounts.text("mnt")]).ok();
+    mounts.umount(&mounts.text("mnt"));
     mounts.assert_nothing_is_live();
     mounts.run(&["inspect", "./mnt"]).fails_and_prints(1, &["./mnt"], "[]\n");
     mounts.run(&["umount", "./mnt"]).fails(1, &["./mnt"]);
@@ -119,7 +115,7 @@ fn br_is_another_word_for_dirs() {
         mounts.run(&["union", "-o", option, "mnt"]).ok();
         mounts.write("mnt/new", "new\n");
         assert_eq!(names(&mounts.at("mnt")), ["file", "new"], "{option}");
-        mounts.run(&["umount", "mnt"]).ok();
+        mounts.umount("mnt");
         assert_eq!(mounts.read("up/new"), "new\n", "{option}");
     }
 }
@@ -140,7 +136,7 @@ fn overlayfs_spelling_means_the_same() {
     let modes: Vec<_> = modes.iter().map(|branch| branch["Mode"].as_str().unwrap()).collect();
     assert_eq!(modes, ["rw", "ro", "ro"]);
     mounts.write("mnt/far", "changed\n");
-    mounts.run(&["umount", "mnt"]).ok();
+    mounts.umount("mnt");
     assert_eq!(mounts.read("upper/far"), "changed\n");
     assert_eq!(mounts.read("far/far"), "far\n");
     assert_eq!(names(&mounts.at("work")), Vec::<String>::new());
@@ -159,7 +155,7 @@ fn a_union_without_a_rw_branch_takes_no_changes() {
         assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{option}");
         let error = fs::remove_file(mounts.at("mnt/file")).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{option}");
-        mounts.run(&["umount", "mnt"]).ok();
+        mounts.umount("mnt");
     }
 }
 
@@ -205,13 +201,13 @@ fn whiteouts_are_read_in_both_spellings() {
         // A name that was hidden is free, and what the upper hides is hidden in AUFS' way.
         mounts.write("mnt/gone", "new\n");
         fs::remove_file(mounts.at("mnt/stays")).unwrap();
-        mounts.run(&["umount", "mnt"]).ok();
+        mounts.umount("mnt");
         assert_eq!(mounts.read(&format!("{upper}/gone")), "new\n");
         assert_eq!(mounts.read(&format!("{upper}/.wh.stays")), "");
         mounts.run(&["union", "-o", &format!("dirs={upper}:{layer}:low"), "mnt"]).ok();
         assert_eq!(mounts.read("mnt/gone"), "new\n");
         assert!(!mounts.at("mnt/stays").exists());
-        mounts.run(&["umount", "mnt"]).ok();
+        mounts.umount("mnt");
     }
     assert!(fs::symlink_metadata(mounts.at("overlay/null")).unwrap().file_type().is_char_device());
 }
@@ -230,7 +226,7 @@ fn a_helper_of_mount_returns_when_the_mount_is_live_and_prints_nothing() {
         assert_eq!(helper(&mounts, args).ok(), "", "{args:?}");
         assert_eq!(mounts.read("mnt/image-layer2.txt"), "I am image-layer2\n", "{args:?}");
         assert_eq!(mount_line(&mounts.at("mnt")).unwrap().fs_type, "fuse.layerctl");
-        assert_eq!(umount(&mounts, "mnt").ok(), "", "{args:?}");
+        mounts.umount8("mnt");
     }
     // -f only looks whether it could.
     assert_eq!(helper(&mounts, &["none", "mnt", "-f", "-o", PRACTICE]).ok(), "");
@@ -254,19 +250,19 @@ fn the_flags_of_a_mount_are_those_that_were_asked_for() {
     }
     let error = fs::write(mounts.at("mnt/new"), "").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    umount(&mounts, "mnt").ok();
+    mounts.umount8("mnt");
 
     helper(&mounts, &["some-source", "mnt", "-o", PRACTICE]).ok();
     assert_eq!(source(), "some-source");
     for flag in ["ro", "nosuid", "nodev", "noatime", "noexec"] {
         assert!(!flags(&mnt).iter().any(|is| is == flag), "{flag}: {:?}", flags(&mnt));
     }
-    umount(&mounts, "mnt").ok();
+    mounts.umount8("mnt");
 
     mounts.run(&["union", "-o", PRACTICE, "-o", "nodev", "mnt"]).ok();
     assert_eq!(source(), "layerctl");
     assert!(flags(&mnt).iter().any(|is| is == "nodev"));
-    umount(&mounts, "mnt").ok();
+    mounts.umount8("mnt");
 }
 
 #[test]
@@ -276,16 +272,16 @@ fn a_remount_changes_flags_and_nothing_else() {
     let server = server(&mounts);
     mounts.write("mnt/one", "");
     let error = || fs::write(mounts.at("mnt/two"), "").map_err(|error| error.kind());
-    assert_eq!(helper(&mounts, &["none", "mnt", "-o", "remount,ro"]).ok(), "");
+    assert_eq!(when_free(|| helper(&mounts, &["none", "mnt", "-o", "remount,ro"])).ok(), "");
     assert_eq!(error(), Err(std::io::ErrorKind::ReadOnlyFilesystem));
     assert_eq!(mounts.read("mnt/one"), "");
     assert_eq!(helper(&mounts, &["none", "mnt", "-o", "remount,rw"]).ok(), "");
     assert_eq!(error(), Ok(()));
-    mounts.run(&["union", "-o", "remount,ro", "mnt"]).ok();
+    when_free(|| mounts.run(&["union", "-o", "remount,ro", "mnt"])).ok();
     assert_eq!(error(), Err(std::io::ErrorKind::ReadOnlyFilesystem));
     assert_eq!(mounts.servers(), [server]);
     assert_eq!(mounts.mounted(), [mounts.at("mnt")]);
-    umount(&mounts, "mnt").ok();
+    mounts.umount8("mnt");
     helper(&mounts, &["none", "mnt", "-o", "remount,rw"]).fails(1, &["mnt"]);
 }
 
@@ -328,7 +324,7 @@ fn a_mount_right_after_umount_finds_the_same_directories() {
         assert_eq!(helper(&mounts, &["none", "mnt", "-o", PRACTICE]).ok(), "", "{round}");
         assert_eq!(names(&mounts.at("mnt")).len(), 5 + round);
         mounts.write(&format!("mnt/new{round}"), &round.to_string());
-        assert_eq!(umount(&mounts, "mnt").ok(), "", "{round}");
+        mounts.umount8("mnt");
     }
     assert!(eventually(|| mounts.processes().is_empty()));
     for round in 0..20 {
@@ -357,7 +353,7 @@ fn more_layers_than_overlayfs_has() {
     fs::rename(mounts.at("mnt/dir"), mounts.at("mnt/renamed")).unwrap();
     fs::remove_file(mounts.at("mnt/renamed/all")).unwrap();
     assert_eq!(names(&mounts.at("mnt/renamed")).len(), count);
-    mounts.run(&["umount", "mnt"]).ok();
+    mounts.umount("mnt");
     assert_eq!(mounts.read("l599/dir/all"), "599");
 }
 
@@ -403,7 +399,7 @@ fn odd_names_of_directories_are_written_with_backslashes() {
     let branches = mounts.inspect("m nt")["Branches"].clone();
     assert_eq!(branches[0]["Path"], mounts.text("up:1,a=rw"));
     assert_eq!(branches[1]["Path"], mounts.text("lo w\\x"));
-    mounts.run(&["umount", "m nt"]).ok();
+    mounts.umount("m nt");
     assert_eq!(mounts.read("up:1,a=rw/new"), "new\n");
     mounts.assert_nothing_is_live();
 }
@@ -452,14 +448,14 @@ fn a_union_whose_server_was_killed_is_cleared_away() {
     };
     killed();
     mounts.run(&["inspect", "mnt"]).fails_and_prints(1, &["mnt"], "[]\n");
-    mounts.run(&["umount", "mnt"]).ok();
+    mounts.umount("mnt");
     assert_eq!(mounts.mounted(), Vec::<std::path::PathBuf>::new());
     killed();
     // What cannot be looked at any more is no obstacle either.
     mounts.run(&["union", "-o", PRACTICE, "mnt"]).ok();
     assert_eq!(read(&mnt.join("image-layer1.txt")), "I am image-layer1\n");
     assert_eq!(mounts.mounted(), [mnt]);
-    mounts.run(&["umount", "mnt"]).ok();
+    mounts.umount("mnt");
     mounts.assert_nothing_is_live();
 }
 
@@ -485,6 +481,6 @@ fn several_unions_live_side_by_side() {
         let value: Value = mounts.inspect(format!("mnt{number}"));
         assert_eq!(value["Mountpoint"], mounts.text(&format!("mnt{number}")));
     }
-    mounts.run(&["umount", "mnt0", "mnt1", "mnt2", "mnt3"]).ok();
+    (0..4).for_each(|number| mounts.umount(&format!("mnt{number}")));
     mounts.assert_nothing_is_live();
 }

@@ -165,6 +165,18 @@ impl Mounts {
         Container { id: id.to_owned(), mountpoint: mountpoint.into() }
     }
 
+    /// Unmounts with the program. To be used where files of the mount have been open in this process: see [`when_free`].
+    #[track_caller]
+    pub(crate) fn umount(&self, target: &str) {
+        assert_eq!(when_free(|| self.run(&["umount", target])).ok(), "");
+    }
+
+    /// Unmounts with umount(8).
+    #[track_caller]
+    pub(crate) fn umount8(&self, mountpoint: impl AsRef<OsStr>) {
+        assert_eq!(when_free(|| said(self.command("umount").arg(mountpoint.as_ref()))).ok(), "");
+    }
+
     /// The one object that `inspect` shows of this name.
     #[track_caller]
     pub(crate) fn inspect(&self, name: impl AsRef<OsStr>) -> Value {
@@ -239,12 +251,30 @@ pub(crate) fn said(command: &mut Command) -> Said {
     Said::of(command.output().expect("the program starts"))
 }
 
+/// Does something with a mount until nobody uses that any more. A file that this process has closed may be open a
+/// little longer in a child which the test of another thread has forked, and which is not another program yet.
+pub(crate) fn when_free(run: impl Fn() -> Said) -> Said {
+    let mut said = run();
+    eventually(|| {
+        let is_free = !["busy", "in use"].iter().any(|word| said.err.contains(word));
+        if !is_free {
+            said = run();
+        }
+        is_free
+    });
+    said
+}
+
 /// Runs a command with this on its standard input.
 pub(crate) fn said_with_input(command: &mut Command, input: &str) -> Said {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
-    Said::of(child.wait_with_output().expect("it ends"))
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // It may print before it has read all.
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input.as_bytes()).expect("it reads"));
+        Said::of(child.wait_with_output().expect("it ends"))
+    })
 }
 
 /// Whether something comes true while it is waited for.
@@ -273,10 +303,27 @@ pub(crate) fn end_of(child: &mut std::process::Child) -> ExitStatus {
     status.expect("the process has not ended")
 }
 
-/// Whether there is such a process, and it is more than a zombie.
+/// Whether there is such a process, and it is more than a zombie. One whose first thread has ended may have others.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = tasks.map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default());
+    let lives = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']));
+    stats.into_iter().any(lives)
+}
+
+/// The processes that `pid` has started, and those that these have started.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+        for line in children.collect::<Vec<_>>() {
+            found.extend(line.split_whitespace().map(|pid| pid.parse::<u32>().expect("a pid")));
+        }
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 pub(crate) fn kill(pid: u32) {
@@ -373,7 +420,7 @@ pub(crate) fn programs() -> &'static [u8] {
     static TAR: OnceLock<Vec<u8>> = OnceLock::new();
     TAR.get_or_init(|| {
         let mut tar = tar::Builder::new(Vec::new());
-        for dir in ["bin", "etc", "tmp", "srv"] {
+        for dir in ["bin", "dev", "etc", "proc", "srv", "sys", "tmp"] {
             add(&mut tar, dir, 0o755, None);
         }
         let mut files = std::collections::BTreeMap::new();
@@ -391,7 +438,9 @@ pub(crate) fn programs() -> &'static [u8] {
         }
         let passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n";
         let group = b"root:x:0:\nweb:x:34:\nextra:x:50:web\n";
-        for (name, content) in [("etc/passwd", &passwd[..]), ("etc/group", group), ("file", b"of the image\n")] {
+        let files =
+            [("etc/passwd", &passwd[..]), ("etc/group", group), ("etc/hosts", b""), ("file", b"of the image\n")];
+        for (name, content) in files {
             add(&mut tar, name, 0o644, Some(content));
         }
         finish(tar)
