@@ -90,8 +90,11 @@ pub(super) fn clear_stale(path: &Path) -> Result<()> {
 pub(super) fn end(store: &Store, container: &Container, aborted: bool) -> Result<()> {
     let Some(mount) = container.mount()? else { return Ok(()) };
     let server = live::watch(&store.run_dir().join(&mount.live));
-    if aborted {
-        fuse::abort(&mount.mountpoint)?;
+    if aborted && let Err(error) = fuse::abort(&mount.mountpoint) {
+        // Somebody else has just done it.
+        if fuse::is_mountpoint(&mount.mountpoint) {
+            return Err(error);
+        }
     }
     wait(&mount.mountpoint, server)
 }

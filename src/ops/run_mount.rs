@@ -55,19 +55,16 @@ pub enum Outcome {
 /// Does what is asked for.
 ///
 /// # Errors
-/// Many; no mount is left then, and no container that was made for it, unless a command has run in it.
+/// Many; no mount is left then, and no container that was made for it, unless a command ran in it.
 pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
     let (container, is_new) = container_for(store, request)?;
-    match mount(store, request, &container) {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            if is_new {
-                // Nothing was written to it.
-                let _ = store.remove_container(&container);
-            }
-            Err(error)
-        }
+    let mut has_run = false;
+    let outcome = mount(store, request, &container, &mut has_run);
+    if outcome.is_err() && is_new && !has_run {
+        // Nothing was written to it.
+        let _ = store.remove_container(&container);
     }
+    outcome
 }
 
 fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)> {
@@ -97,8 +94,7 @@ fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)>
     Ok((container, false))
 }
 
-/// An outer error means that neither the user nor a command has had the mount.
-fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Result<Outcome>> {
+fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut bool) -> Result<Outcome> {
     let spec = match &request.command {
         Some(command) => Some(process(store, request, container, command)?),
         None => None,
@@ -128,9 +124,10 @@ fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Res
     };
     let mut server = launch(&serve, Some(&container.log()))?;
     let Some(spec) = spec else {
-        return Ok(Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint })));
+        return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
     };
     let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec });
+    *has_run = status.is_ok();
     // The server may be dead, or somebody has unmounted: then this is no failure of the command.
     if fuse::is_mountpoint(&mountpoint) && fuse::unmount(&mountpoint, false).is_err() {
         let _ = fuse::unmount(&mountpoint, true);
@@ -139,14 +136,14 @@ fn mount(store: &Store, request: &RunMount, container: &Container) -> Result<Res
     let served = server.wait().doing("wait for", "the server")?;
     let status = status?;
     if served.success() {
-        return Ok(Ok(Outcome::Ended(status)));
+        return Ok(Outcome::Ended(status));
     }
     let log = container.log();
     if request.remove {
         // The server could not do it; what cannot go now is still there to be removed.
         let _ = remove(store, &container.id.hex(), true);
     }
-    Ok(Err(Error::Unsupported(format!("the container's server ended with {served}; see {}", log.display()))))
+    Err(Error::Unsupported(format!("the container's server ended with {served}; see {}", log.display())))
 }
 
 /// What is to run: the command, or the image's own, in the image's surroundings.

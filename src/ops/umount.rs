@@ -39,7 +39,8 @@ pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool)
         return store.set_mount(container, &MountRecord { ended: true, ..mount });
     }
     if !mountpoint::is_mounted(store, container)? {
-        return Err(not_mounted(&container.record.name));
+        // Somebody else has just done it.
+        return if lazy { Ok(()) } else { mountpoint::end(store, container, false) };
     }
     // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
     if mount.command && !lazy {
