@@ -70,6 +70,10 @@ impl ImageConfig {
     /// # Errors
     /// What is wrong with it, as a clause.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        // serde would also take the fields from an array, in their order.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err("is no image config: it is no JSON object".into());
+        }
         serde_json::from_slice(bytes).map_err(|error| format!("is no image config: {error}"))
     }
 
@@ -120,7 +124,10 @@ mod tests {
         assert_eq!(config.config, Some(Process::default()));
         assert_eq!(config.diff_ids(), [layer]);
         assert_eq!(config.platform().unwrap().to_string(), "linux/amd64");
-        assert!(ImageConfig::parse(b"{}").unwrap_err().starts_with("is no image config"));
+        let array = br#"["", "", "", "", "", null, {"diff_ids": []}]"#;
+        for bad in [&b"{}"[..], b"", b"null", array] {
+            assert!(ImageConfig::parse(bad).unwrap_err().starts_with("is no image config"));
+        }
     }
 
     #[test]

@@ -88,7 +88,13 @@ fn known_layers_are_not_even_read_where_one_can_seek() {
 
 #[test]
 fn what_comes_through_a_pipe_is_checked_even_when_it_is_known() {
-    let forms = [docker_before_25(&[image()]), docker_since_25(&[image()]), oci_packed(&image(), gzip)];
+    let forms = [
+        docker_before_25(&[image()]),
+        docker_since_25(&[image()]),
+        oci_packed(&image(), gzip),
+        podman(&[image()], <[u8]>::to_vec),
+        podman(&[image()], gzip),
+    ];
     for damaged in forms.map(with_damage) {
         let sandbox = Sandbox::new();
         sandbox.run_piped(&["import", "-"], &docker_since_25(&[image()]).tar()).lines();
@@ -96,5 +102,25 @@ fn what_comes_through_a_pipe_is_checked_even_when_it_is_known() {
         sandbox.run_piped(&["import", "-"], &damaged.tar()).assert_refused(125, &["-: ", &first(&damaged)]);
         sandbox.store().assert_same(&before, "the store is as it was");
         assert!(sandbox.debris().is_empty());
+    }
+}
+
+#[test]
+fn every_form_comes_through_a_pipe_a_second_time() {
+    let forms = [
+        docker_before_25(&[image()]),
+        docker_since_25(&[image()]),
+        oci_packed(&image(), gzip),
+        podman(&[image()], <[u8]>::to_vec),
+        // Named by its diffID, which is not the digest of what comes.
+        podman(&[image()], gzip),
+    ];
+    for members in forms {
+        let sandbox = Sandbox::new();
+        let import = || sandbox.run_piped(&["import", "-"], &members.tar());
+        assert_eq!(import().lines(), [format!("sha256:{}", image().id())]);
+        let before = layers(&sandbox, &image());
+        assert_eq!(import().lines(), [format!("sha256:{}", image().id())]);
+        assert!(layers(&sandbox, &image()) == before, "a layer was made again");
     }
 }

@@ -11,7 +11,7 @@ use crate::archive::{
 use crate::error::Result;
 use crate::id::{DiffId, Digest, ImageId};
 use crate::store::{Lease, StagedLayer};
-use crate::tarball::looks_like_layer;
+use crate::tarball::{decompress, looks_like_layer};
 
 /// Bytes by which a layer is told from a document.
 const SNIFF: u64 = 512;
@@ -152,11 +152,17 @@ impl Import<'_> {
         if let Some(promised) = named_digest(name)
             && let Some(lease) = self.store.lease_blob(promised)?
         {
-            let (mut source, seen) = Checked::new(source);
-            std::io::copy(&mut source, &mut std::io::sink()).map_err(|error| self.read_failed(Some(name), error))?;
+            let failed = |error| self.read_failed(Some(name), error);
+            let (source, seen) = Checked::new(source);
+            let source: Box<dyn Read + '_> = Box::new(source);
+            // Elsewhere than in `blobs/` a layer may be named by its diffID, however it is compressed.
+            let plain = if name.starts_with("blobs/") { source } else { decompress(source).map_err(failed)?.1 };
+            let (mut plain, seen_plain) = Checked::new(plain);
+            std::io::copy(&mut plain, &mut std::io::sink()).map_err(failed)?;
             let (blob, blob_size) = Seen::finish(&seen);
-            if blob != promised {
-                return Err(self.bad(name.to_owned(), format!("has the digest {blob} and not {promised}")));
+            let (tar, _) = Seen::finish(&seen_plain);
+            if ![blob, tar].contains(&promised) {
+                return Err(self.bad(name.to_owned(), format!("has the digest {tar} and not {promised}")));
             }
             task.finish("exists");
             return Ok(Layer { diff_id: lease.record.diff_id, blob, blob_size, staged: None, _lease: Some(lease) });
