@@ -21,6 +21,7 @@ use fuser::{
 };
 
 use super::counters::{Counters, Operation};
+use super::seek::{Seek, Seeks};
 use super::value::{FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
 use crate::index::Kind;
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetAttr, Union};
@@ -40,6 +41,7 @@ thread_local! {
 pub(super) struct Filesystem {
     pub(super) union: Arc<Union>,
     pub(super) counters: Arc<Counters>,
+    pub(super) seeks: Seeks,
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,
     /// Whether the kernel does without `open` and `opendir`, if it is told so.
@@ -483,9 +485,13 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyLseek,
     ) {
         self.count(Operation::Lseek);
-        match self.union.lseek(ino(node), offset, whence) {
-            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
-            Err(error) => reply.error(errno(error)),
+        let seek = Seek { ino: ino(node), offset, whence, reply };
+        if !self.writeback || !self.union.is_in_upper(seek.ino) {
+            return seek.answer(&self.union);
+        }
+        // Without its thread the mount is about to end.
+        if let Err(unsent) = self.seeks.send(seek) {
+            unsent.0.answer(&self.union);
         }
     }
 

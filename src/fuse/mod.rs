@@ -1,6 +1,7 @@
 //! The union as a FUSE file system: the only place that knows the protocol.
 //!
 //! - [`filesystem`]: each request is decoded, counted, answered by the union
+//! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
@@ -9,6 +10,7 @@
 
 mod counters;
 mod filesystem;
+mod seek;
 mod session;
 mod value;
 

@@ -12,6 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::counters::Counters;
 use super::filesystem::Filesystem;
+use super::seek;
 use crate::error::{Context as _, Error, Result};
 use crate::union::Union;
 
@@ -64,8 +65,10 @@ impl Session {
         rustix::mount::mount(options.source.as_str(), mountpoint, FS_TYPE, options.flags, data.as_c_str())
             .doing("mount a union at", mountpoint)?;
         let counters = Arc::new(Counters::default());
+        let (seeks, questions) = seek::questions();
         let filesystem = Filesystem {
-            union,
+            union: union.clone(),
+            seeks,
             counters: counters.clone(),
             writeback: options.writeback,
             no_open: false,
@@ -74,7 +77,9 @@ impl Session {
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = options.threads > 1;
-        match fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config) {
+        let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
+            .and_then(|session| seek::answer_all(questions, session.notifier(), union).map(|()| session));
+        match started {
             Ok(session) => Ok(Self { session, counters }),
             Err(source) => {
                 let _ = rustix::mount::unmount(mountpoint, UnmountFlags::DETACH);

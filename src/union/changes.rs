@@ -82,7 +82,7 @@ impl Union {
             if let Change::Entry { attr, .. } = change
                 && attr.kind != Kind::Directory
                 && attr.nlink > 1
-                && !self.tree.read().nodes.contains_key(&attr.ino)
+                && !self.is_in_upper(attr.ino)
             {
                 shared.insert(attr.ino);
             }
@@ -133,7 +133,7 @@ impl Union {
             let attr = self.lookup(frame.ino, &name)?;
             let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
             let is_same = below.is_some_and(|below| below.ino == attr.ino);
-            let is_upper = self.tree.read().nodes.contains_key(&attr.ino);
+            let is_upper = self.is_in_upper(attr.ino);
             let is_forced = forced.files.contains(&attr.ino) || forced.dirs.contains(&attr.ino);
             if is_same && !is_upper && !is_forced {
                 self.forget(attr.ino, 1);

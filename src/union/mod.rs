@@ -118,6 +118,12 @@ impl Union {
         &self.branches
     }
 
+    /// Whether the upper has the inode, at least its attributes: only then can anybody have written to it.
+    #[must_use]
+    pub fn is_in_upper(&self, ino: Ino) -> bool {
+        self.tree.read().nodes.contains_key(&ino)
+    }
+
     fn upper(&self) -> FsResult<&Upper> {
         self.upper.as_ref().ok_or(Errno::EROFS)
     }

@@ -15,6 +15,7 @@ mod listing;
 mod model_case;
 mod mount_command;
 mod mount_container;
+mod mount_data;
 mod mount_union;
 mod mounts;
 mod own_process;

@@ -1,0 +1,51 @@
+//! Where data and holes are, of files that the kernel may hold unwritten data of.
+//!
+//! With the write-back cache the kernel asks for the next data or hole (`FUSE_LSEEK`) without first writing what
+//! it has gathered (fs/fuse/file.c, `fuse_lseek`): a file just written seems to be one hole, and who copies it by
+//! its data loses them. So the kernel is told to give up its pages of the file, which it writes out then, before
+//! the file is looked at. That waits for WRITE requests to be answered, and therefore has a thread of its own.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use fuser::{INodeNo, Notifier, ReplyLseek};
+
+use super::value::reply as errno;
+use crate::union::{Ino, Union};
+
+/// One question, and who waits for the answer.
+pub(super) struct Seek {
+    pub(super) ino: Ino,
+    pub(super) offset: i64,
+    pub(super) whence: i32,
+    pub(super) reply: ReplyLseek,
+}
+
+impl Seek {
+    /// Answers from what has been written.
+    pub(super) fn answer(self, union: &Union) {
+        match union.lseek(self.ino, self.offset, self.whence) {
+            Ok(at) => self.reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+            Err(error) => self.reply.error(errno(error)),
+        }
+    }
+}
+
+/// Takes questions to the thread that answers them.
+pub(super) type Seeks = Sender<Seek>;
+
+pub(super) fn questions() -> (Seeks, Receiver<Seek>) {
+    channel()
+}
+
+/// Starts the thread; it ends when nobody can ask any more.
+pub(super) fn answer_all(questions: Receiver<Seek>, notifier: Notifier, union: Arc<Union>) -> std::io::Result<()> {
+    let run = move || {
+        for seek in questions {
+            // It fails for an inode that the kernel has just forgotten: that has no pages.
+            let _ = notifier.inval_inode(INodeNo(seek.ino.0), 0, 0);
+            seek.answer(&union);
+        }
+    };
+    std::thread::Builder::new().name("seek".to_owned()).spawn(run).map(drop)
+}
