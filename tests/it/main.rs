@@ -22,6 +22,7 @@ mod own_process;
 mod plain_driver;
 mod review_archive;
 mod review_store;
+mod store_damage;
 mod store_images;
 mod store_leftovers;
 mod tree_op;
