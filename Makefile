@@ -5,7 +5,7 @@ SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build demo test fmt lint doc unit shell compare-real conformance programs \
+.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs \
 	fixtures install uninstall clean needs
 
 help: ## This list
@@ -18,7 +18,7 @@ demo: needs ## Import a fixture, mount it, write, see the copy-on-write, inspect
 	$(CARGO) build --release --locked --quiet
 	scripts/demo target/release/layerctl
 
-test: needs fmt lint doc shell unit ## All checks; the tests mount for real
+test: needs fmt lint doc shell conformance-quick unit ## All checks; the tests mount for real
 
 needs:
 	@scripts/check-needs
@@ -39,6 +39,10 @@ shell:
 	$(CARGO) build --locked
 	tests/ci-job target/debug/layerctl
 	scripts/demo target/debug/layerctl >/dev/null
+
+conformance-quick:
+	$(CARGO) build --locked
+	LAYERCTL=target/debug/layerctl scripts/conformance --quick
 
 compare-real: ## Real images: our mounts against buildah's (installs buildah; about 5 GB)
 	$(CARGO) build --release --locked --quiet
