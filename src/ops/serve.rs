@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::live::{self, LiveRecord, Registration, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
+use super::timestamp::now;
 use super::{descriptors, mountpoint};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Mount, MountOptions, Session};
@@ -99,7 +100,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
                 pid: std::process::id(),
-                started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                started: now(),
                 read_only: spec.flags().contains(rustix::mount::MountFlags::RDONLY),
                 command: spec.tied,
                 live: live.clone(),

@@ -14,6 +14,7 @@ mod layer_tree;
 mod listing;
 mod model_case;
 mod mount_command;
+mod mount_commit;
 mod mount_container;
 mod mount_data;
 mod mount_union;
