@@ -44,7 +44,7 @@ conformance-quick:
 	$(CARGO) build --locked
 	LAYERCTL=target/debug/layerctl scripts/conformance --quick
 
-compare-real: ## Real images: our mounts against buildah's (installs buildah; about 5 GB)
+compare-real: ## Real images: our mounts against buildah's (needs buildah and the images, see the script)
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/compare-real
 
