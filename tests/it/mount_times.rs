@@ -103,9 +103,10 @@ fn moved(top: &Path) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_same_moves(beside: &Beside) {
+fn assert_same_moves(beside: &Beside, except: &str) {
     let (union, plain) = (moved(&beside.mnt("")), moved(&beside.mounts.at("plain")));
-    let wrong: Vec<_> = union.iter().zip(&plain).filter(|(union, plain)| union != plain).collect();
+    let wrong = union.iter().zip(&plain).filter(|(union, plain)| union != plain);
+    let wrong: Vec<_> = wrong.filter(|(union, _)| !union.ends_with(except)).collect();
     assert!(wrong.is_empty(), "left in the union, right in a plain directory: {wrong:#?}");
 }
 
@@ -113,13 +114,16 @@ fn assert_same_moves(beside: &Beside) {
 fn times_of_new_files_move_as_in_a_plain_directory() {
     let beside = Beside::over(&[]);
     beside.both(fill);
-    assert_same_moves(&beside);
+    // The kernel's own time of a write and that of its arrival on disk may differ by less than a step.
+    beside.mount_again();
+    assert_same_moves(&beside, "nothing");
 }
 
 #[test]
 fn times_of_lower_files_move_as_in_a_plain_directory() {
     let beside = Beside::over(&[&fill]);
-    assert_same_moves(&beside);
+    // A directory into which something is copied up has a new ctime, which nobody can set.
+    assert_same_moves(&beside, "of \"\", forgotten: mtime false, ctime true");
 }
 
 #[test]
