@@ -5,7 +5,7 @@ SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs \
+.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded \
 	fixtures install uninstall clean needs
 
 help: ## This list
@@ -55,6 +55,10 @@ conformance: ## pjdfstest and fsx beside the kernel's overlayfs
 programs: ## Real programs in a container of a real image
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/programs
+
+bounded: ## A million files walked, 300,000 made and removed, and the server's memory
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/bounded
 
 fixtures: ## Write the archives in fixtures/ anew
 	$(CARGO) run --locked --quiet --example fixtures -- fixtures
