@@ -9,7 +9,7 @@ use super::Union;
 use super::attr::clear_set_ids;
 use super::errno::{Errno, FsResult};
 use super::types::{Caller, Ino};
-use super::upper::{Spot, write_all};
+use super::upper::{Spot, times_of, write_all};
 use crate::index::Kind;
 
 impl Union {
@@ -50,6 +50,19 @@ impl Union {
                 Ok((self.lowers.open(ino, &self.descriptors)?, Some(meta.size)))
             }
         }
+    }
+
+    /// Writes what a program wrote some time ago: the times are those that the kernel knows, and tells with a
+    /// `setattr` if they have moved.
+    ///
+    /// # Errors
+    /// As [`Union::write`].
+    pub fn write_back(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<usize> {
+        let file = self.writable(ino)?;
+        let before = times_of(&rustix::fs::fstat(&file)?);
+        write_all(file.as_fd(), offset, data)?;
+        rustix::fs::futimens(&file, &before)?;
+        Ok(data.len())
     }
 
     /// Writes all of `data` at `offset`. With `kill_privileges` the file loses suid and sgid
