@@ -16,6 +16,8 @@ mod model_case;
 mod mount_command;
 mod mount_container;
 mod mount_data;
+mod mount_fixture;
+mod mount_model;
 mod mount_union;
 mod mounts;
 mod own_process;
