@@ -1,11 +1,12 @@
 //! Random layers through a real mount, and the plain directory that the mount must be like.
 
-use std::path::{Path as FsPath, PathBuf};
+use std::path::PathBuf;
 
 use layerctl::index::Kind;
+use layerctl::whiteout::{Marker, parse};
 
 use super::generator::{Image, docker_since_25};
-use super::layer_tree::{LayerTree, flatten, os};
+use super::layer_tree::{LayerTree, flatten};
 use super::model_case::work_dir;
 use super::mounts::Mounts;
 use super::tree_op::Path;
@@ -121,11 +122,11 @@ impl MountFixture {
     /// That a mount which has ended left nothing but the layer's content.
     pub(crate) fn nothing_private_is_left(&self) -> Result<(), String> {
         let upper = self.upper();
-        let mut rest = vec![upper.clone()];
+        let mut rest = vec![upper];
         while let Some(dir) = rest.pop() {
             for entry in std::fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))? {
                 let entry = entry.map_err(|error| error.to_string())?;
-                if is_private(&entry.file_name()) && !is_empty_corner(&upper, &entry.path()) {
+                if is_private(&entry.file_name()) {
                     return Err(format!("{} is left", entry.path().display()));
                 }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -139,13 +140,5 @@ impl MountFixture {
 
 /// Whether this is the name of something that is private to a live union.
 fn is_private(name: &std::ffi::OsStr) -> bool {
-    use layerctl::whiteout::{Marker, parse};
     parse(name.as_encoded_bytes()) == Some(Marker::Private)
-}
-
-/// The union's directories at the top of the upper may stay, with nothing in them.
-fn is_empty_corner(upper: &FsPath, path: &FsPath) -> bool {
-    use layerctl::whiteout::{LINKS, ORPHANS, WORK};
-    [LINKS, ORPHANS, WORK].iter().any(|name| path == upper.join(os(name)))
-        && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }

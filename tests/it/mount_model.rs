@@ -88,3 +88,20 @@ fn a_mounted_union_is_a_plain_directory() {
 fn a_container_is_a_plain_directory() {
     model(MountOf::Image);
 }
+
+/// A thread of the server had the last reference to the union, and the process ended while it put the upper in order:
+/// a private directory was left, or the root's time had moved.
+#[test]
+fn a_server_ends_after_it_has_put_the_upper_in_order() {
+    let fixture = MountFixture::new(&[LayerTree::new().file("f", b"f")], MountOf::Directories);
+    let before = Snapshot::of_plain(&fixture.plain());
+    for _ in 0..30 {
+        fixture.umount();
+        fixture.nothing_private_is_left().expect("nothing is left");
+        let names = std::fs::read_dir(fixture.upper()).expect("the upper").count();
+        assert_eq!(names, 0);
+        fixture.mount();
+        let got = Snapshot::of_mount(&fixture.mountpoint()).expect("the tree can be read");
+        equal(&got, &before, "mounted again").expect("equal");
+    }
+}

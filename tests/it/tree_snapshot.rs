@@ -40,6 +40,7 @@ struct Numbers {
     nlink: u64,
     owner: (u32, u32),
     size: u64,
+    mtime: (i64, u64),
 }
 
 /// What tells a file from others, also over time: its number, and on a plain file system (which gives numbers
@@ -176,6 +177,7 @@ impl Snapshot {
             nlink: stat.st_nlink,
             owner: (stat.st_uid, stat.st_gid),
             size: size(stat.st_size.cast_unsigned()),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
         };
         let numbers = of_stat(&raw);
         let asked = Numbers {
@@ -184,6 +186,7 @@ impl Snapshot {
             nlink: statx.stx_nlink.into(),
             owner: (statx.stx_uid, statx.stx_gid),
             size: size(statx.stx_size),
+            mtime: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec.into()),
         };
         if is_mount && numbers != asked {
             return Err(format!("{}: stat says {numbers:?}, its server {asked:?}", show(at)));
