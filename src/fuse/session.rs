@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
@@ -37,6 +38,7 @@ pub struct MountOptions {
 pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
+    seek: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Session {
@@ -78,9 +80,9 @@ impl Session {
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = options.threads > 1;
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
-            .and_then(|session| seek::answer_all(questions, session.notifier(), union).map(|()| session));
+            .and_then(|session| Ok((seek::answer_all(questions, session.notifier(), union)?, session)));
         match started {
-            Ok(session) => Ok(Self { session, counters }),
+            Ok((seek, session)) => Ok(Self { session, counters, seek }),
             Err(source) => {
                 let _ = rustix::mount::unmount(mountpoint, UnmountFlags::DETACH);
                 Err(source).doing("begin to serve", mountpoint)
@@ -94,12 +96,15 @@ impl Session {
         self.counters.clone()
     }
 
-    /// Answers requests until somebody unmounts.
+    /// Answers requests until somebody unmounts. Afterwards nothing here refers to the union any more.
     ///
     /// # Errors
     /// [`Error::Io`] when the connection to the kernel breaks.
     pub fn serve(self) -> Result<()> {
-        self.session.run().doing("serve", DEVICE)
+        let result = self.session.run().doing("serve", DEVICE);
+        // Its reference to the union may be the last one, and then the upper is closed by it.
+        let _ = self.seek.join();
+        result
     }
 }
 
