@@ -93,6 +93,14 @@ impl MountFixture {
         self.mounts.umount(&self.mounts.text("mnt"));
     }
 
+    /// That its server was killed, and who asks is told so.
+    pub(crate) fn is_dead(&self) {
+        if self.of == MountOf::Image {
+            assert_eq!(self.mounts.ps(NAME).0, "dead");
+        }
+        assert!(std::fs::read_dir(self.mountpoint()).is_err());
+    }
+
     /// The mount.
     pub(crate) fn mountpoint(&self) -> PathBuf {
         self.mounts.at("mnt")

@@ -136,7 +136,12 @@ impl Snapshot {
                 let is_child = |(other, child): &(&Path, &Entry)| {
                     other.len() == path.len() + 1 && other.starts_with(path) && child.stat.kind == Kind::Directory
                 };
-                2 + snapshot.entries.range(path.clone()..).take_while(|(other, _)| other.starts_with(path)).filter(is_child).count()
+                2 + snapshot
+                    .entries
+                    .range(path.clone()..)
+                    .take_while(|(other, _)| other.starts_with(path))
+                    .filter(is_child)
+                    .count()
             } else {
                 snapshot.entries.values().filter(|other| other.first_name == entry.first_name).count()
             };
@@ -196,7 +201,10 @@ impl Snapshot {
         let stat = plain_driver::stat_of(&raw).map_err(|error| failed("type", error))?;
         let kind = stat.kind;
         let first_name = seen.entry(raw.st_ino).or_insert_with(|| at.to_vec()).clone();
-        if is_mount && first_name != at && self.entries.get(&first_name).map(|first| first.stat.clone()) != Some(stat.clone()) {
+        if is_mount
+            && first_name != at
+            && self.entries.get(&first_name).map(|first| first.stat.clone()) != Some(stat.clone())
+        {
             return Err(format!("{} and {} have one number and are not one file", show(at), show(&first_name)));
         }
         let mut entry =
@@ -214,7 +222,8 @@ impl Snapshot {
                     .map_err(|error| format!("read of {}: {error}", show(at)))?;
             }
             Kind::Symlink => {
-                let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|error| failed("readlink", error))?;
+                let target =
+                    rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|error| failed("readlink", error))?;
                 entry.target = target.into_bytes();
             }
             _ => {}
