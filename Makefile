@@ -5,7 +5,7 @@ SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build demo test fmt lint doc unit shell compare-real conformance programs \
+.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded \
 	fixtures install uninstall clean needs
 
 help: ## This list
@@ -18,7 +18,7 @@ demo: needs ## Import a fixture, mount it, write, see the copy-on-write, inspect
 	$(CARGO) build --release --locked --quiet
 	scripts/demo target/release/layerctl
 
-test: needs fmt lint doc shell unit ## All checks; the tests mount for real
+test: needs fmt lint doc shell conformance-quick unit ## All checks; the tests mount for real
 
 needs:
 	@scripts/check-needs
@@ -40,7 +40,11 @@ shell:
 	tests/ci-job target/debug/layerctl
 	scripts/demo target/debug/layerctl >/dev/null
 
-compare-real: ## Real images: our mounts against buildah's (installs buildah; about 5 GB)
+conformance-quick:
+	$(CARGO) build --locked
+	LAYERCTL=target/debug/layerctl scripts/conformance --quick
+
+compare-real: ## Real images: our mounts against buildah's (needs buildah and the images, see the script)
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/compare-real
 
@@ -51,6 +55,10 @@ conformance: ## pjdfstest and fsx beside the kernel's overlayfs
 programs: ## Real programs in a container of a real image
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/programs
+
+bounded: ## A million files walked, 300,000 made and removed, and the server's memory
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/bounded
 
 fixtures: ## Write the archives in fixtures/ anew
 	$(CARGO) run --locked --quiet --example fixtures -- fixtures

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Context;
 use super::output::{ago, short};
+use super::{Context, report};
 use crate::error::Result;
 use crate::store::ContainerState;
 
@@ -16,7 +16,17 @@ impl Ps {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let mut rows = Vec::new();
         let mut values = Vec::new();
+        let mut status = 0;
         for container in context.store.containers()? {
+            let container = match container {
+                Ok(container) => container,
+                // It can be removed by force, so it must be known of.
+                Err(error) => {
+                    report(&error);
+                    status = error.exit_code();
+                    continue;
+                }
+            };
             let state = container.state()?;
             let is_live = matches!(state, ContainerState::Running | ContainerState::Dead);
             let mount = container.mount()?.filter(|_| is_live);
@@ -41,6 +51,6 @@ impl Ps {
         } else {
             context.output.table(["CONTAINER ID", "IMAGE", "CREATED", "STATE", "NAME", "MOUNTPOINT"], &rows)?;
         }
-        Ok(0)
+        Ok(status)
     }
 }

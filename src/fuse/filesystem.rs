@@ -497,7 +497,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         from: INodeNo,
         _from_handle: FileHandle,
         from_offset: u64,
@@ -509,6 +509,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         self.count(Operation::CopyFileRange);
-        written(self.union.copy_file_range((ino(from), from_offset), (ino(to), to_offset), length), reply);
+        let (from, to) = ((ino(from), from_offset), (ino(to), to_offset));
+        written(self.union.copy_file_range(from, to, length, caller(request)), reply);
     }
 }

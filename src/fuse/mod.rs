@@ -1,6 +1,7 @@
 //! The union as a FUSE file system: the only place that knows the protocol.
 //!
 //! - [`filesystem`]: each request is decoded, counted, answered by the union
+//! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
 //! - [`counters`]: how many messages of each kind the kernel has sent
@@ -10,9 +11,11 @@
 
 mod counters;
 mod filesystem;
+mod mounts;
 mod seek;
 mod session;
 mod value;
 
 pub use counters::{Counters, Operation};
-pub use session::{MountOptions, Session, abort, is_mountpoint, mounts, set_mount_flags, unmount};
+pub use mounts::{Mount, abort, is_mountpoint, mounts, set_mount_flags, unmount};
+pub use session::{MountOptions, Session};

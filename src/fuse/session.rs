@@ -2,23 +2,21 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 use super::counters::Counters;
 use super::filesystem::Filesystem;
+use super::mounts::{self, FS_TYPE, Mount};
 use super::seek;
 use crate::error::{Context as _, Error, Result};
 use crate::union::Union;
 
-/// The type that `mount(8)` and `/proc/mounts` show.
-const FS_TYPE: &str = "fuse.layerctl";
 const DEVICE: &str = "/dev/fuse";
 
 /// How a union is mounted.
@@ -39,6 +37,7 @@ pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
     seek: JoinHandle<()>,
+    mount: Mount,
 }
 
 impl std::fmt::Debug for Session {
@@ -79,13 +78,15 @@ impl Session {
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = options.threads > 1;
+        let mount = mounts::mount_at(mountpoint);
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
             .and_then(|session| Ok((seek::answer_all(questions, session.notifier(), union)?, session)));
-        match started {
-            Ok((seek, session)) => Ok(Self { session, counters, seek }),
-            Err(source) => {
-                let _ = rustix::mount::unmount(mountpoint, UnmountFlags::DETACH);
-                Err(source).doing("begin to serve", mountpoint)
+        match (started, mount) {
+            (Ok((seek, session)), Some(mount)) => Ok(Self { session, counters, seek, mount }),
+            (started, _) => {
+                let _ = mounts::unmount(mountpoint, true);
+                let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(started.err().unwrap_or_else(gone)).doing("begin to serve", mountpoint)
             }
         }
     }
@@ -94,6 +95,12 @@ impl Session {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// The mount, as others may unmount it too.
+    #[must_use]
+    pub fn mounted(&self) -> Mount {
+        self.mount.clone()
     }
 
     /// Answers requests until somebody unmounts. Afterwards nothing here refers to the union any more.
@@ -114,85 +121,5 @@ fn open_device() -> Result<OwnedFd> {
             "{DEVICE} is not there: the kernel's fuse module is not loaded, or this container was not given the device"
         ))),
         opened => opened.doing("open", DEVICE),
-    }
-}
-
-/// Unmounts what is mounted at `mountpoint`.
-///
-/// # Errors
-/// [`Error::Io`] with `EBUSY` while somebody uses it, unless `lazy`: then it vanishes at once, and ends when
-/// its last user does.
-pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
-    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-    rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW).doing("unmount", mountpoint)
-}
-
-/// Unmounts what is mounted at `mountpoint`, and cuts it off from its server: who still uses it gets errors.
-///
-/// # Errors
-/// [`Error::Io`] when nothing is mounted there.
-pub fn abort(mountpoint: &Path) -> Result<()> {
-    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-    rustix::mount::unmount(mountpoint, flags).doing("unmount", mountpoint)
-}
-
-/// Changes the kernel's flags of a live mount (`mount -o remount`).
-///
-/// # Errors
-/// [`Error::Io`] when the kernel refuses.
-pub fn set_mount_flags(mountpoint: &Path, flags: MountFlags) -> Result<()> {
-    rustix::mount::mount_remount(mountpoint, flags, "").doing("remount", mountpoint)
-}
-
-/// Whether the kernel has a mount of ours exactly here.
-#[must_use]
-pub fn is_mountpoint(mountpoint: &Path) -> bool {
-    mounts().any(|(target, fs_type)| fs_type == FS_TYPE && target == mountpoint)
-}
-
-/// All mounts of this mount namespace: where, and of which type (`/proc/self/mountinfo`, proc(5)).
-pub fn mounts() -> impl Iterator<Item = (PathBuf, String)> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let lines: Vec<_> = text.split(|byte| *byte == b'\n').filter_map(parse_mount).collect();
-    lines.into_iter()
-}
-
-fn parse_mount(line: &[u8]) -> Option<(PathBuf, String)> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let target = unescape(fields.nth(4)?);
-    let fs_type = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some((PathBuf::from(std::ffi::OsStr::from_bytes(&target)), String::from_utf8_lossy(fs_type).into_owned()))
-}
-
-/// Reads the octal escapes that the kernel writes for space, tab, newline and backslash.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let digits =
-            after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
-        if let Some(digits) = digits {
-            let value = digits.iter().fold(0u32, |value, digit| value << 3 | u32::from(digit - b'0'));
-            bytes.push(u8::try_from(value).unwrap_or(b'?'));
-            rest = after.get(3..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mount_lines_are_read_with_their_escapes() {
-        let line = b"36 35 98:0 /mnt1 /mnt\\0402/a\\134b rw,noatime master:1 - fuse.layerctl src rw,errors=continue";
-        let (target, fs_type) = parse_mount(line).unwrap();
-        assert_eq!(target, Path::new("/mnt 2/a\\b"));
-        assert_eq!(fs_type, "fuse.layerctl");
-        assert!(parse_mount(b"garbage").is_none());
     }
 }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _, pipe};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::pack::pack;
+use super::timestamp::{now, rfc3339};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, ImageId, ImageName};
 use crate::store::{Container, LayerRecord, NewImage, StagedLayer, Store};
@@ -101,7 +101,7 @@ fn config(
     let broken = || Error::corrupt(format!("image {}", container.record.image), "its config is no object");
     let mut config: Value = serde_json::from_slice(parent).map_err(|_| broken())?;
     let fields = config.as_object_mut().ok_or_else(broken)?;
-    let created = rfc3339(source_date_epoch().unwrap_or_else(SystemTime::now));
+    let created = rfc3339(source_date_epoch().unwrap_or_else(now));
     let mut step = json!({ "created": created, "created_by": "layerctl commit" });
     if let Some(step) = step.as_object_mut() {
         step.extend(request.message.clone().map(|message| ("comment".to_owned(), message.into())));
@@ -118,12 +118,7 @@ fn config(
     serde_json::to_vec(&config).map_err(|_| broken())
 }
 
-fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
 /// The time that a reproducible build asks for (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
-fn source_date_epoch() -> Option<SystemTime> {
-    let seconds = std::env::var("SOURCE_DATE_EPOCH").ok()?.parse().ok()?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+fn source_date_epoch() -> Option<u64> {
+    std::env::var("SOURCE_DATE_EPOCH").ok()?.parse().ok()
 }

@@ -1,11 +1,11 @@
 //! `inspect`: what is known of a container, an image, a layer or a mount, under Docker's field names.
 
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::live;
+use super::timestamp::rfc3339;
 use crate::archive::ImageConfig;
 use crate::error::{Error, Result};
 use crate::id::{ChainId, DiffId, ImageId};
@@ -32,11 +32,6 @@ pub fn inspect(store: &Store, name: &str) -> Result<Value> {
         }
     }
     Err(ambiguous.unwrap_or_else(|| Error::NotFound { kind: "object", name: name.to_owned() }))
-}
-
-fn rfc3339(seconds: u64) -> String {
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 fn container_value(store: &Store, container: &Container) -> Result<Value> {

@@ -20,6 +20,7 @@ mod remove;
 mod run_mount;
 mod serve;
 mod serve_spec;
+mod timestamp;
 mod umount;
 mod union;
 mod union_options;

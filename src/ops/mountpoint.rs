@@ -48,9 +48,9 @@ pub(super) fn is_mounted(store: &Store, container: &Container) -> Result<bool> {
 
 /// That nothing is mounted exactly here.
 pub(super) fn check_free(path: &Path) -> Result<()> {
-    match fuse::mounts().find(|(target, _)| target == path) {
+    match fuse::mounts().find(|mount| mount.mountpoint == path) {
         None => Ok(()),
-        Some((_, fs_type)) => Err(Error::InUse {
+        Some(fuse::Mount { fs_type, .. }) => Err(Error::InUse {
             kind: "mountpoint",
             name: path.display().to_string(),
             by: format!("a file system of type {fs_type} is mounted there"),

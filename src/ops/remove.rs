@@ -2,18 +2,20 @@
 
 use super::mountpoint;
 use super::umount::umount_container;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{ContainerState, Store};
 
 /// Removes a container; one that is mounted only when it is `forced`. Gives its name.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::InUse`] while it is mounted.
-///
-/// [`Error::NotFound`]: crate::error::Error::NotFound
-/// [`Error::InUse`]: crate::error::Error::InUse
 pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
-    let container = store.find_container(name)?;
+    let container = match store.find_container(name) {
+        Err(Error::Corrupt { .. }) if forced => {
+            return store.remove_damaged_container(name).map(|()| name.to_owned());
+        }
+        found => found?,
+    };
     if container.state()? == ContainerState::Dead {
         umount_container(store, &container, false)?;
     } else {

@@ -13,7 +13,6 @@ use super::serve_spec::{ServeSpec, Source};
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Spec};
 use crate::error::{Context as _, Error, Result};
-use crate::fuse;
 use crate::id::ContainerId;
 use crate::store::{Container, ContainerState, NewContainer, Store};
 
@@ -128,16 +127,15 @@ fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut
     };
     let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec });
     *has_run = status.is_ok();
-    // The server may be dead, or somebody has unmounted: then this is no failure of the command.
-    if fuse::is_mountpoint(&mountpoint) && fuse::unmount(&mountpoint, false).is_err() {
-        let _ = fuse::unmount(&mountpoint, true);
-    }
+    // The sign to unmount.
     drop(server.stdin.take());
     let served = server.wait().doing("wait for", "the server")?;
     let status = status?;
     if served.success() {
         return Ok(Outcome::Ended(status));
     }
+    // A killed one could not even unmount.
+    mountpoint::clear_stale(&mountpoint)?;
     let log = container.log();
     if request.remove {
         // The server could not do it; what cannot go now is still there to be removed.

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::live::{self, LiveRecord, Registration, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
+use super::timestamp::now;
 use super::{descriptors, mountpoint};
 use crate::error::{Context as _, Error, Result};
-use crate::fuse::{self, MountOptions, Session};
+use crate::fuse::{self, Mount, MountOptions, Session};
 use crate::index;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, MountRecord, Store};
@@ -99,7 +100,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
                 pid: std::process::id(),
-                started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                started: now(),
                 read_only: spec.flags().contains(rustix::mount::MountFlags::RDONLY),
                 command: spec.tied,
                 live: live.clone(),
@@ -129,9 +130,9 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         if let Some(served) = &container {
             store.set_mount(&served.container, &served.mount)?;
         }
-        end_on_signals(mountpoint)?;
+        end_on_signals(session.mounted())?;
         if spec.tied {
-            end_with_stdin(mountpoint)?;
+            end_with_stdin(session.mounted())?;
         }
         Ok(registration)
     })();
@@ -199,25 +200,24 @@ impl ServedContainer {
 }
 
 /// A signal to end is an order to unmount: who still uses the mount is served to the end.
-fn end_on_signals(mountpoint: &Path) -> Result<()> {
+fn end_on_signals(mount: Mount) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).doing("listen for signals to", mountpoint)?;
-    let mountpoint = mountpoint.to_owned();
+    let listening = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
+    let mut signals = listening.doing("listen for signals to", &mount.mountpoint)?;
     thread("signals", move || {
         for _ in signals.forever() {
-            let _ = fuse::unmount(&mountpoint, true);
+            let _ = mount.unmount(true);
         }
     })
 }
 
 /// When the one who wanted the mount is gone, however that came, the mount goes too.
-fn end_with_stdin(mountpoint: &Path) -> Result<()> {
-    let mountpoint = mountpoint.to_owned();
+fn end_with_stdin(mount: Mount) -> Result<()> {
     thread("owner", move || {
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        if fuse::is_mountpoint(&mountpoint) {
-            let _ = fuse::unmount(&mountpoint, true);
+        // At once for all, if anybody still uses it.
+        if mount.unmount(false).is_err() {
+            let _ = mount.unmount(true);
         }
     })
 }

@@ -14,9 +14,16 @@ use crate::store::{Container, ContainerState, MountRecord, Store};
 /// [`Error::NotFound`] when nothing of ours is mounted there; [`Error::InUse`] while somebody uses it.
 pub fn umount(store: &Store, target: &str, lazy: bool) -> Result<()> {
     match store.find_container(target) {
+        // A directory's name may also be the beginning of an id.
+        Ok(container) if ![container.record.name.as_str(), &container.id.hex()].contains(&target) => {
+            match umount_at(store, target, lazy) {
+                Err(Error::NotFound { .. }) => umount_container(store, &container, lazy),
+                unmounted => unmounted,
+            }
+        }
         Ok(container) => umount_container(store, &container, lazy),
         Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => match umount_at(store, target, lazy) {
-            // A directory's name may also be the beginning of some ids.
+            // Or of several.
             Err(Error::NotFound { .. }) if matches!(error, Error::Ambiguous { .. }) => Err(error),
             unmounted => unmounted,
         },
@@ -54,7 +61,7 @@ fn umount_at(store: &Store, target: &str, lazy: bool) -> Result<()> {
     let path = std::path::absolute(Path::new(target)).map_err(|_| not_mounted(target))?;
     // A dead server's mount cannot be looked at, only its parent can.
     let path = path.canonicalize().unwrap_or(path);
-    if let Some(container) = store.containers()?.into_iter().find(|container| is_at(container, &path)) {
+    if let Some(container) = store.containers()?.into_iter().flatten().find(|container| is_at(container, &path)) {
         return umount_container(store, &container, lazy);
     }
     match live::at_mountpoint(&store.run_dir(), &path)? {

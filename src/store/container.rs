@@ -262,21 +262,17 @@ impl Store {
         Ok(Container { id, record, root: self.root.clone() })
     }
 
-    /// All containers, oldest first.
+    /// All containers, oldest first, and after them what is wrong with damaged ones.
     ///
     /// # Errors
-    /// When a record cannot be read.
-    pub fn containers(&self) -> Result<Vec<Container>> {
-        let mut containers = Vec::new();
-        for name in names_in(&self.root.join("containers"))? {
-            let Ok(id) = name.parse() else { continue };
-            match self.container(id) {
-                // It went while the list was made.
-                Err(Error::NotFound { .. }) => {}
-                container => containers.push(container?),
-            }
-        }
-        containers.sort_by_key(|container| (container.record.created, container.id));
+    /// When the directory cannot be read.
+    pub fn containers(&self) -> Result<Vec<Result<Container>>> {
+        let names = names_in(&self.root.join("containers"))?;
+        let ids = names.iter().filter_map(|name| name.parse().ok());
+        let all = ids.map(|id| self.container(id));
+        // One that goes while the list is made is on no list.
+        let mut containers: Vec<_> = all.filter(|one| !matches!(one, Err(Error::NotFound { .. }))).collect();
+        containers.sort_by_key(|one| one.as_ref().map_or((u64::MAX, None), |one| (one.record.created, Some(one.id))));
         Ok(containers)
     }
 
@@ -295,6 +291,22 @@ impl Store {
     pub fn stack(&self, container: &Container) -> Result<Stack> {
         let lowers = container.record.layers.iter().rev().map(|layer| self.lower(*layer)).collect::<Result<_>>()?;
         Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true })
+    }
+
+    /// Removes a container whose record cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn remove_damaged_container(&self, text: &str) -> Result<()> {
+        let staging = self.stage()?;
+        let guard = self.lock()?;
+        let id = self.find_container_id(text)?;
+        set_aside(&staging, &self.root.join("containers").join(id.hex()))?;
+        sync_dir(&self.root.join("containers"))?;
+        // What its record would have named is debris now.
+        self.sweep(&guard, &staging)?;
+        drop(guard);
+        Ok(())
     }
 
     /// Removes a container with all it has written.

@@ -44,7 +44,9 @@ impl Store {
                 used.extend(layers);
             }
         }
-        used.extend(self.containers()?.into_iter().flat_map(|container| container.record.layers));
+        for container in self.containers()? {
+            used.extend(container?.record.layers);
+        }
         Ok(used)
     }
 

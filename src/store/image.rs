@@ -132,7 +132,8 @@ impl Store {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             return Err(in_use(format!("it has the names {}", names.join(", "))));
         }
-        if let Some(container) = self.containers()?.into_iter().find(|container| container.record.image == id) {
+        if let Some(container) = self.containers()?.into_iter().flatten().find(|container| container.record.image == id)
+        {
             return Err(in_use(format!("container {} is made from it", container.record.name)));
         }
         for name in names {

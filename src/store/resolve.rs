@@ -52,17 +52,20 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`].
     pub fn find_container(&self, text: &str) -> Result<Container> {
+        self.container(self.find_container_id(text)?)
+    }
+
+    pub(super) fn find_container_id(&self, text: &str) -> Result<ContainerId> {
         if super::container::check_name(text).is_ok()
             && let Some(hex) = read_optional(&self.container_name_path(text))?
             && let Some(id) = String::from_utf8(hex).ok().and_then(|hex| hex.trim_end().parse().ok())
-            && let Ok(container) = self.container(id)
+            && !matches!(self.container(id), Err(Error::NotFound { .. }))
         {
-            return Ok(container);
+            return Ok(id);
         }
         let names = names_in(&self.root.join("containers"))?;
         let ids = names.iter().filter_map(|hex| Digest::from_hex(hex).ok());
-        let id = unique("container", text, ids)?;
-        self.container(ContainerId::from_random(*id.as_bytes()))
+        unique("container", text, ids).map(|id| ContainerId::from_random(*id.as_bytes()))
     }
 }
 

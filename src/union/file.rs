@@ -133,17 +133,21 @@ impl Union {
         Ok(rustix::fs::seek(own, seek)?)
     }
 
-    /// Copies within the union, as a clone where the file system can. It may copy less than `length`.
+    /// Copies within the union, as a clone where the file system can. It may copy less than `length`. As a write,
+    /// it takes suid and sgid away when the caller is not root.
     ///
     /// # Errors
     /// As `copy_file_range(2)`.
-    pub fn copy_file_range(&self, from: (Ino, u64), to: (Ino, u64), length: u64) -> FsResult<u64> {
+    pub fn copy_file_range(&self, from: (Ino, u64), to: (Ino, u64), length: u64, caller: Caller) -> FsResult<u64> {
         let target = self.writable(to.0)?;
         let (source, limit) = self.readable(from.0)?;
         let length = limit.map_or(length, |size| length.min(size.saturating_sub(from.1)));
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let (mut at, mut to_at) = (from.1, to.1);
         let copied = rustix::fs::copy_file_range(&source, Some(&mut at), &target, Some(&mut to_at), length)?;
+        if copied > 0 && caller.uid != 0 {
+            clear_set_ids(&Spot::Open(target))?;
+        }
         Ok(copied as u64)
     }
 }

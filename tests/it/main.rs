@@ -2,6 +2,7 @@
 
 mod architecture;
 mod archives;
+mod beside;
 mod cli;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
@@ -13,20 +14,28 @@ mod import_refusals;
 mod layer_tree;
 mod listing;
 mod model_case;
+mod mount_calls;
 mod mount_command;
+mod mount_commit;
 mod mount_container;
 mod mount_crash;
 mod mount_data;
 mod mount_fixture;
+mod mount_large;
+mod mount_metadata;
 mod mount_model;
+mod mount_semantics;
 mod mount_stress;
 mod mount_threads;
+mod mount_times;
 mod mount_union;
 mod mounts;
 mod own_process;
 mod plain_driver;
+mod raw;
 mod review_archive;
 mod review_store;
+mod store_damage;
 mod store_images;
 mod store_leftovers;
 mod tree_op;

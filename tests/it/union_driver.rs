@@ -311,7 +311,7 @@ impl UnionTree {
                 let mut done = 0;
                 while done < *length {
                     let at = offset + done;
-                    match self.union.copy_file_range((from.ino(), at), (to.ino(), at), length - done)? {
+                    match self.union.copy_file_range((from.ino(), at), (to.ino(), at), length - done, ROOT_USER)? {
                         0 => break,
                         copied => done += copied,
                     }

@@ -1,0 +1,468 @@
+//! System calls through real mounts, each as in a plain directory beside it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RawDir, SeekFrom, XattrFlags,
+    copy_file_range, fallocate, fcntl_lock, flock, mkdirat, openat, renameat, seek, setxattr, statat, statvfs,
+    symlinkat, unlinkat,
+};
+use rustix::io::{Errno, Result, pwrite, read, write};
+
+use super::beside::{Beside, forget, raw, tree};
+use super::own_process;
+use super::raw::{PAGE, lock_open_file};
+
+fn low() -> Beside {
+    Beside::over(&[&|dir| {
+        fs::write(dir.join("f"), "content\n".repeat(1000)).unwrap();
+        fs::write(dir.join("g"), "other\n").unwrap();
+        fs::create_dir(dir.join("d")).unwrap();
+        symlinkat("f", CWD, dir.join("link")).unwrap();
+    }])
+}
+
+fn both_ways(path: &Path) -> File {
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+#[test]
+fn flags_of_open_do_what_they_do_in_a_plain_directory() {
+    let beside = low();
+    let flags = [
+        OFlags::RDONLY,
+        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+        OFlags::WRONLY | OFlags::NOFOLLOW,
+        OFlags::RDONLY | OFlags::DIRECTORY,
+        OFlags::PATH | OFlags::NOFOLLOW,
+        OFlags::RDWR | OFlags::DIRECT,
+        OFlags::RDWR | OFlags::SYNC,
+        OFlags::WRONLY | OFlags::APPEND,
+        OFlags::WRONLY | OFlags::CREATE,
+        OFlags::WRONLY | OFlags::TRUNC,
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW,
+    ];
+    for flag in flags {
+        for name in ["f", "g", "d", "link", "dangling", "missing", "f/below", "d/"] {
+            beside.same(|dir| {
+                let _ = symlinkat("nowhere", CWD, dir.join("dangling"));
+                let opened = openat(CWD, dir.join(name), flag, Mode::from_raw_mode(0o640));
+                let result = opened.map(|file| rustix::fs::fstat(file).unwrap().st_mode);
+                let _ = fs::remove_file(dir.join("missing"));
+                let _ = fs::remove_file(dir.join("nowhere"));
+                result
+            });
+        }
+    }
+    beside.assert_same_trees();
+    // What the FUSE library cannot carry, programs know how to do without.
+    let unnamed = openat(CWD, beside.mnt(""), OFlags::TMPFILE | OFlags::RDWR, Mode::RWXU);
+    assert_eq!(unnamed.map(|_| ()), Err(Errno::OPNOTSUPP));
+}
+
+#[test]
+fn direct_and_buffered_data_are_one() {
+    let beside = low();
+    beside.same(|dir| {
+        let path = dir.join("f");
+        let direct: OwnedFd = openat(CWD, &path, OFlags::RDWR | OFlags::DIRECT, Mode::empty()).unwrap();
+        let (buffered, mut seen) = (both_ways(&path), Vec::new());
+        // Memory that is aligned as the plain file system wants it.
+        let mut memory = vec![b'd'; 3 * PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
+        let page = &mut memory[start..start + PAGE];
+        let mut some = [0; 4];
+        buffered.read_exact_at(&mut some, 0).unwrap();
+        seen.push(some);
+        pwrite(&direct, page, 0).unwrap();
+        buffered.read_exact_at(&mut some, 10).unwrap();
+        seen.push(some);
+        buffered.write_all_at(b"buff", 10).unwrap();
+        rustix::io::pread(&direct, &mut *page, 0).unwrap();
+        seen.push(page[10..14].try_into().unwrap());
+        seen
+    });
+    beside.assert_same_trees();
+}
+
+#[test]
+fn processes_that_append_lose_no_line() {
+    const COUNT: usize = 300;
+    let beside = low();
+    let script = format!("exec >>\"$1\"; i=0; while [ $i -lt {COUNT} ]; do echo \"$2 $i\"; i=$((i+1)); done");
+    let children: Vec<_> = (0..4)
+        .map(|number| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &script, "sh"]).arg(beside.mnt("g")).arg(number.to_string());
+            command.spawn().unwrap()
+        })
+        .collect();
+    assert!(children.into_iter().all(|mut child| child.wait().unwrap().success()));
+    for _ in 0..2 {
+        let text = beside.mounts.read("mnt/g");
+        let lines: BTreeSet<&str> = text.lines().collect();
+        assert_eq!((text.lines().count(), lines.len()), (4 * COUNT + 1, 4 * COUNT + 1));
+        assert!((0..4).all(|number| (0..COUNT).all(|line| lines.contains(&*format!("{number} {line}")))));
+        beside.mount_again();
+    }
+}
+
+#[test]
+fn every_mode_of_fallocate_does_what_it_does_in_a_plain_directory() {
+    let modes = [
+        FallocateFlags::empty(),
+        FallocateFlags::KEEP_SIZE,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        FallocateFlags::ZERO_RANGE,
+        FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+    ];
+    let beside = low();
+    for name in ["f", "g"] {
+        for mode in modes {
+            for (offset, length) in [(100, 50), (4096, 4096), (7000, 9000), (20_000, 1), (0, 0)] {
+                beside.same(|dir| {
+                    let file = both_ways(&dir.join(name));
+                    let result = fallocate(&file, mode, offset, length);
+                    (result, file.metadata().unwrap().len(), fs::read(dir.join(name)).unwrap())
+                });
+            }
+        }
+    }
+    beside.assert_same_trees();
+    for mode in [FallocateFlags::COLLAPSE_RANGE, FallocateFlags::INSERT_RANGE, FallocateFlags::UNSHARE_RANGE] {
+        assert_eq!(fallocate(both_ways(&beside.mnt("f")), mode, 0, 4096), Err(Errno::OPNOTSUPP), "{mode:?}");
+    }
+}
+
+#[test]
+fn data_and_holes_are_found_where_a_plain_file_has_them() {
+    let beside = Beside::over(&[&|dir| {
+        for name in ["read", "written", "metadata"] {
+            let file = File::create(dir.join(name)).unwrap();
+            file.write_all_at(&[b'x'; 5000], 1 << 20).unwrap();
+            file.set_len(3 << 20).unwrap();
+        }
+    }]);
+    beside.same(|dir| {
+        let written = both_ways(&dir.join("written"));
+        written.write_all_at(b"more", 2 << 20).unwrap();
+        written.sync_all().unwrap();
+        rustix::fs::chmod(dir.join("metadata"), Mode::RUSR).unwrap();
+    });
+    for name in ["read", "written", "metadata"] {
+        let found = beside.both(|dir| {
+            let file = File::open(dir.join(name)).unwrap();
+            let places = [0, 1 << 20, (1 << 20) + 4999, 2 << 20, (3 << 20) - 1, 3 << 20, 9 << 20];
+            places.map(|at| (seek(&file, SeekFrom::Data(at)), seek(&file, SeekFrom::Hole(at))))
+        });
+        assert_eq!(found[0], (Ok(1 << 20), Ok(0)), "{name}");
+    }
+}
+
+#[test]
+fn copy_file_range_copies_what_read_and_write_would() {
+    let beside = low();
+    let mut cases = 0;
+    for (from, to) in [("f", "g"), ("g", "new"), ("new", "f"), ("f", "f")] {
+        for (at, to_at, length) in [(0, 0, 10), (100, 5000, 4000), (7990, 1, 100), (90_000, 0, 5)] {
+            let copied = beside.both(|dir| {
+                let target = File::options().write(true).create(true).truncate(false).open(dir.join(to)).unwrap();
+                // Not written out yet.
+                both_ways(&dir.join(from)).write_all_at(b"dirty", 3).unwrap();
+                let (mut at, mut to_at) = (at, to_at);
+                let source = File::open(dir.join(from)).unwrap();
+                let copied = copy_file_range(&source, Some(&mut at), &target, Some(&mut to_at), length);
+                (copied, at, to_at, fs::read(dir.join(to)).unwrap())
+            });
+            cases += usize::from(copied.0.is_ok_and(|length| length > 0));
+        }
+    }
+    assert!(cases > 5, "{cases}");
+    beside.assert_same_trees();
+}
+
+#[test]
+fn statfs_is_that_of_the_uppers_file_system() {
+    let beside = low();
+    beside.same(|dir| {
+        let stat = statvfs(dir).unwrap();
+        (stat.f_bsize, stat.f_frsize, stat.f_blocks, stat.f_files, stat.f_namemax)
+    });
+}
+
+#[test]
+fn locks_keep_other_processes_out() {
+    const NAME: &str = "mount_calls::locks_keep_other_processes_out";
+    let exclusive = FlockOperation::NonBlockingLockExclusive;
+    let try_all = |dir: &Path| {
+        let at = |name: &str| both_ways(&dir.join(name));
+        let (by_flock, by_process, by_file) = (at("f"), at("g"), at("h"));
+        let open_file = lock_open_file(&by_file, libc::F_WRLCK);
+        [flock(&by_flock, exclusive), fcntl_lock(&by_process, exclusive), raw(open_file)]
+    };
+    if own_process::is_own(NAME) {
+        let dir = std::env::current_dir().unwrap();
+        let locked = std::env::var("LAYERCTL_TEST_LOCKED").is_ok();
+        let results = try_all(&dir);
+        assert!(results.iter().all(|result| result.is_err() == locked), "{results:?}");
+        return;
+    }
+    let beside = low();
+    beside.same(|dir| {
+        fs::write(dir.join("h"), "").unwrap();
+        let other = |locked: bool| {
+            let mut command = own_process::command(NAME);
+            if locked {
+                command.env("LAYERCTL_TEST_LOCKED", "1");
+            }
+            let output = command.current_dir(dir).stdin(Stdio::null()).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        };
+        other(false);
+        let files = ["f", "g", "h"].map(|name| both_ways(&dir.join(name)));
+        flock(&files[0], exclusive).unwrap();
+        fcntl_lock(&files[1], exclusive).unwrap();
+        lock_open_file(&files[2], libc::F_WRLCK).unwrap();
+        other(true);
+        // A lock is the file's, wherever its data are and whatever its name is.
+        files.iter().for_each(|file| file.write_all_at(b"copied up", 0).unwrap());
+        fs::rename(dir.join("f"), dir.join("moved")).unwrap();
+        fs::rename(dir.join("moved"), dir.join("f")).unwrap();
+        other(true);
+        // Two open files of one process are two with all but the process's own.
+        let again = try_all(dir);
+        assert_eq!(again, [Err(Errno::WOULDBLOCK), Ok(()), Err(Errno::WOULDBLOCK)]);
+        drop(files);
+        other(false);
+    });
+}
+
+#[test]
+fn a_long_name_is_one_or_is_too_long_as_in_a_plain_directory() {
+    let longest = "n".repeat(255);
+    let beside = Beside::over(&[&|dir| {
+        fs::write(dir.join("f"), "f").unwrap();
+        fs::create_dir(dir.join("d")).unwrap();
+        fs::write(dir.join("n".repeat(255)), "low").unwrap();
+        fs::write(dir.join("m".repeat(254)), "low").unwrap();
+    }]);
+    for length in [255, 256, 300] {
+        let (name, mode) = ("x".repeat(length), Mode::from_raw_mode(0o644));
+        let results: Vec<Result<()>> = beside.both(|dir| {
+            let dir: OwnedFd = File::open(dir).unwrap().into();
+            let (dir, name) = (dir.as_fd(), &*name);
+            let none = AtFlags::empty();
+            let open = |flags| openat(dir, name, flags, mode).map(|_| ());
+            let set = |path: &Path| setxattr(path, "user.a", b"1", XattrFlags::empty());
+            let here = std::path::PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir)));
+            vec![
+                open(OFlags::RDONLY),
+                statat(dir, name, none).map(|_| ()),
+                open(OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL),
+                rustix::fs::chmodat(dir, name, mode, none),
+                set(&here.join(name)),
+                renameat(dir, "f", dir, name),
+                renameat(dir, name, dir, "f"),
+                rustix::fs::linkat(dir, "f", dir, name, none),
+                rustix::fs::linkat(dir, name, dir, "linked", none),
+                unlinkat(dir, name, none),
+                symlinkat("f", dir, name),
+                rustix::fs::readlinkat(dir, name, Vec::new()).map(|_| ()),
+                unlinkat(dir, name, none),
+                mkdirat(dir, name, Mode::RWXU),
+                renameat(dir, name, dir, "d"),
+                renameat(dir, "d", dir, name),
+                unlinkat(dir, name, AtFlags::REMOVEDIR),
+                mkdirat(dir, "d", Mode::RWXU),
+                rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0),
+                rustix::fs::utimensat(
+                    dir,
+                    name,
+                    &rustix::fs::Timestamps {
+                        last_access: rustix::fs::Timespec { tv_sec: 1, tv_nsec: 0 },
+                        last_modification: rustix::fs::Timespec { tv_sec: 1, tv_nsec: 0 },
+                    },
+                    none,
+                ),
+                unlinkat(dir, name, none),
+            ]
+        });
+        let refused = results.iter().filter(|result| **result == Err(Errno::NAMETOOLONG)).count();
+        // All but the second mkdir of what is there.
+        assert_eq!(refused, if length > 255 { results.len() - 1 } else { 0 }, "{results:?}");
+    }
+    for name in [longest, "m".repeat(254)] {
+        beside.same(|dir| fs::remove_file(dir.join(&name)).unwrap());
+        beside.assert_same_trees();
+    }
+}
+
+#[test]
+fn names_of_whiteouts_are_refused_by_every_operation_that_makes_one() {
+    let beside = low();
+    let mnt: OwnedFd = File::open(beside.mnt("")).unwrap().into();
+    let (dir, mode) = (mnt.as_fd(), Mode::from_raw_mode(0o644));
+    for name in [".wh.f", ".wh..wh..opq", ".wh.", ".wh..wh.x"] {
+        let results = [
+            openat(dir, name, OFlags::WRONLY | OFlags::CREATE, mode).map(|_| ()),
+            mkdirat(dir, name, mode),
+            symlinkat("f", dir, name),
+            rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0),
+            rustix::fs::linkat(dir, "f", dir, name, AtFlags::empty()),
+            renameat(dir, "f", dir, name),
+            renameat(dir, "d", dir, name),
+        ];
+        assert_eq!(results, [Err(Errno::PERM); 7], "{name}");
+        assert_eq!(statat(dir, name, AtFlags::empty()).map(|_| ()), Err(Errno::NOENT), "{name}");
+    }
+    drop(mnt);
+    beside.assert_same_trees();
+}
+
+/// Makes nested directories with long names, from the top down, and gives the lowest.
+fn deep(dir: &Path, depth: usize) -> OwnedFd {
+    let name = "d".repeat(200);
+    let mut at: OwnedFd = File::open(dir).unwrap().into();
+    for _ in 0..depth {
+        let _ = mkdirat(&at, &*name, Mode::RWXU);
+        at = openat(&at, &*name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    at
+}
+
+#[test]
+fn paths_of_any_length_work() {
+    const DEPTH: usize = 40;
+    let put = |dir: &OwnedFd, name: &str| {
+        let file = openat(dir, name, OFlags::WRONLY | OFlags::CREATE, Mode::RUSR | Mode::WUSR).unwrap();
+        write(file, name.as_bytes()).unwrap();
+    };
+    let beside = Beside::over(&[&|dir| {
+        for depth in [DEPTH, 19] {
+            let lowest = deep(dir, depth);
+            put(&lowest, "low");
+            mkdirat(&lowest, "sub", Mode::RWXU).unwrap();
+        }
+    }]);
+    // In one path: 4095 bytes are one, 4096 are too many.
+    for length in [4094, 4095, 4096] {
+        beside.same(|dir| {
+            let dir: OwnedFd = File::open(dir).unwrap().into();
+            let path = format!("{}/", "d".repeat(200)).repeat(20) + &"p".repeat(length - 20 * 201);
+            let made = openat(&dir, &*path, OFlags::WRONLY | OFlags::CREATE, Mode::RUSR).map(|_| ());
+            assert_eq!(made.is_ok(), length < 4096, "{made:?}");
+            (made, statat(&dir, &*path, AtFlags::empty()).map(|stat| stat.st_size))
+        });
+    }
+    // And where no path leads.
+    let change = |dir: &Path| {
+        let lowest = deep(dir, DEPTH);
+        let file = openat(&lowest, "low", OFlags::RDWR | OFlags::APPEND, Mode::empty()).unwrap();
+        write(&file, b" changed").unwrap();
+        put(&lowest, "new");
+        renameat(&lowest, "low", &lowest, "sub/renamed").unwrap();
+        renameat(&lowest, "sub", &lowest, "moved").unwrap();
+        unlinkat(&lowest, "new", AtFlags::empty()).unwrap();
+        put(&lowest, "newer");
+    };
+    let look = |dir: &Path| {
+        let lowest = deep(dir, DEPTH);
+        let mut content = [0; 40];
+        let file = openat(&lowest, "moved/renamed", OFlags::RDONLY, Mode::empty()).unwrap();
+        let length = read(file, &mut content).unwrap();
+        let entries = rustix::fs::Dir::read_from(&lowest).unwrap();
+        let names: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        (content, length, names)
+    };
+    beside.same(change);
+    beside.same(look);
+    forget();
+    beside.same(look);
+    beside.kill_and_mount_again();
+    assert_eq!(beside.both(look).1, b"low changed".len());
+}
+
+/// The names of a directory from a place on, each with the place after it (`telldir`).
+fn names_from(dir: &OwnedFd, place: u64) -> Vec<(String, u64)> {
+    seek(dir, SeekFrom::Start(place)).unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.unwrap();
+        names.push((entry.file_name().to_str().unwrap().to_owned(), entry.next_entry_cookie()));
+    }
+    names
+}
+
+#[test]
+fn places_in_a_directory_stay_valid_while_entries_come_and_go() {
+    let beside = Beside::over(&[&|dir| {
+        (0..150).for_each(|number| fs::write(dir.join(format!("low{number}")), "").unwrap());
+    }]);
+    for number in 0..150 {
+        fs::write(beside.mnt(&format!("up{number}")), "").unwrap();
+    }
+    let dir: OwnedFd = File::open(beside.mnt("")).unwrap().into();
+    let all = names_from(&dir, 0);
+    assert_eq!(all.len(), 302);
+    let places: BTreeSet<u64> = all.iter().map(|(_, place)| *place).collect();
+    assert_eq!(places.len(), all.len(), "every place is another");
+    // Gone, come, copied up, and come back.
+    let gone = |name: &str| name.ends_with('3');
+    for (name, _) in all.iter().filter(|(name, _)| gone(name)) {
+        fs::remove_file(beside.mnt(name)).unwrap();
+    }
+    for number in 0..100 {
+        fs::write(beside.mnt(&format!("come{number}")), "").unwrap();
+    }
+    fs::write(beside.mnt("low7"), "copied up").unwrap();
+    for dropped in [false, true] {
+        if dropped {
+            forget();
+        }
+        // Until somebody rewinds, what has gone may still be there.
+        names_from(&dir, 0);
+        for at in (0..all.len()).step_by(7) {
+            let rest = names_from(&dir, all[at].1);
+            let seen: Vec<&str> =
+                rest.iter().map(|(name, _)| &**name).filter(|name| !name.starts_with("come")).collect();
+            let wanted: Vec<&str> = all[at + 1..].iter().map(|(name, _)| &**name).filter(|name| !gone(name)).collect();
+            assert_eq!(seen, wanted, "after {}", all[at].0);
+        }
+    }
+    let names = names_from(&dir, 0);
+    let distinct: BTreeSet<&String> = names.iter().map(|(name, _)| name).collect();
+    assert_eq!((names.len(), distinct.len()), (302 - 30 + 100, 302 - 30 + 100));
+    drop(dir);
+    beside.mount_again();
+    let dir: OwnedFd = File::open(beside.mnt("")).unwrap().into();
+    assert_eq!(names_from(&dir, 0).len(), 372);
+}
+
+#[test]
+fn all_that_a_listing_gives_can_be_removed_while_it_is_read() {
+    let beside = Beside::over(&[&|dir| {
+        (0..700).for_each(|number| fs::write(dir.join(format!("a-rather-long-name-{number}")), "").unwrap());
+    }]);
+    beside.same(|dir| {
+        for number in 0..700 {
+            fs::write(dir.join(format!("another-rather-long-name-{number}")), "").unwrap();
+        }
+        let mut removed = 0;
+        for entry in fs::read_dir(dir).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+            removed += 1;
+        }
+        (removed, fs::read_dir(dir).unwrap().count(), fs::metadata(dir).unwrap().nlink())
+    });
+    beside.same(tree);
+    beside.assert_same_trees();
+}
