@@ -294,8 +294,12 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         self.count(Operation::Write);
-        let kill = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        written(self.union.write(ino(node), offset, data, kill).map(|length| length as u64), reply);
+        let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            self.union.write_gathered(ino(node), offset, data)
+        } else {
+            self.union.write(ino(node), offset, data, flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID))
+        };
+        written(result.map(|length| length as u64), reply);
     }
 
     fn flush(&self, _request: &Request, _node: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, XattrFlags};
 
 use super::Union;
 use super::attr::clear_set_ids;
 use super::errno::{Errno, FsResult};
 use super::types::{Caller, Ino};
 use super::upper::{Spot, write_all};
+use super::xattr::CAPABILITY;
 use crate::index::Kind;
 
 impl Union {
@@ -62,6 +63,23 @@ impl Union {
         write_all(file.as_fd(), offset, data)?;
         if kill_privileges {
             clear_set_ids(&Spot::Open(file))?;
+        }
+        Ok(data.len())
+    }
+
+    /// Writes all of `data`, which the kernel has had since earlier (`FUSE_WRITE_CACHE`). It took the privileges
+    /// away when the program wrote; those that the file has now were given afterwards, and stay.
+    ///
+    /// # Errors
+    /// As [`Union::write`].
+    pub fn write_gathered(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<usize> {
+        let file = self.writable(ino)?;
+        let spot = Spot::Open(file.clone());
+        let _alone = self.copying.lock(ino);
+        let capability = spot.get_xattr(CAPABILITY);
+        write_all(file.as_fd(), offset, data)?;
+        if let Ok(capability) = capability {
+            spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
         Ok(data.len())
     }
