@@ -295,7 +295,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.count(Operation::Write);
         let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.writeback {
-            self.union.write_back(ino(node), offset, data)
+            self.union.write_gathered(ino(node), offset, data)
         } else {
             self.union.write(ino(node), offset, data, flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID))
         };

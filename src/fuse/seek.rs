@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use fuser::{INodeNo, Notifier, ReplyLseek};
 
@@ -38,8 +39,12 @@ pub(super) fn questions() -> (Seeks, Receiver<Seek>) {
     channel()
 }
 
-/// Starts the thread; it ends when nobody can ask any more.
-pub(super) fn answer_all(questions: Receiver<Seek>, notifier: Notifier, union: Arc<Union>) -> std::io::Result<()> {
+/// Starts the thread; it ends when nobody can ask any more, and then lets go of the union.
+pub(super) fn answer_all(
+    questions: Receiver<Seek>,
+    notifier: Notifier,
+    union: Arc<Union>,
+) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         for seek in questions {
             // It fails for an inode that the kernel has just forgotten: that has no pages.
@@ -47,5 +52,5 @@ pub(super) fn answer_all(questions: Receiver<Seek>, notifier: Notifier, union: A
             seek.answer(&union);
         }
     };
-    std::thread::Builder::new().name("seek".to_owned()).spawn(run).map(drop)
+    std::thread::Builder::new().name("seek".to_owned()).spawn(run)
 }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
@@ -35,6 +36,7 @@ pub struct MountOptions {
 pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
+    seek: JoinHandle<()>,
     mount: Mount,
 }
 
@@ -78,9 +80,9 @@ impl Session {
         config.clone_fd = options.threads > 1;
         let mount = mounts::mount_at(mountpoint);
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
-            .and_then(|session| seek::answer_all(questions, session.notifier(), union).map(|()| session));
+            .and_then(|session| Ok((seek::answer_all(questions, session.notifier(), union)?, session)));
         match (started, mount) {
-            (Ok(session), Some(mount)) => Ok(Self { session, counters, mount }),
+            (Ok((seek, session)), Some(mount)) => Ok(Self { session, counters, seek, mount }),
             (started, _) => {
                 let _ = mounts::unmount(mountpoint, true);
                 let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -101,12 +103,15 @@ impl Session {
         self.mount.clone()
     }
 
-    /// Answers requests until somebody unmounts.
+    /// Answers requests until somebody unmounts. Afterwards nothing here refers to the union any more.
     ///
     /// # Errors
     /// [`Error::Io`] when the connection to the kernel breaks.
     pub fn serve(self) -> Result<()> {
-        self.session.run().doing("serve", DEVICE)
+        let result = self.session.run().doing("serve", DEVICE);
+        // Its reference to the union may be the last one, and then the upper is closed by it.
+        let _ = self.seek.join();
+        result
     }
 }
 

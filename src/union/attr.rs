@@ -108,6 +108,9 @@ impl Union {
         } else {
             self.copy_up(ino)?;
         }
+        // Who copies data up, or writes late, gives back times and capabilities that were there before.
+        let alone = set.uid.is_some() || set.gid.is_some() || set.atime.is_some() || set.mtime.is_some();
+        let _alone = alone.then(|| self.copying.lock(ino));
         // No name may go elsewhere before all is done: a directory is changed by its name.
         let tree = self.tree.read();
         let (spot, kind) = (self.spot(&tree, ino)?, tree.nodes.get(&ino).ok_or(Errno::ESTALE)?.kind);

@@ -12,6 +12,7 @@ use super::lowers::LowerDir;
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
 use super::types::Ino;
 use super::upper::{MARK_PREFIXES, Mark, Spot, Upper, origin_text, parse_origin, preserving_times, write_all};
+use super::xattr::CAPABILITY;
 use super::{Union, upper};
 use crate::index::{Kind, Meta};
 use crate::whiteout;
@@ -27,9 +28,6 @@ enum Data {
     /// The data up to this length.
     UpTo(u64),
 }
-
-/// Lost by every write to the file (capabilities(7)).
-const CAPABILITY: &[u8] = b"security.capability";
 
 impl Union {
     /// Makes sure that an inode is in the upper; a file's data may stay below.

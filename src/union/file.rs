@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, XattrFlags};
 
 use super::Union;
 use super::attr::clear_set_ids;
 use super::errno::{Errno, FsResult};
 use super::types::{Caller, Ino};
 use super::upper::{Spot, times_of, write_all};
+use super::xattr::CAPABILITY;
 use crate::index::Kind;
 
 impl Union {
@@ -52,19 +53,6 @@ impl Union {
         }
     }
 
-    /// Writes what a program wrote some time ago: the times are those that the kernel knows, and tells with a
-    /// `setattr` if they have moved.
-    ///
-    /// # Errors
-    /// As [`Union::write`].
-    pub fn write_back(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<usize> {
-        let file = self.writable(ino)?;
-        let before = times_of(&rustix::fs::fstat(&file)?);
-        write_all(file.as_fd(), offset, data)?;
-        rustix::fs::futimens(&file, &before)?;
-        Ok(data.len())
-    }
-
     /// Writes all of `data` at `offset`. With `kill_privileges` the file loses suid and sgid
     /// (`FUSE_WRITE_KILL_SUIDGID`); file capabilities go with every write.
     ///
@@ -76,6 +64,26 @@ impl Union {
         if kill_privileges {
             clear_set_ids(&Spot::Open(file))?;
         }
+        Ok(data.len())
+    }
+
+    /// Writes all of `data`, which the kernel has had since earlier (`FUSE_WRITE_CACHE`). It took the privileges
+    /// away when the program wrote; those that the file has now were given afterwards, and stay. It also knows
+    /// the time of the write, and tells it with a `setattr` if that is another one: the times stay too.
+    ///
+    /// # Errors
+    /// As [`Union::write`].
+    pub fn write_gathered(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<usize> {
+        let file = self.writable(ino)?;
+        let spot = Spot::Open(file.clone());
+        let _alone = self.copying.lock(ino);
+        let capability = spot.get_xattr(CAPABILITY);
+        let times = times_of(&rustix::fs::fstat(&file)?);
+        write_all(file.as_fd(), offset, data)?;
+        if let Ok(capability) = capability {
+            spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
+        }
+        rustix::fs::futimens(&file, &times)?;
         Ok(data.len())
     }
 

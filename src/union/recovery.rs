@@ -9,7 +9,7 @@ use super::errno::{Errno, FsResult};
 use super::rename::finish_discard;
 use super::tree::Tree;
 use super::types::Ino;
-use super::upper::{Mark, Spot, Upper, open_directory, read_directory, remove_tree};
+use super::upper::{Mark, Spot, Upper, open_directory, preserving_times, read_directory, remove_tree};
 use crate::index::Kind;
 use crate::whiteout;
 
@@ -103,7 +103,7 @@ fn tidy(upper: &Upper) -> FsResult<()> {
                 }
                 continue;
             }
-            remove_tree(at.as_fd(), &name)?;
+            preserving_times(at.as_fd(), || remove_tree(at.as_fd(), &name))?;
         }
         for entry in content.entries {
             if entry.kind == Kind::Directory && finish_discard(upper, &at, &entry.name)? {

@@ -114,6 +114,11 @@ impl Upper {
 
     /// A private directory of the root, made when it is first needed.
     pub(super) fn private(&self, name: &[u8]) -> FsResult<OwnedFd> {
+        match open_directory(self.root.as_fd(), name) {
+            Err(Errno::ENOENT) => {}
+            // Where nothing is made, the root's times must not be touched: somebody may just be setting them.
+            opened => return opened,
+        }
         make_private(&self.root, name)?;
         open_directory(self.root.as_fd(), name)
     }

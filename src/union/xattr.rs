@@ -7,6 +7,8 @@ use super::errno::{Errno, FsResult};
 use super::types::Ino;
 use super::upper::MARK_PREFIXES;
 
+/// What a program may do beyond its user's rights: the kernel takes it away when somebody writes.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 fn is_mark(name: &[u8]) -> bool {
@@ -60,6 +62,8 @@ impl Union {
         }
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits).ok_or(Errno::EINVAL)?;
         self.copy_up(ino)?;
+        // Who copies data up, or writes late, gives back the one that was there before.
+        let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
         self.spot(&tree, ino)?.set_xattr(name, value, flags)?;
         if let Some(node) = tree.nodes.get_mut(&ino) {
@@ -83,6 +87,8 @@ impl Union {
             found => found?,
         };
         self.copy_up(ino)?;
+        // Who copies data up, or writes late, gives back the one that was there before.
+        let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
         self.spot(&tree, ino)?.remove_xattr(name)?;
         if let Some(node) = tree.nodes.get_mut(&ino) {

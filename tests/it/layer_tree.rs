@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::path::Path as FsPath;
 
-use layerctl::index::{Builder, Index, Kind, Meta, NewNode, NodeId, Time};
+use layerctl::index::{Builder, Index, Kind, Meta, NewNode, NodeId, Time, Xattrs};
+use layerctl::tarball::{Pack, Packed};
 use layerctl::whiteout;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
@@ -190,6 +191,35 @@ impl LayerTree {
             builder.whiteout(dirs[parent], name);
         }
         builder.finish().expect("a small index")
+    }
+
+    /// The layer as a tar.
+    pub(crate) fn tar(&self) -> Vec<u8> {
+        let mut pack = Pack::new(Vec::new());
+        let mut first: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for (path, number) in &self.names {
+            let (item, path) = (&self.items[*number], path.join(&b'/'));
+            if let Some(first) = first.get(number) {
+                pack.link(&path, first, &item.meta()).expect("a link");
+                continue;
+            }
+            let xattrs: Xattrs = item.xattrs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let packed = Packed { path: &path, meta: &item.meta(), target: &item.target, xattrs: &xattrs };
+            let mut content = vec![0; usize::try_from(item.size).expect("a size")];
+            for (offset, bytes) in &item.pieces {
+                content[usize::try_from(*offset).expect("an offset")..][..bytes.len()].copy_from_slice(bytes);
+            }
+            pack.entry(packed, &mut content.as_slice()).expect("an entry");
+            first.insert(*number, path);
+        }
+        for path in &self.whiteouts {
+            let (name, parent) = path.split_last().expect("a name");
+            pack.whiteout(&parent.join(&b'/'), name).expect("a whiteout");
+        }
+        for path in &self.opaque {
+            pack.opaque(&path.join(&b'/')).expect("an opaque marker");
+        }
+        pack.finish().expect("a tar")
     }
 
     /// Writes the layer into an existing empty directory, whiteouts in the AUFS spelling.

@@ -262,7 +262,8 @@ fn packed_rw_layer_is_a_layer(fixture: &Fixture) -> Result<(), String> {
     equal(&got, &plain, "the packed rw layer as a layer")
 }
 
-fn outcome(outcome: &Outcome) -> String {
+/// A result as text.
+pub(crate) fn outcome(outcome: &Outcome) -> String {
     let text = match outcome {
         Ok(value) => format!("{value:?}"),
         Err(number) => format!("errno {number} ({})", std::io::Error::from_raw_os_error(*number)),

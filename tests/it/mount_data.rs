@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{SeekFrom, XattrFlags, getxattr, seek, setxattr};
 
 use super::mounts::Mounts;
 
@@ -49,4 +49,33 @@ fn a_copy_of_a_file_that_is_being_written_has_all_its_data() {
     // By its data and holes, as cp(1) does with what looks sparse.
     mounts.shell("cp --sparse=always mnt/f copy && cmp mnt/f copy && tail -n 1 copy").ok();
     assert!(mounts.read("copy").ends_with("lower\nappended\n"));
+}
+
+/// What `tar` and `cp -a` do: the data are still the kernel's when the capability is set, and their late arrival took
+/// it away.
+#[test]
+fn a_capability_that_is_set_right_after_a_write_stays() {
+    let mounts = union();
+    // `cap_net_raw=ep`, VFS_CAP_REVISION_2.
+    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let get = |name: &str| {
+        let mut value = [0; 64];
+        getxattr(mounts.at(name), "security.capability", &mut value).map(|length| value[..length].to_vec())
+    };
+    for name in ["mnt/new", "mnt/f"] {
+        let file = File::options().create(true).truncate(false).write(true).open(mounts.at(name)).unwrap();
+        file.write_all_at(&[b'x'; 70_000], 10).unwrap();
+        setxattr(mounts.at(name), "security.capability", &capability, XattrFlags::empty()).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(get(name).as_deref(), Ok(&capability[..]), "{name}");
+        // Another write is one that takes it.
+        file.write_all_at(b"y", 20).unwrap();
+        assert_eq!(get(name), Err(rustix::io::Errno::NODATA), "{name}");
+        setxattr(mounts.at(name), "security.capability", &capability, XattrFlags::empty()).unwrap();
+    }
+    mounts.umount("mnt");
+    mounts.run(&["union", "-o", "dirs=upper:lower", "mnt"]).ok();
+    for name in ["mnt/new", "mnt/f"] {
+        assert_eq!(get(name).as_deref(), Ok(&capability[..]), "{name}");
+    }
 }

@@ -85,9 +85,14 @@ impl Said {
 
 impl Mounts {
     pub(crate) fn new() -> Self {
+        Self::within(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// In this directory, which goes with it.
+    pub(crate) fn within(dir: tempfile::TempDir) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the mount tests need root");
         assert!(fs::File::open("/dev/fuse").is_ok(), "the mount tests need /dev/fuse");
-        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+        Self { dir }
     }
 
     /// With the image `programs` in the store.
@@ -154,6 +159,14 @@ impl Mounts {
         let said = self.run(&["--quiet", "import", "--tag", name, path.to_str().expect("a name in UTF-8")]);
         fs::remove_file(path).expect("the archive is removed");
         said.ok().trim_end().to_owned()
+    }
+
+    /// Brings an archive of images with their names into the store.
+    pub(crate) fn import_archive(&self, archive: &[u8]) {
+        let path = self.text("archive.tar");
+        fs::write(&path, archive).expect("an archive is written");
+        self.run(&["--quiet", "import", &path]).ok();
+        fs::remove_file(path).expect("the archive is removed");
     }
 
     /// `run-mount` in the background.

@@ -72,6 +72,11 @@ impl PlainTree {
         Ok(Mode::from_raw_mode(if has_default { mode } else { mode & !umask }))
     }
 
+    /// `fsync` of a file.
+    pub(crate) fn sync(&self, path: &[Name]) -> Res<()> {
+        rustix::fs::fsync(self.file(path)?)
+    }
+
     fn slot(&self, slot: usize) -> Res<&OwnedFd> {
         self.slots.get(&slot).ok_or(Errno::BADF)
     }

@@ -6,7 +6,7 @@ use std::path::Path as FsPath;
 
 use layerctl::index::Kind;
 use layerctl::union::{Attr, FsResult, Ino};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use super::plain_driver;
 use super::tree_op::{Name, Path, Stat, show};
@@ -30,6 +30,17 @@ pub(crate) struct Snapshot {
     pub(crate) inodes: BTreeMap<Path, Inode>,
     /// Of a plain directory: when each file was changed in any way, but for being read (`st_ctime`).
     pub(crate) changes: BTreeMap<Path, (i64, i64)>,
+}
+
+/// What two ways of asking about one file must agree in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Numbers {
+    ino: u64,
+    mode: u32,
+    nlink: u64,
+    owner: (u32, u32),
+    size: u64,
+    mtime: (i64, u64),
 }
 
 /// What tells a file from others, also over time: its number, and on a plain file system (which gives numbers
@@ -113,50 +124,140 @@ impl Snapshot {
 
     /// Reads a plain directory.
     pub(crate) fn of_plain(dir: &FsPath) -> Self {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(dir, flags, Mode::empty()).expect("the directory opens");
-        let mut snapshot = Self::default();
-        snapshot.visit_plain(&root, b".", &Path::new(), &mut HashMap::new());
-        snapshot
+        Self::read(dir, false).expect("the directory can be read")
     }
 
-    fn visit_plain(&mut self, dir: &OwnedFd, name: &[u8], at: &[Name], seen: &mut HashMap<u64, Path>) {
-        let raw = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).expect("statat");
-        let born =
-            rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, rustix::fs::StatxFlags::BTIME).expect("statx");
+    /// Reads a mount, and checks on the way that readdir, lookup, fstat and what its server says agree in every number,
+    /// and that each file has as many names as it says.
+    pub(crate) fn of_mount(dir: &FsPath) -> Result<Self, String> {
+        let snapshot = Self::read(dir, true)?;
+        for (path, entry) in &snapshot.entries {
+            let names = if entry.stat.kind == Kind::Directory {
+                let is_child = |(other, child): &(&Path, &Entry)| {
+                    other.len() == path.len() + 1 && other.starts_with(path) && child.stat.kind == Kind::Directory
+                };
+                2 + snapshot
+                    .entries
+                    .range(path.clone()..)
+                    .take_while(|(other, _)| other.starts_with(path))
+                    .filter(is_child)
+                    .count()
+            } else {
+                snapshot.entries.values().filter(|other| other.first_name == entry.first_name).count()
+            };
+            if names as u64 != u64::from(entry.stat.nlink) {
+                return Err(format!("{}: nlink {}, must be {names}", show(path), entry.stat.nlink));
+            }
+        }
+        Ok(snapshot)
+    }
+
+    fn read(dir: &FsPath, is_mount: bool) -> Result<Self, String> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| format!("open: {error}"))?;
+        let mut snapshot = Self::default();
+        snapshot.visit_plain(&root, b".", &Path::new(), is_mount, &mut HashMap::new())?;
+        Ok(snapshot)
+    }
+
+    fn visit_plain(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        at: &[Name],
+        is_mount: bool,
+        seen: &mut HashMap<u64, Path>,
+    ) -> Result<(), String> {
+        let failed = |call: &str, error: rustix::io::Errno| format!("{call} of {}: {error}", show(at));
+        let raw = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| failed("stat", error))?;
+        let (mask, sync) = (StatxFlags::BASIC_STATS | StatxFlags::BTIME, AtFlags::STATX_FORCE_SYNC);
+        let statx = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | sync, mask)
+            .map_err(|error| failed("statx", error))?;
+        // Two file systems may differ in a directory's size, and a kernel and its server in when they know of it.
+        let is_dir = Kind::from_mode(raw.st_mode) == Some(Kind::Directory);
+        let size = |size: u64| if is_dir { 0 } else { size };
+        let of_stat = |stat: &rustix::fs::Stat| Numbers {
+            ino: stat.st_ino,
+            mode: stat.st_mode,
+            nlink: stat.st_nlink,
+            owner: (stat.st_uid, stat.st_gid),
+            size: size(stat.st_size.cast_unsigned()),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+        };
+        let numbers = of_stat(&raw);
+        let asked = Numbers {
+            ino: statx.stx_ino,
+            mode: statx.stx_mode.into(),
+            nlink: statx.stx_nlink.into(),
+            owner: (statx.stx_uid, statx.stx_gid),
+            size: size(statx.stx_size),
+            mtime: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec.into()),
+        };
+        if is_mount && numbers != asked {
+            return Err(format!("{}: stat says {numbers:?}, its server {asked:?}", show(at)));
+        }
         let proc = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat();
-        let xattrs = layerctl::sys::read_xattrs(&proc).expect("xattrs").into_iter().collect();
-        let stat = plain_driver::stat_of(&raw).expect("a known type");
+        let xattrs = layerctl::sys::read_xattrs(&proc).map_err(|error| format!("xattrs of {}: {error}", show(at)))?;
+        let stat = plain_driver::stat_of(&raw).map_err(|error| failed("type", error))?;
         let kind = stat.kind;
         let first_name = seen.entry(raw.st_ino).or_insert_with(|| at.to_vec()).clone();
-        let mut entry = Entry { stat, first_name, target: Vec::new(), content: Vec::new(), xattrs };
+        if is_mount
+            && first_name != at
+            && self.entries.get(&first_name).map(|first| first.stat.clone()) != Some(stat.clone())
+        {
+            return Err(format!("{} and {} have one number and are not one file", show(at), show(&first_name)));
+        }
+        let mut entry =
+            Entry { stat, first_name, target: Vec::new(), content: Vec::new(), xattrs: xattrs.into_iter().collect() };
+        let open = |flags| rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty());
+        let same = |file: &OwnedFd| {
+            let found = of_stat(&rustix::fs::fstat(file).map_err(|error| failed("fstat", error))?);
+            if found == numbers { Ok(()) } else { Err(format!("{}: stat {numbers:?}, fstat {found:?}", show(at))) }
+        };
         match kind {
             Kind::File => {
-                let file =
-                    rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("open");
-                std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut entry.content).expect("read");
+                let file = open(OFlags::RDONLY).map_err(|error| failed("open", error))?;
+                same(&file)?;
+                std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut entry.content)
+                    .map_err(|error| format!("read of {}: {error}", show(at)))?;
             }
             Kind::Symlink => {
-                entry.target = rustix::fs::readlinkat(dir, name, Vec::new()).expect("readlinkat").into_bytes();
+                let target =
+                    rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|error| failed("readlink", error))?;
+                entry.target = target.into_bytes();
             }
             _ => {}
         }
         self.entries.insert(at.to_vec(), entry);
-        self.inodes.insert(at.to_vec(), (raw.st_ino, born.stx_btime.tv_sec, born.stx_btime.tv_nsec));
+        self.inodes.insert(at.to_vec(), (raw.st_ino, statx.stx_btime.tv_sec, statx.stx_btime.tv_nsec));
         self.changes.insert(at.to_vec(), (raw.st_ctime, raw.st_ctime_nsec.cast_signed()));
-        if kind == Kind::Directory {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let this = rustix::fs::openat(dir, name, flags, Mode::empty()).expect("open");
-            let mut names: Vec<Name> = rustix::fs::Dir::read_from(&this)
-                .expect("a directory")
-                .map(|entry| entry.expect("an entry").file_name().to_bytes().to_vec())
-                .filter(|name| name != b"." && name != b"..")
-                .collect();
-            names.sort();
-            for name in names {
-                self.visit_plain(&this, &name, &[at, std::slice::from_ref(&name)].concat(), seen);
+        if kind != Kind::Directory {
+            return Ok(());
+        }
+        let this = open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| failed("open", error))?;
+        same(&this)?;
+        let mut names = BTreeMap::new();
+        for entry in rustix::fs::Dir::read_from(&this).map_err(|error| failed("readdir", error))? {
+            let entry = entry.map_err(|error| failed("readdir", error))?;
+            let name = entry.file_name().to_bytes().to_vec();
+            if names.insert(name.clone(), (entry.ino(), entry.file_type())).is_some() {
+                return Err(format!("readdir of {}: {} is there twice", show(at), name.escape_ascii()));
             }
         }
+        let dot = names.remove(&b"."[..]).map(|(ino, _)| ino);
+        names.remove(&b".."[..]);
+        if is_mount && dot != Some(raw.st_ino) {
+            return Err(format!("readdir of {}: . is {dot:?}, must be {}", show(at), raw.st_ino));
+        }
+        for (name, (ino, file_type)) in names {
+            let below = [at, std::slice::from_ref(&name)].concat();
+            self.visit_plain(&this, &name, &below, is_mount, seen)?;
+            let found = (self.inodes[&below].0, self.entries[&below].stat.kind);
+            if is_mount && found != (ino, Kind::from_mode(file_type.as_raw_mode()).unwrap_or(Kind::Directory)) {
+                return Err(format!("{}: readdir says {ino} {file_type:?}, stat {found:?}", show(&below)));
+            }
+        }
+        Ok(())
     }
 
     /// The first few differences, each as one line; none: the trees are equal.

@@ -287,13 +287,31 @@ fn op() -> impl Strategy<Value = Op<Pick>> {
     prop_oneof![6 => names, 3 => contents, 2 => attributes, 2 => slots]
 }
 
-fn number_from(variable: &str) -> Option<u64> {
+/// A number from the environment.
+pub(crate) fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Runs random cases: `share` of a hundred of those that the environment asks for.
+/// Runs random cases without a mount (settings: references kept, lowers immutable): `share` of a hundred of those that the environment asks for.
 fn model(share: u64, from: IndexFrom, layers: std::ops::Range<usize>, ops: std::ops::Range<usize>) {
     let cases = number_from("LAYERCTL_MODEL_CASES").unwrap_or(4000) * share / 100;
+    repeat(cases, layers, ops, |layers, [keep, immutable], next| run(layers, Setting { from, keep, immutable }, next));
+    let [done, refused] = [0, 1].map(|at| DONE[at].load(std::sync::atomic::Ordering::Relaxed));
+    eprintln!("{done} operations were done, {refused} refused");
+    let [proven, marked] = [0, 1].map(|at| PROVEN[at].load(std::sync::atomic::Ordering::Relaxed));
+    eprintln!(
+        "{cases} cases; so far {proven} rw layers proven as layers, {marked} with marks or a device 0:0 passed over"
+    );
+}
+
+/// Runs random histories on random layers; `run` gets the layers, two random settings, and what gives it the
+/// operation of each step.
+pub(crate) fn repeat(
+    cases: u64,
+    layers: std::ops::Range<usize>,
+    ops: std::ops::Range<usize>,
+    run: impl Fn(&[LayerTree], [bool; 2], &mut dyn FnMut(usize, &PlainTree) -> Option<Op<Path>>) -> Result<(), String>,
+) {
     let seed = number_from("LAYERCTL_MODEL_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         u64::from(now.subsec_nanos()) << 20 | now.as_secs() & 0xf_ffff
@@ -308,31 +326,23 @@ fn model(share: u64, from: IndexFrom, layers: std::ops::Range<usize>, ops: std::
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let strategy =
-        (prop::collection::vec(layer(), layers), prop::collection::vec(op(), ops), any::<bool>(), any::<bool>());
-    let result = runner.run(&strategy, |(layers, ops, keep, immutable)| {
-        let next = |step: usize, plain: &PlainTree| {
+    let settings = [any::<bool>(), any::<bool>()];
+    let strategy = (prop::collection::vec(layer(), layers), prop::collection::vec(op(), ops), settings);
+    let result = runner.run(&strategy, |(layers, ops, settings)| {
+        let mut next = |step: usize, plain: &PlainTree| {
             let list = plain.list();
             ops.get(step).map(|op| op.map(|pick| resolve(pick, &list)))
         };
-        run(&layers, Setting { from, keep, immutable }, next).map_err(TestCaseError::fail)
+        run(&layers, settings, &mut next).map_err(TestCaseError::fail)
     });
     match result {
         Ok(()) => {}
-        Err(TestError::Fail(reason, (layers, _, keep, immutable))) => {
-            panic!(
-                "LAYERCTL_MODEL_SEED={seed}, references kept: {keep}, immutable: {immutable}, layers (lowest first):\n{}\n{reason}",
-                describe(&layers)
-            )
-        }
+        Err(TestError::Fail(reason, (layers, _, settings))) => panic!(
+            "LAYERCTL_MODEL_SEED={seed}, settings {settings:?}, layers (lowest first):\n{}\n{reason}",
+            describe(&layers)
+        ),
         Err(other) => panic!("{other}"),
     }
-    let [done, refused] = [0, 1].map(|at| DONE[at].load(std::sync::atomic::Ordering::Relaxed));
-    eprintln!("{done} operations were done, {refused} refused");
-    let [proven, marked] = [0, 1].map(|at| PROVEN[at].load(std::sync::atomic::Ordering::Relaxed));
-    eprintln!(
-        "{cases} cases; so far {proven} rw layers proven as layers, {marked} with marks or a device 0:0 passed over"
-    );
 }
 
 fn describe(layers: &[LayerTree]) -> String {

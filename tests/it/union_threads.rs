@@ -11,20 +11,20 @@ use super::tree_op::{Op, Path, Tree as _, path};
 use super::tree_snapshot::Snapshot;
 use super::union_driver::UnionTree;
 
-const THREADS: usize = 4;
+pub(crate) const THREADS: usize = 4;
 
 /// Numbers that look random, the same for a seed.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % sides as u64).expect("small")
     }
 }
 
 /// Two layers with the same content in each thread's directory.
-fn layers() -> [LayerTree; 2] {
+pub(crate) fn layers() -> [LayerTree; 2] {
     let (mut low, mut top) = (LayerTree::new(), LayerTree::new());
     for thread in 0..THREADS {
         low = low
@@ -42,7 +42,7 @@ fn layers() -> [LayerTree; 2] {
     [low, top]
 }
 
-fn random_path(dice: &mut Dice, thread: usize) -> Path {
+pub(crate) fn random_path(dice: &mut Dice, thread: usize) -> Path {
     let names = [&b"a"[..], b"b", b"c", b"x", b"y", b"big", b"new", b"deep"];
     let mut path = path(format!("t{thread}"));
     for _ in 0..=dice.roll(3) {
@@ -51,7 +51,7 @@ fn random_path(dice: &mut Dice, thread: usize) -> Path {
     path
 }
 
-fn random_op(dice: &mut Dice, thread: usize) -> Op<Path> {
+pub(crate) fn random_op(dice: &mut Dice, thread: usize) -> Op<Path> {
     let path = random_path(dice, thread);
     match dice.roll(13) {
         0 => Op::Create { path, mode: 0o640, umask: 0 },
