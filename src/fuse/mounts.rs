@@ -38,7 +38,7 @@ impl Mount {
 /// Unmounts what is mounted at `mountpoint`.
 ///
 /// # Errors
-/// [`Error::Io`] with `EBUSY` while somebody uses it, unless `lazy`: then it vanishes at once, and ends when
+/// [`Error::Io`](crate::Error::Io) with `EBUSY` while somebody uses it, unless `lazy`: then it vanishes at once, and ends when
 /// its last user does.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
@@ -48,7 +48,7 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
 /// Unmounts what is mounted at `mountpoint`, and cuts it off from its server: who still uses it gets errors.
 ///
 /// # Errors
-/// [`Error::Io`] when nothing is mounted there.
+/// [`Error::Io`](crate::Error::Io) when nothing is mounted there.
 pub fn abort(mountpoint: &Path) -> Result<()> {
     let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     rustix::mount::unmount(mountpoint, flags).doing("unmount", mountpoint)
@@ -57,7 +57,7 @@ pub fn abort(mountpoint: &Path) -> Result<()> {
 /// Changes the kernel's flags of a live mount (`mount -o remount`).
 ///
 /// # Errors
-/// [`Error::Io`] when the kernel refuses.
+/// [`Error::Io`](crate::Error::Io) when the kernel refuses.
 pub fn set_mount_flags(mountpoint: &Path, flags: MountFlags) -> Result<()> {
     rustix::mount::mount_remount(mountpoint, flags, "").doing("remount", mountpoint)
 }
