@@ -29,7 +29,6 @@ enum Data {
     UpTo(u64),
 }
 
-
 impl Union {
     /// Makes sure that an inode is in the upper; a file's data may stay below.
     pub(super) fn copy_up(&self, ino: Ino) -> FsResult<()> {

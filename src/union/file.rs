@@ -77,11 +77,11 @@ impl Union {
         let spot = Spot::Open(file.clone());
         let _alone = self.copying.lock(ino);
         let capability = spot.get_xattr(CAPABILITY);
-        write_all(file.as_fd(), offset, data)?;
+        let done = write_all(file.as_fd(), offset, data);
         if let Ok(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
-        Ok(data.len())
+        done.map(|()| data.len())
     }
 
     /// Makes a file or directory durable; nothing is to be done for what is only in the lowers.
