@@ -56,7 +56,7 @@ impl MountFixture {
                 }
                 let tars: Vec<Vec<u8>> = layers.iter().map(LayerTree::tar).collect();
                 let image = Image::new("amd64", tars, &["model:latest"]);
-                mounts.import_archive(&docker_since_25(&[image.clone()]).tar());
+                mounts.import_archive(&docker_since_25(std::slice::from_ref(&image)).tar());
                 let diffs = image.layers.iter().map(|tar| super::generator::sha256(tar));
                 lowers.extend(diffs.map(|hex| mounts.at("store/diff").join(hex)));
             }

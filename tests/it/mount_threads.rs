@@ -15,7 +15,7 @@ const OPERATIONS: usize = 400;
 const EXPECTED: [i32; 8] =
     [libc::ENOENT, libc::EEXIST, libc::ENOTDIR, libc::EISDIR, libc::ENOTEMPTY, libc::EINVAL, libc::EPERM, libc::ELOOP];
 
-/// Rounds: a tenth of the model's cases.
+/// Rounds of each test: a twentieth of the model's cases.
 fn rounds() -> u64 {
     number_from("LAYERCTL_MODEL_CASES").unwrap_or(60) / 20
 }
@@ -26,7 +26,7 @@ fn seed(round: u64) -> u64 {
 }
 
 fn of(round: u64) -> MountOf {
-    if round % 2 == 0 { MountOf::Image } else { MountOf::Directories }
+    if round.is_multiple_of(2) { MountOf::Image } else { MountOf::Directories }
 }
 
 /// Each thread's operations and what they gave, while somebody looks at everything.

@@ -85,14 +85,14 @@ impl Said {
 
 impl Mounts {
     pub(crate) fn new() -> Self {
-        assert!(rustix::process::geteuid().is_root(), "the mount tests need root");
-        assert!(fs::File::open("/dev/fuse").is_ok(), "the mount tests need /dev/fuse");
-        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+        Self::within(tempfile::tempdir().expect("a temporary directory"))
     }
 
     /// In this directory, which goes with it.
     pub(crate) fn within(dir: tempfile::TempDir) -> Self {
-        Self { dir, ..Self::new() }
+        assert!(rustix::process::geteuid().is_root(), "the mount tests need root");
+        assert!(fs::File::open("/dev/fuse").is_ok(), "the mount tests need /dev/fuse");
+        Self { dir }
     }
 
     /// With the image `programs` in the store.
