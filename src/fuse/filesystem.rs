@@ -294,7 +294,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         self.count(Operation::Write);
-        let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.writeback {
             self.union.write_gathered(ino(node), offset, data)
         } else {
             self.union.write(ino(node), offset, data, flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID))

@@ -9,7 +9,7 @@ use super::Union;
 use super::attr::clear_set_ids;
 use super::errno::{Errno, FsResult};
 use super::types::{Caller, Ino};
-use super::upper::{Spot, write_all};
+use super::upper::{Spot, times_of, write_all};
 use super::xattr::CAPABILITY;
 use crate::index::Kind;
 
@@ -68,7 +68,8 @@ impl Union {
     }
 
     /// Writes all of `data`, which the kernel has had since earlier (`FUSE_WRITE_CACHE`). It took the privileges
-    /// away when the program wrote; those that the file has now were given afterwards, and stay.
+    /// away when the program wrote; those that the file has now were given afterwards, and stay. It also knows
+    /// the time of the write, and tells it with a `setattr` if that is another one: the times stay too.
     ///
     /// # Errors
     /// As [`Union::write`].
@@ -77,10 +78,12 @@ impl Union {
         let spot = Spot::Open(file.clone());
         let _alone = self.copying.lock(ino);
         let capability = spot.get_xattr(CAPABILITY);
+        let times = times_of(&rustix::fs::fstat(&file)?);
         let done = write_all(file.as_fd(), offset, data);
         if let Ok(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
+        rustix::fs::futimens(&file, &times)?;
         done.map(|()| data.len())
     }
 
