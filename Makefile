@@ -48,7 +48,7 @@ compare-real: ## Real images: our mounts against buildah's (needs buildah and th
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/compare-real
 
-conformance: ## pjdfstest and fsx beside the kernel's overlayfs
+conformance: ## pjdfstest and fsx beside the kernel's overlayfs; the model test through many mounts
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/conformance
 

@@ -79,12 +79,12 @@ impl Union {
         let _alone = self.copying.lock(ino);
         let capability = spot.get_xattr(CAPABILITY);
         let times = times_of(&rustix::fs::fstat(&file)?);
-        write_all(file.as_fd(), offset, data)?;
+        let done = write_all(file.as_fd(), offset, data);
         if let Ok(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
         rustix::fs::futimens(&file, &times)?;
-        Ok(data.len())
+        done.map(|()| data.len())
     }
 
     /// Makes a file or directory durable; nothing is to be done for what is only in the lowers.

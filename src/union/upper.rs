@@ -417,3 +417,28 @@ pub(super) fn write_all(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_private_directory_that_is_there_is_opened_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (upper, unclean) = Upper::open(dir.path()).unwrap();
+        assert!(!unclean);
+        drop(upper.private(whiteout::LINKS).unwrap());
+        let changed = || std::fs::metadata(dir.path()).map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap();
+        let before = changed();
+        // Longer than the clock of any file system stands still.
+        std::thread::sleep(Duration::from_millis(30));
+        drop(upper.private(whiteout::LINKS).unwrap());
+        assert_eq!(changed(), before);
+        drop(upper.private(whiteout::ORPHANS).unwrap());
+        assert_ne!(changed(), before);
+        upper.close();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -7,7 +7,7 @@ use super::errno::{Errno, FsResult};
 use super::types::Ino;
 use super::upper::MARK_PREFIXES;
 
-/// What a program may do beyond its user's rights: the kernel takes it away when somebody writes.
+/// Lost by every write to the file (capabilities(7)).
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layerctl::union::RenameMode;
+
 use super::layer_tree::LayerTree;
 use super::model_case::{Numbers, brief, equal, outcome};
 use super::mount_fixture::{MountFixture, MountOf};
@@ -52,12 +54,14 @@ fn run(
         if got != want {
             return Err(with_log(&log, format!("gave {}, must give {}, in the last", outcome(&got), outcome(&want))));
         }
-        if let (Op::Fallocate { path, .. }, Err(libc::EOPNOTSUPP)) = (&op, &want) {
-            // FUSE's client moves the times and drops capabilities before it asks (fs/fuse/file.c,
-            // `fuse_file_fallocate`).
-            let (path, name) = (path.clone(), b"security.capability".to_vec());
-            for op in [Op::Utimens { path: path.clone(), mtime: None }, Op::RemoveXattr { path, name }] {
-                [&mut plain].into_iter().chain(&mut mount).for_each(|tree| drop(tree.apply(&op)));
+        if want.is_err() {
+            let touched = touched_when_refused(&op);
+            let name = b"security.capability".to_vec();
+            for path in touched {
+                let now = Op::Utimens { path: path.clone(), mtime: None };
+                for op in [now, Op::RemoveXattr { path, name: name.clone() }] {
+                    [&mut plain].into_iter().chain(&mut mount).for_each(|tree| drop(tree.apply(&op)));
+                }
             }
         }
     }
@@ -73,6 +77,19 @@ fn run(
     }
     fixture.mounts.assert_nothing_is_live();
     Ok(())
+}
+
+/// Of what the refusal of an operation may move the times, on one of the two sides only.
+fn touched_when_refused(op: &Op<Path>) -> Vec<Path> {
+    match op {
+        // FUSE's client moves the times and drops capabilities before it asks (fs/fuse/file.c, `fuse_file_fallocate`).
+        Op::Fallocate { path, .. } => vec![path.clone()],
+        // Ext4 makes the whiteout before it finds the directory not empty (fs/ext4/namei.c, `ext4_rename`).
+        Op::Rename { from, to, mode: RenameMode::Whiteout } => {
+            [from, to].iter().filter_map(|path| Some(path.split_last()?.1.to_vec())).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn model(of: MountOf) {

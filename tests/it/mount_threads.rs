@@ -15,7 +15,7 @@ const OPERATIONS: usize = 400;
 const EXPECTED: [i32; 8] =
     [libc::ENOENT, libc::EEXIST, libc::ENOTDIR, libc::EISDIR, libc::ENOTEMPTY, libc::EINVAL, libc::EPERM, libc::ELOOP];
 
-/// Rounds: a tenth of the model's cases.
+/// Rounds of each test: a twentieth of the model's cases.
 fn rounds() -> u64 {
     number_from("LAYERCTL_MODEL_CASES").unwrap_or(60) / 20
 }

@@ -6,6 +6,7 @@ use layerctl::index::{Kind, Time};
 use layerctl::union::{Caller, Errno, Ino, NewFile, SetAttr};
 
 use super::layer_tree::LayerTree;
+use super::tree_op::path;
 use super::union_driver::ROOT_USER;
 use super::union_session::Session;
 
@@ -58,6 +59,20 @@ fn a_fallocate_that_fails_leaves_the_capabilities() {
     assert!(session.fallocate("f", 0x20, 1, 1).is_err());
     assert_eq!(session.getxattr("f", "security.capability"), Ok(CAPABILITY.to_vec()));
     session.write("f", 0, b"y").expect("write");
+    assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
+}
+
+#[test]
+fn what_the_kernel_writes_late_leaves_the_capabilities() {
+    let mut session = Session::over(&[LayerTree::new().file("f", b"content")]);
+    let held = session.tree().lookup(&path("f")).expect("lookup");
+    let ino = held.ino();
+    session.setxattr("f", "security.capability", CAPABILITY).expect("setxattr");
+    assert_eq!(session.union().write_gathered(ino, 3, b"late"), Ok(4));
+    assert_eq!(session.getxattr("f", "security.capability"), Ok(CAPABILITY.to_vec()));
+    assert_eq!(session.union().write(ino, 3, b"now", false), Ok(3));
+    assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
+    assert_eq!(session.union().write_gathered(ino, 0, b"late"), Ok(4));
     assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
 }
 
