@@ -33,6 +33,21 @@ impl Mount {
         }
         Ok(())
     }
+
+    /// Ends it for everybody, after all that was written has reached the server. Other mount namespaces may have
+    /// copies of it, which would else keep it alive for as long as they are there.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) when it cannot be unmounted.
+    pub fn end(&self) -> Result<()> {
+        if mount_at(&self.mountpoint).is_some_and(|there| there.device == self.device) {
+            let written = std::fs::File::open(&self.mountpoint).map(|root| rustix::fs::syncfs(&root));
+            // What could not be written then cannot be written at all.
+            let _ = written;
+            abort(&self.mountpoint)?;
+        }
+        Ok(())
+    }
 }
 
 /// Unmounts what is mounted at `mountpoint`.

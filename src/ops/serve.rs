@@ -215,10 +215,7 @@ fn end_on_signals(mount: Mount) -> Result<()> {
 fn end_with_stdin(mount: Mount) -> Result<()> {
     thread("owner", move || {
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        // At once for all, if anybody still uses it.
-        if mount.unmount(false).is_err() {
-            let _ = mount.unmount(true);
-        }
+        let _ = mount.end();
     })
 }
 

@@ -491,3 +491,27 @@ fn two_commands_in_containers_of_one_image_do_not_meet() {
     mounts.assert_nothing_is_live();
     assert_eq!(listing(&mounts.at("store/diff")), image);
 }
+
+#[test]
+fn the_end_waits_for_no_other_mount_namespace() {
+    let mounts = Mounts::with_programs();
+    let running =
+        Running::start(&mounts, "trap 'echo late > /late; exit 3' TERM; echo go; while :; do sleep 0.02; done");
+    // As a service or another container that is started meanwhile: it has a copy of every mount.
+    let mut other = Command::new("unshare");
+    let mut other = other.args(["--mount", "--propagation", "private", "sleep", "600"]).spawn().unwrap();
+    let mountpoint = PathBuf::from(mounts.inspect("box")["Mountpoint"].as_str().unwrap());
+    let table = format!("/proc/{}/mountinfo", other.id());
+    let exe = format!("/proc/{}/comm", other.id());
+    let settled = super::mounts::eventually(|| {
+        fs::read_to_string(&exe).is_ok_and(|name| name == "sleep\n")
+            && fs::read_to_string(&table).is_ok_and(|table| table.contains(mountpoint.to_str().unwrap()))
+    });
+    signal(running.child.id(), Signal::TERM);
+    let ended = running.end(&mounts);
+    let _ = other.kill();
+    let _ = other.wait();
+    assert!(settled, "the other namespace has the mount");
+    assert_eq!(ended, (Some(3), String::new()));
+    assert_eq!(super::mounts::read(&upper(&mounts, "late")), "late\n");
+}
