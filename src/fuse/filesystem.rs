@@ -21,6 +21,7 @@ use fuser::{
 };
 
 use super::counters::{Counters, Operation};
+use super::given::{Answer, Given};
 use super::seek::{Seek, Seeks};
 use super::value::{FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
 use crate::index::Kind;
@@ -42,6 +43,7 @@ pub(super) struct Filesystem {
     pub(super) union: Arc<Union>,
     pub(super) counters: Arc<Counters>,
     pub(super) seeks: Seeks,
+    pub(super) given: Arc<Given>,
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,
     /// Whether the kernel does without `open` and `opendir`, if it is told so.
@@ -98,6 +100,24 @@ impl Filesystem {
     fn count(&self, operation: Operation) {
         self.counters.count(operation);
     }
+
+    /// What an operation gave that changes this directory's entries.
+    fn changed<T>(&self, directory: INodeNo, result: FsResult<T>) -> FsResult<T> {
+        if result.is_ok() {
+            self.given.changed(ino(directory));
+        }
+        result
+    }
+}
+
+/// The attributes that an operation gave, on their way to the kernel.
+fn given(answer: &Answer<'_>, result: FsResult<Attr>) -> FsResult<Attr> {
+    if let Ok(attr) = &result
+        && attr.kind == Kind::Directory
+    {
+        answer.has(attr.ino);
+    }
+    result
 }
 
 impl fuser::Filesystem for Filesystem {
@@ -136,7 +156,8 @@ impl fuser::Filesystem for Filesystem {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(Operation::Lookup);
-        match self.union.lookup(ino(parent), name.as_bytes()) {
+        let answer = self.given.answer();
+        match given(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
             Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), GENERATION),
             result => entry(result, reply),
         }
@@ -149,7 +170,8 @@ impl fuser::Filesystem for Filesystem {
 
     fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         self.count(Operation::Getattr);
-        attributes(self.union.getattr(ino(node)), reply);
+        let answer = self.given.answer();
+        attributes(given(&answer, self.union.getattr(ino(node))), reply);
     }
 
     fn setattr(
@@ -172,7 +194,8 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.count(Operation::Setattr);
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        attributes(self.union.setattr(ino(node), &set, caller(request)), reply);
+        let answer = self.given.answer();
+        attributes(given(&answer, self.union.setattr(ino(node), &set, caller(request))), reply);
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -196,28 +219,31 @@ impl fuser::Filesystem for Filesystem {
         self.count(Operation::Mknod);
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(errno(Errno::EINVAL)) };
         let new = NewFile { kind, mode: mode & 0o7777, umask, rdev: device_parts(rdev) };
-        entry(self.union.create(ino(parent), name.as_bytes(), new, caller(request)), reply);
+        entry(self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))), reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         self.count(Operation::Mkdir);
-        entry(self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, caller(request)), reply);
+        let answer = self.given.answer();
+        let made = self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, caller(request));
+        entry(given(&answer, self.changed(parent, made)), reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(Operation::Unlink);
-        empty(self.union.unlink(ino(parent), name.as_bytes()), reply);
+        empty(self.changed(parent, self.union.unlink(ino(parent), name.as_bytes())), reply);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(Operation::Rmdir);
-        empty(self.union.rmdir(ino(parent), name.as_bytes()), reply);
+        empty(self.changed(parent, self.union.rmdir(ino(parent), name.as_bytes())), reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.count(Operation::Symlink);
         let target = target.as_os_str().as_bytes();
-        entry(self.union.symlink(ino(parent), name.as_bytes(), target, caller(request)), reply);
+        let made = self.union.symlink(ino(parent), name.as_bytes(), target, caller(request));
+        entry(self.changed(parent, made), reply);
     }
 
     fn rename(
@@ -239,12 +265,13 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(errno(Errno::EINVAL)),
         };
         let (from, to) = ((ino(parent), name.as_bytes()), (ino(new_parent), new_name.as_bytes()));
-        empty(self.union.rename(from, to, mode), reply);
+        let renamed = self.changed(parent, self.union.rename(from, to, mode));
+        empty(if new_parent == parent { renamed } else { self.changed(new_parent, renamed) }, reply);
     }
 
     fn link(&self, _request: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(Operation::Link);
-        entry(self.union.link(ino(node), ino(parent), name.as_bytes()), reply);
+        entry(self.changed(parent, self.union.link(ino(node), ino(parent), name.as_bytes())), reply);
     }
 
     fn open(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -355,10 +382,16 @@ impl fuser::Filesystem for Filesystem {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.count(Operation::Readdirplus);
+        let answer = self.given.answer();
         let result = self.union.readdir(ino(node), offset, true, &mut |found| {
             let name = OsStr::from_bytes(found.name);
             let attr = match &found.attr {
-                Some(attr) => file_attr(attr),
+                Some(attr) => {
+                    if attr.kind == Kind::Directory {
+                        answer.has(attr.ino);
+                    }
+                    file_attr(attr)
+                }
                 // For `.` and `..` the kernel takes number and type, and nothing else.
                 None => fuser::FileAttr { ino: INodeNo(found.ino.0), kind: file_type(found.kind), ..no_entry() },
             };
@@ -406,7 +439,9 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         self.count(Operation::Setxattr);
-        empty(self.union.setxattr(ino(node), name.as_bytes(), value, flags), reply);
+        let set = self.union.setxattr(ino(node), name.as_bytes(), value, flags);
+        self.given.outdate(ino(node));
+        empty(set, reply);
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -421,7 +456,9 @@ impl fuser::Filesystem for Filesystem {
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(Operation::Removexattr);
-        empty(self.union.removexattr(ino(node), name.as_bytes()), reply);
+        let removed = self.union.removexattr(ino(node), name.as_bytes());
+        self.given.outdate(ino(node));
+        empty(removed, reply);
     }
 
     fn access(&self, _request: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -441,7 +478,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.count(Operation::Create);
         let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: (0, 0) };
-        match self.union.create(ino(parent), name.as_bytes(), new, caller(request)) {
+        match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))) {
             Ok(attr) => {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE;
                 reply.created(&FOREVER, &file_attr(&attr), GENERATION, FileHandle(0), flags);

@@ -4,6 +4,7 @@
 //! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
+//! - [`given`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
 //! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
@@ -11,6 +12,7 @@
 
 mod counters;
 mod filesystem;
+mod given;
 mod mounts;
 mod seek;
 mod session;

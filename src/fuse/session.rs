@@ -12,6 +12,7 @@ use rustix::mount::MountFlags;
 
 use super::counters::Counters;
 use super::filesystem::Filesystem;
+use super::given::Given;
 use super::mounts::{self, FS_TYPE, Mount};
 use super::seek;
 use crate::error::{Context as _, Error, Result};
@@ -67,9 +68,11 @@ impl Session {
             .doing("mount a union at", mountpoint)?;
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
+        let given = Arc::new(Given::new());
         let filesystem = Filesystem {
             union: union.clone(),
             seeks,
+            given: given.clone(),
             counters: counters.clone(),
             writeback: options.writeback,
             no_open: false,
@@ -82,7 +85,10 @@ impl Session {
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
             .and_then(|session| Ok((seek::answer_all(questions, session.notifier(), union)?, session)));
         match (started, mount) {
-            (Ok((seek, session)), Some(mount)) => Ok(Self { session, counters, seek, mount }),
+            (Ok((seek, session)), Some(mount)) => {
+                given.invalidate_by(session.notifier());
+                Ok(Self { session, counters, seek, mount })
+            }
             (started, _) => {
                 let _ = mounts::unmount(mountpoint, true);
                 let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
