@@ -24,6 +24,7 @@ use super::counters::{Counters, Operation};
 use super::given::{Answer, Given};
 use super::seek::{Seek, Seeks};
 use super::value::{FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
+use super::wakeful::Wakeful;
 use crate::index::Kind;
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetAttr, Union};
 
@@ -44,6 +45,7 @@ pub(super) struct Filesystem {
     pub(super) counters: Arc<Counters>,
     pub(super) seeks: Seeks,
     pub(super) given: Arc<Given>,
+    pub(super) wakeful: Arc<Wakeful>,
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,
     /// Whether the kernel does without `open` and `opendir`, if it is told so.
@@ -98,6 +100,7 @@ fn attribute(result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
 
 impl Filesystem {
     fn count(&self, operation: Operation) {
+        self.wakeful.request();
         self.counters.count(operation);
     }
 

@@ -5,6 +5,8 @@
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
+//! - [`page_cache`]: the kernel's limits for a mount
+//! - [`wakeful`]: processors that stay awake while requests come thick
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
 //! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
@@ -14,9 +16,11 @@ mod counters;
 mod filesystem;
 mod given;
 mod mounts;
+mod page_cache;
 mod seek;
 mod session;
 mod value;
+mod wakeful;
 
 pub use counters::{Counters, Operation};
 pub use mounts::{Mount, abort, is_mountpoint, mounts, set_mount_flags, unmount};

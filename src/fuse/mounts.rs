@@ -23,6 +23,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// `major:minor`.
+    pub(super) fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Unmounts it, if it is still what is to be seen at its place.
     ///
     /// # Errors

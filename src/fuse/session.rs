@@ -14,7 +14,9 @@ use super::counters::Counters;
 use super::filesystem::Filesystem;
 use super::given::Given;
 use super::mounts::{self, FS_TYPE, Mount};
+use super::page_cache;
 use super::seek;
+use super::wakeful::Wakeful;
 use crate::error::{Context as _, Error, Result};
 use crate::union::Union;
 
@@ -73,6 +75,7 @@ impl Session {
             union: union.clone(),
             seeks,
             given: given.clone(),
+            wakeful: Wakeful::start(),
             counters: counters.clone(),
             writeback: options.writeback,
             no_open: false,
@@ -87,6 +90,7 @@ impl Session {
         match (started, mount) {
             (Ok((seek, session)), Some(mount)) => {
                 given.invalidate_by(session.notifier());
+                page_cache::widen(mount.device());
                 Ok(Self { session, counters, seek, mount })
             }
             (started, _) => {

@@ -1,0 +1,88 @@
+//! Keeps the machine's processors awake while requests come thick.
+//!
+//! Each request wakes a thread here, and its answer the one who asked. Where an idle processor sleeps deeply - in a
+//! virtual machine it is given back to the host - each of the two takes some 40 microseconds, many times what the
+//! request itself takes. The kernel can be asked for shorter sleep (Documentation/power/pm_qos_interface.rst); with
+//! none at all idle processors poll. That costs power, so it is asked for only from the second request that closely
+//! follows another, until none came for a moment.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Asks for a latency in microseconds, as a native 32-bit number, as long as it is open.
+const DEVICE: &str = "/dev/cpu_dma_latency";
+const NO_SLEEP: i32 = 0;
+/// Set to anything, it leaves the processors alone.
+const OFF: &str = "LAYERCTL_LET_SLEEP";
+/// Requests at most this far apart come thick.
+const THICK: Duration = Duration::from_micros(500);
+/// How long after the last request it ends.
+const MOMENT: Duration = Duration::from_millis(3);
+/// How often the thread looks whether the mount is gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Wakeful {
+    /// When the last request came while nothing was asked for, in microseconds.
+    last: AtomicU64,
+    /// How many came while it was.
+    count: AtomicU64,
+    asked: AtomicBool,
+    began: Instant,
+    thread: OnceLock<Thread>,
+}
+
+impl Wakeful {
+    /// Starts the thread, which ends with this. Without the right to ask, as for users who are not root, it does nothing.
+    pub(super) fn start() -> Arc<Self> {
+        let wakeful = Arc::new(Self {
+            last: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            asked: AtomicBool::new(false),
+            began: Instant::now(),
+            thread: OnceLock::new(),
+        });
+        if std::env::var_os(OFF).is_none() && std::fs::File::options().write(true).open(DEVICE).is_ok() {
+            let weak = Arc::downgrade(&wakeful);
+            let run = move || ask_when_thick(&weak);
+            if let Ok(started) = std::thread::Builder::new().name("wakeful".to_owned()).spawn(run) {
+                let _ = wakeful.thread.set(started.thread().clone());
+            }
+        }
+        wakeful
+    }
+
+    /// A request has come.
+    pub(super) fn request(&self) {
+        if self.asked.load(Relaxed) {
+            self.count.fetch_add(1, Relaxed);
+            return;
+        }
+        let Some(thread) = self.thread.get() else { return };
+        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let before = self.last.swap(now, Relaxed);
+        if u128::from(now.saturating_sub(before)) < THICK.as_micros() && !self.asked.swap(true, Relaxed) {
+            thread.unpark();
+        }
+    }
+}
+
+fn ask_when_thick(wakeful: &Weak<Wakeful>) {
+    loop {
+        std::thread::park_timeout(PATIENCE);
+        let Some(now) = wakeful.upgrade() else { return };
+        if !now.asked.load(Relaxed) {
+            continue;
+        }
+        let asking = std::fs::File::options().write(true).open(DEVICE);
+        let _ = asking.as_ref().map(|mut device| device.write_all(&NO_SLEEP.to_ne_bytes()));
+        let mut seen = None;
+        while seen.replace(now.count.load(Relaxed)) != Some(now.count.load(Relaxed)) {
+            std::thread::sleep(MOMENT);
+        }
+        drop(asking);
+        now.asked.store(false, Relaxed);
+    }
+}
