@@ -14,6 +14,7 @@ mod ps;
 mod rm;
 mod rmi;
 mod run_mount;
+mod save;
 mod umount;
 mod union;
 
@@ -94,6 +95,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Commit(commit) => commit.run(&context),
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),
+        Command::Save(save) => save.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
     }

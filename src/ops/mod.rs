@@ -3,6 +3,7 @@
 //! - [`import()`]: archives become images
 //! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
+//! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
@@ -13,11 +14,14 @@ mod descriptors;
 mod import;
 mod inspect;
 mod launch;
+mod layer_tar;
 mod live;
 mod mountpoint;
+mod output_file;
 mod pack;
 mod remove;
 mod run_mount;
+mod save;
 mod serve;
 mod serve_spec;
 mod timestamp;
@@ -33,6 +37,7 @@ pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
+pub use save::{Save, SaveForm, save};
 pub use serve::serve;
 pub use umount::umount;
 pub use union::{mount_helper, union};

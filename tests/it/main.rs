@@ -35,6 +35,7 @@ mod plain_driver;
 mod raw;
 mod review_archive;
 mod review_store;
+mod save;
 mod store_damage;
 mod store_images;
 mod store_leftovers;
