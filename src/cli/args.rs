@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{commit, images, import, inspect, ps, rm, rmi, run_mount, save, umount, union};
+use super::{commit, export, images, import, inspect, ps, rm, rmi, run_mount, save, umount, union};
 use crate::cli::output::Format;
 
 const EXIT_STATUSES: &str = "\
@@ -48,6 +48,7 @@ pub(super) enum Command {
     Commit(commit::Commit),
     Rm(rm::Rm),
     Save(save::Save),
+    Export(export::Export),
     Inspect(inspect::Inspect),
     Union(union::Union),
 }

@@ -6,6 +6,7 @@
 mod args;
 mod bars;
 mod commit;
+mod export;
 mod images;
 mod import;
 mod inspect;
@@ -96,6 +97,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),
         Command::Save(save) => save.run(&context),
+        Command::Export(export) => export.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
     }

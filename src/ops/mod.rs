@@ -4,6 +4,7 @@
 //! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
 //! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
+//! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
@@ -11,6 +12,7 @@
 
 mod commit;
 mod descriptors;
+mod export;
 mod import;
 mod inspect;
 mod launch;
@@ -25,11 +27,14 @@ mod save;
 mod serve;
 mod serve_spec;
 mod timestamp;
+mod tree_tar;
 mod umount;
 mod union;
 mod union_options;
+mod view;
 
 pub use commit::{Commit, commit};
+pub use export::export;
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;

@@ -34,7 +34,7 @@ pub fn pack(union: &Union, out: &mut dyn Write) -> Result<bool> {
     let mut failure = None;
     let told = union.changes(&mut |change| {
         is_changed = true;
-        write(union, &mut pack, change).map_err(|error| {
+        write_entry(union, &mut pack, change).map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno);
             failure = Some(error);
             errno
@@ -47,8 +47,14 @@ pub fn pack(union: &Union, out: &mut dyn Write) -> Result<bool> {
     }
 }
 
-fn write(union: &Union, pack: &mut Pack<&mut dyn Write>, change: Change<'_>) -> io::Result<()> {
+/// Writes one entry of a tree or change.
+///
+/// # Errors
+/// What reading and writing give.
+pub(super) fn write_entry(union: &Union, pack: &mut Pack<&mut dyn Write>, change: Change<'_>) -> io::Result<()> {
     match change {
+        // A socket is in no tar, nor is another name of one.
+        Change::Link { attr, .. } if attr.kind == Kind::Socket => Ok(()),
         Change::Entry { path, attr } => {
             let meta = meta(&attr);
             let target = if attr.kind == Kind::Symlink { union.readlink(attr.ino)? } else { Vec::new() };
