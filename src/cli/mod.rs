@@ -6,6 +6,7 @@
 mod args;
 mod bars;
 mod commit;
+mod cp;
 mod export;
 mod images;
 mod import;
@@ -98,6 +99,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rm(rm) => rm.run(&context),
         Command::Save(save) => save.run(&context),
         Command::Export(export) => export.run(&context),
+        Command::Cp(cp) => cp.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
     }

@@ -5,12 +5,14 @@
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
 //! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
 //! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
+//! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
 mod commit;
+mod copy;
 mod descriptors;
 mod export;
 mod import;
@@ -34,6 +36,7 @@ mod union_options;
 mod view;
 
 pub use commit::{Commit, commit};
+pub use copy::{Copy, Place, copy};
 pub use export::export;
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;

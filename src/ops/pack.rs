@@ -8,10 +8,16 @@ use crate::tarball::{Pack, Packed};
 use crate::union::{Attr, Change, Errno, Ino, Union};
 
 /// The content of a file of the union.
-struct Content<'a> {
+pub(super) struct Content<'a> {
     union: &'a Union,
     ino: Ino,
     at: u64,
+}
+
+impl<'a> Content<'a> {
+    pub(super) const fn new(union: &'a Union, ino: Ino) -> Self {
+        Self { union, ino, at: 0 }
+    }
 }
 
 impl Read for Content<'_> {
@@ -56,19 +62,20 @@ pub(super) fn write_entry(union: &Union, pack: &mut Pack<&mut dyn Write>, change
         // A socket is in no tar, nor is another name of one.
         Change::Link { attr, .. } if attr.kind == Kind::Socket => Ok(()),
         Change::Entry { path, attr } => {
-            let meta = meta(&attr);
+            let meta = meta_of(&attr);
             let target = if attr.kind == Kind::Symlink { union.readlink(attr.ino)? } else { Vec::new() };
             let xattrs: Xattrs = union.xattrs(attr.ino)?;
-            let mut content = Content { union, ino: attr.ino, at: 0 };
+            let mut content = Content::new(union, attr.ino);
             pack.entry(Packed { path, meta: &meta, target: &target, xattrs: &xattrs }, &mut content)
         }
-        Change::Link { path, target, attr } => pack.link(path, target, &meta(&attr)),
+        Change::Link { path, target, attr } => pack.link(path, target, &meta_of(&attr)),
         Change::Whiteout { dir, name } => pack.whiteout(dir, name),
         Change::Opaque { dir } => pack.opaque(dir),
     }
 }
 
-fn meta(attr: &Attr) -> Meta {
+/// The same in the words of an index.
+pub(super) fn meta_of(attr: &Attr) -> Meta {
     Meta {
         kind: attr.kind,
         mode: attr.mode,

@@ -4,6 +4,7 @@ mod architecture;
 mod archives;
 mod beside;
 mod cli;
+mod cp;
 mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
