@@ -5,7 +5,7 @@ SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded \
+.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded roundtrip \
 	fixtures install uninstall clean needs
 
 help: ## This list
@@ -59,6 +59,10 @@ programs: ## Real programs in a container of a real image
 bounded: ## A million files walked, 300,000 made and removed, and the server's memory
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/bounded
+
+roundtrip: ## Real images to and from podman, skopeo, umoci and buildah (see the script; IMAGES=DIR)
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/roundtrip $(IMAGES)
 
 fixtures: ## Write the archives in fixtures/ anew
 	$(CARGO) run --locked --quiet --example fixtures -- fixtures

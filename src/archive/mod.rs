@@ -10,6 +10,7 @@
 //! - [`members`]: the files of an archive, by name
 //! - [`docker`], [`oci`]: the formats' own documents become [`Plan`]s
 //! - [`config`]: the image config
+//! - [`saved`]: the same documents for an archive that is written
 //!
 //! Nothing here writes. Members are named by the archive's own names and are never used as paths.
 
@@ -22,6 +23,7 @@ mod metered;
 mod oci;
 mod plan;
 mod platform;
+mod saved;
 
 pub use config::{ImageConfig, Process, root_file_system_config};
 pub use exact::{Checked, Exact, Seen};
@@ -30,3 +32,6 @@ pub use members::{DOCUMENT_LIMIT, DirMembers, Documents, MemberKind, TarMembers,
 pub use metered::{Meter, Metered};
 pub use plan::{Blob, Plan, PlannedLayer, named_digest, plans};
 pub use platform::Platform;
+pub use saved::{
+    OCI_LAYOUT, SavedImage, SavedLayer, blob_name, docker_manifest, oci_index, oci_manifest, repositories,
+};

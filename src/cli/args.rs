@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{commit, images, import, inspect, ps, rm, rmi, run_mount, umount, union};
+use super::{commit, cp, export, images, import, inspect, ps, rm, rmi, run_mount, save, umount, union};
 use crate::cli::output::Format;
 
 const EXIT_STATUSES: &str = "\
@@ -47,6 +47,9 @@ pub(super) enum Command {
     Umount(umount::Umount),
     Commit(commit::Commit),
     Rm(rm::Rm),
+    Save(save::Save),
+    Export(export::Export),
+    Cp(cp::Cp),
     Inspect(inspect::Inspect),
     Union(union::Union),
 }

@@ -6,6 +6,8 @@
 mod args;
 mod bars;
 mod commit;
+mod cp;
+mod export;
 mod images;
 mod import;
 mod inspect;
@@ -14,6 +16,7 @@ mod ps;
 mod rm;
 mod rmi;
 mod run_mount;
+mod save;
 mod umount;
 mod union;
 
@@ -94,6 +97,9 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Commit(commit) => commit.run(&context),
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),
+        Command::Save(save) => save.run(&context),
+        Command::Export(export) => export.run(&context),
+        Command::Cp(cp) => cp.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
     }

@@ -3,29 +3,41 @@
 //! - [`import()`]: archives become images
 //! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
+//! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
+//! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
+//! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
 mod commit;
+mod copy;
 mod descriptors;
+mod export;
 mod import;
 mod inspect;
 mod launch;
+mod layer_tar;
 mod live;
 mod mountpoint;
+mod output_file;
 mod pack;
 mod remove;
 mod run_mount;
+mod save;
 mod serve;
 mod serve_spec;
 mod timestamp;
+mod tree_tar;
 mod umount;
 mod union;
 mod union_options;
+mod view;
 
 pub use commit::{Commit, commit};
+pub use copy::{Copy, Place, copy};
+pub use export::export;
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
@@ -33,6 +45,7 @@ pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
+pub use save::{Save, SaveForm, save};
 pub use serve::serve;
 pub use umount::umount;
 pub use union::{mount_helper, union};

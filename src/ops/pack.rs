@@ -8,10 +8,16 @@ use crate::tarball::{Pack, Packed};
 use crate::union::{Attr, Change, Errno, Ino, Union};
 
 /// The content of a file of the union.
-struct Content<'a> {
+pub(super) struct Content<'a> {
     union: &'a Union,
     ino: Ino,
     at: u64,
+}
+
+impl<'a> Content<'a> {
+    pub(super) const fn new(union: &'a Union, ino: Ino) -> Self {
+        Self { union, ino, at: 0 }
+    }
 }
 
 impl Read for Content<'_> {
@@ -34,7 +40,7 @@ pub fn pack(union: &Union, out: &mut dyn Write) -> Result<bool> {
     let mut failure = None;
     let told = union.changes(&mut |change| {
         is_changed = true;
-        write(union, &mut pack, change).map_err(|error| {
+        write_entry(union, &mut pack, change).map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno);
             failure = Some(error);
             errno
@@ -47,22 +53,29 @@ pub fn pack(union: &Union, out: &mut dyn Write) -> Result<bool> {
     }
 }
 
-fn write(union: &Union, pack: &mut Pack<&mut dyn Write>, change: Change<'_>) -> io::Result<()> {
+/// Writes one entry of a tree or change.
+///
+/// # Errors
+/// What reading and writing give.
+pub(super) fn write_entry(union: &Union, pack: &mut Pack<&mut dyn Write>, change: Change<'_>) -> io::Result<()> {
     match change {
+        // A socket is in no tar, nor is another name of one.
+        Change::Link { attr, .. } if attr.kind == Kind::Socket => Ok(()),
         Change::Entry { path, attr } => {
-            let meta = meta(&attr);
+            let meta = meta_of(&attr);
             let target = if attr.kind == Kind::Symlink { union.readlink(attr.ino)? } else { Vec::new() };
             let xattrs: Xattrs = union.xattrs(attr.ino)?;
-            let mut content = Content { union, ino: attr.ino, at: 0 };
+            let mut content = Content::new(union, attr.ino);
             pack.entry(Packed { path, meta: &meta, target: &target, xattrs: &xattrs }, &mut content)
         }
-        Change::Link { path, target, attr } => pack.link(path, target, &meta(&attr)),
+        Change::Link { path, target, attr } => pack.link(path, target, &meta_of(&attr)),
         Change::Whiteout { dir, name } => pack.whiteout(dir, name),
         Change::Opaque { dir } => pack.opaque(dir),
     }
 }
 
-fn meta(attr: &Attr) -> Meta {
+/// The same in the words of an index.
+pub(super) fn meta_of(attr: &Attr) -> Meta {
     Meta {
         kind: attr.kind,
         mode: attr.mode,

@@ -101,6 +101,18 @@ impl Store {
         Ok(None)
     }
 
+    /// Opens the split of a layer: its tar without the files' content.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when it is missing.
+    pub fn open_split(&self, layer: DiffId) -> Result<File> {
+        let path = self.layer_path(layer, "split");
+        match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::corrupt(path, "is missing")),
+            opened => opened.doing("open", &path),
+        }
+    }
+
     /// The tree of a layer, with where its files are.
     ///
     /// # Errors

@@ -6,11 +6,13 @@
 //! - [`decompress()`]: gzip, zstd, xz, bzip2, by their magic
 //! - [`unpack()`]: tar → files, an [`Index`](crate::index::Index), and the split: all bytes that are no file content
 //! - [`assemble()`]: split and files → the same tar
+//! - [`Compress`]: a tar → the same compressed bytes each time
 //!
 //! The format is POSIX `pax` (with `ustar` and v7 below it) and GNU tar's extensions (`tar(5)`).
 
 mod acl;
 mod assemble;
+mod compress;
 mod decompress;
 mod disk;
 mod entry;
@@ -29,6 +31,7 @@ mod unpack;
 mod tests;
 
 pub use assemble::assemble;
+pub use compress::{Codec, Compress};
 pub use decompress::{Compression, decompress};
 pub use failure::Failure;
 pub use pack::{Pack, Packed};

@@ -4,6 +4,8 @@ mod architecture;
 mod archives;
 mod beside;
 mod cli;
+mod cp;
+mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
@@ -35,6 +37,7 @@ mod plain_driver;
 mod raw;
 mod review_archive;
 mod review_store;
+mod save;
 mod store_damage;
 mod store_images;
 mod store_leftovers;

@@ -1,0 +1,155 @@
+//! A file that a command writes: it appears whole, or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use tempfile::NamedTempFile;
+
+use crate::error::{Context as _, Error, Result};
+
+const BUFFER: usize = 256 << 10;
+
+/// Where a command writes its data to.
+pub(super) struct OutputFile {
+    /// As the user named it, for messages.
+    name: PathBuf,
+    out: BufWriter<Place>,
+}
+
+enum Place {
+    /// Standard output, or a device or pipe: what was written is gone.
+    Open(File),
+    /// A file without a name. It goes with this process, however that ends.
+    Nameless { file: File, target: PathBuf },
+    /// Where the file system knows no files without names.
+    Named { file: NamedTempFile, target: PathBuf },
+}
+
+impl OutputFile {
+    /// Opens `path`, or standard output for `-`. What is at `path` stays until [`OutputFile::commit`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it is a terminal; when no file can be made there.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let (name, place) = if path == Path::new("-") {
+            let stdout = io::stdout().as_fd().try_clone_to_owned().doing("write to", "standard output")?;
+            (PathBuf::from("standard output"), Place::Open(stdout.into()))
+        } else {
+            (path.to_owned(), place(path)?)
+        };
+        if let Place::Open(file) = &place
+            && rustix::termios::isatty(file)
+        {
+            return Err(Error::Usage(format!(
+                "{} is a terminal: name a file with -o, or redirect standard output",
+                name.display()
+            )));
+        }
+        Ok(Self { name, out: BufWriter::with_capacity(BUFFER, place) })
+    }
+
+    /// Its name, for messages.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The directory that the file will be in, if it will be in one.
+    pub(super) fn dir(&self) -> Option<PathBuf> {
+        match self.out.get_ref() {
+            Place::Open(_) => None,
+            Place::Nameless { target, .. } | Place::Named { target, .. } => Some(directory_of(target)),
+        }
+    }
+
+    /// Puts the file into its place, on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses; then what was at its place still is.
+    pub(super) fn commit(self) -> Result<()> {
+        let Self { name, out } = self;
+        let place = out.into_inner().map_err(io::IntoInnerError::into_error).doing("write", &name)?;
+        match place {
+            Place::Open(_) => Ok(()),
+            Place::Nameless { file, target } => {
+                file.sync_data().doing("write", &name)?;
+                link(&file, &target).doing("put into place", &name)
+            }
+            Place::Named { file, target } => {
+                file.as_file().sync_data().doing("write", &name)?;
+                file.persist(target).map_err(|error| error.error).doing("put into place", &name).map(drop)
+            }
+        }
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Write for Place {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Open(file) | Self::Nameless { file, .. } => file.write(bytes),
+            Self::Named { file, .. } => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The place of a new file. Only a regular file can be replaced: `/dev/null`, `/dev/fd/5` or a named pipe is written to.
+fn place(path: &Path) -> Result<Place> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(io::Error::from_raw_os_error(libc::EISDIR)).doing("write", path);
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            return OpenOptions::new().write(true).open(path).doing("open", path).map(Place::Open);
+        }
+        _ => {}
+    }
+    // A link's target is replaced, not the link.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let dir = directory_of(&target);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o666)) {
+        Ok(file) => Ok(Place::Nameless { file: file.into(), target }),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::Permissions::from_mode(0o666);
+            let file = tempfile::Builder::new().prefix(".layerctl-").permissions(mode).tempfile_in(&dir);
+            Ok(Place::Named { file: file.doing("create", path)?, target })
+        }
+        Err(error) => Err(error).doing("create", path),
+    }
+}
+
+fn directory_of(file: &Path) -> PathBuf {
+    file.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Gives a file without a name the name `target`, in one step also where that name is taken.
+fn link(file: &File, target: &Path) -> io::Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let link = |to: &Path| rustix::fs::linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW);
+    match link(target) {
+        Err(rustix::io::Errno::EXIST) => {}
+        linked => return Ok(linked?),
+    }
+    // No call replaces a name by a nameless file: another name comes first.
+    let dir = tempfile::Builder::new().prefix(".layerctl-").tempdir_in(directory_of(target))?;
+    let other = dir.path().join("new");
+    link(&other)?;
+    std::fs::rename(&other, target)
+}

@@ -1,0 +1,80 @@
+//! A container or image as one tree that can be read, without a mount.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::error::{Context as _, Error, Result};
+use crate::index;
+use crate::stack::{Lower, Stack};
+use crate::store::{Container, ContainerState, Lease, Store};
+use crate::union::Union;
+
+/// What keeps the tree from going while it is read.
+#[derive(Debug)]
+enum Keeper {
+    /// The container's lock: it is neither mounted nor removed.
+    Container { _lock: File },
+    /// The image's layers are not removed.
+    Image { _layers: Vec<Lease> },
+    /// The container is mounted, and stays so if nobody ends it.
+    Mount,
+}
+
+/// A tree, and what keeps it.
+#[derive(Debug)]
+pub(super) struct View {
+    /// The tree.
+    pub(super) union: Union,
+    _keeper: Keeper,
+}
+
+/// Opens what has this name: a container, else an image.
+///
+/// # Errors
+/// [`Error::NotFound`]; what keeps the tree from being read.
+pub(super) fn view(store: &Store, name: &str) -> Result<View> {
+    match store.find_container(name) {
+        Ok(container) => container_view(store, &container),
+        Err(Error::NotFound { kind: "container", .. }) => match image_view(store, name) {
+            Err(Error::NotFound { kind: "image", name }) => Err(Error::NotFound { kind: "container or image", name }),
+            viewed => viewed,
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a container's tree for reading.
+///
+/// # Errors
+/// What keeps it from being read.
+pub(super) fn container_view(store: &Store, container: &Container) -> Result<View> {
+    if container.state()? == ContainerState::Running
+        && let Some(mount) = container.mount()?
+    {
+        // Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is
+        // read, as the only layer of a union: no link in it leads out of it, as in any layer.
+        let dir = mount.mountpoint;
+        let scanned = index::scan(&dir);
+        let index = scanned.map_err(|error| Error::Io { doing: "read", path: error.path, source: error.source })?;
+        let lowers = vec![Lower { dir: dir.clone(), index: Arc::new(index) }];
+        let stack = Stack { upper: None, lowers, lowers_are_immutable: false };
+        return Ok(View { union: Union::open(stack).doing("open", &dir)?, _keeper: Keeper::Mount });
+    }
+    let lock = container.lock()?;
+    let union = Union::open(store.stack(container)?).doing("open", container.upper())?;
+    Ok(View { union, _keeper: Keeper::Container { _lock: lock } })
+}
+
+fn image_view(store: &Store, name: &str) -> Result<View> {
+    let id = store.find_image(name)?.id();
+    let image = store.image(id)?;
+    let (mut leases, mut lowers) = (Vec::new(), Vec::new());
+    for layer in image.record.layers.iter().rev() {
+        let missing = || Error::corrupt(format!("image {id}"), format!("its layer {layer} is missing"));
+        leases.push(store.lease(*layer)?.ok_or_else(missing)?);
+        lowers.push(store.lower(*layer)?);
+    }
+    let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
+    let union = Union::open(stack).doing("open", format!("image {id}"))?;
+    Ok(View { union, _keeper: Keeper::Image { _layers: leases } })
+}
