@@ -119,7 +119,7 @@ impl Registration {
         counters: Arc<Counters>,
     ) -> Result<Self> {
         // Whoever finds it under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
-        let staging = store.stage()?;
+        let staging = store.stage_briefly()?;
         let dir = &staging.dir().join("live");
         std::fs::create_dir(dir).doing("create", dir)?;
         let lock = File::create_new(dir.join(LOCK)).doing("lock", dir)?;

@@ -36,6 +36,7 @@ mod raw;
 mod review_archive;
 mod review_store;
 mod store_damage;
+mod store_durable;
 mod store_images;
 mod store_leftovers;
 mod tree_op;
