@@ -14,6 +14,8 @@ use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
 
 const OWNER: &str = "owner";
+/// Less than this part of a disk is little.
+const LITTLE: u64 = 8;
 
 /// A directory that is removed with all that is in it when this is dropped, or after this process is dead.
 #[derive(Debug)]
@@ -52,6 +54,12 @@ impl Staging {
 
     pub(super) fn sync(&self) -> std::io::Result<()> {
         Ok(rustix::fs::syncfs(&self.top)?)
+    }
+
+    fn has_little_room(&self) -> bool {
+        let is_little = |free: u64, all: u64| free < all / LITTLE;
+        rustix::fs::fstatvfs(&self.top)
+            .is_ok_and(|room| is_little(room.f_bavail, room.f_blocks) || is_little(room.f_favail, room.f_files))
     }
 
     /// Takes a file or directory of the store away, to be removed with this.
@@ -100,13 +108,18 @@ fn is_full(error: &Error) -> bool {
 
 impl Store {
     /// Makes a directory to make things in, and takes away what dead processes have left: meanwhile, so that nobody
-    /// waits for it before all else is done.
+    /// waits for it before all else is done, unless there may be no room without it.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn stage(&self) -> Result<Staging> {
         let (mut staging, dead) = self.stage_and_find_dead()?;
         staging.collecting = collect(dead);
+        if staging.has_little_room()
+            && let Some(collecting) = staging.collecting.take()
+        {
+            let _ = collecting.join();
+        }
         Ok(staging)
     }
 

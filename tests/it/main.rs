@@ -4,6 +4,7 @@ mod architecture;
 mod archives;
 mod beside;
 mod cli;
+mod disk;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
@@ -37,6 +38,7 @@ mod review_archive;
 mod review_store;
 mod store_damage;
 mod store_durable;
+mod store_full;
 mod store_images;
 mod store_leftovers;
 mod tree_op;

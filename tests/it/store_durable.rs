@@ -50,10 +50,14 @@ fn what_a_dead_import_has_left_holds_the_next_one_up_no_more_than_to_its_end() {
     // The removal comes to a mount whose server does not answer.
     let stuck = "store/tmp/0123456789abcdef/layer-0/diff/stuck";
     mounts.mkdir(stuck);
+    let owner = std::fs::File::create(mounts.at("store/tmp/0123456789abcdef/owner")).unwrap();
+    rustix::fs::flock(&owner, rustix::fs::FlockOperation::LockExclusive).unwrap();
     for dir in ["upper", "lower"] {
         mounts.mkdir(dir);
     }
     mounts.run(&["union", "-o", "dirs=upper:lower", stuck]).ok();
+    // Until here it lives, as the union would collect it too.
+    drop(owner);
     let server = u32::try_from(mounts.inspect(mounts.at(stuck))["Pid"].as_u64().unwrap()).unwrap();
     std::fs::write(mounts.at("archive"), docker_since_25(&[image("next", 2, 3)]).tar()).unwrap();
     signal(server, Signal::STOP);
