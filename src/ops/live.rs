@@ -54,8 +54,8 @@ pub struct LiveBranch {
     /// 0 is the uppermost.
     #[serde(rename = "Index")]
     pub index: usize,
-    /// The directory.
-    #[serde(rename = "Path")]
+    /// The directory. In JSON what is not UTF-8 in it is U+FFFD; the file `br*` has the bytes.
+    #[serde(rename = "Path", serialize_with = "as_text")]
     pub path: PathBuf,
     /// `rw` or `ro`.
     #[serde(rename = "Mode")]
@@ -89,6 +89,10 @@ pub(super) fn name(mountpoint: &Path) -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unique = format!("{} {} {}", std::process::id(), since.as_nanos(), mountpoint.display());
     format!("si_{}", Digest::of(unique.as_bytes()).hex().get(..16).unwrap_or_default())
+}
+
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Numbers the branches and gives each its id.

@@ -181,7 +181,9 @@ impl Store {
             Ok(Staging { dir: dir.clone(), top, place: Place::Own { _owner: owner }, collecting: None })
         })();
         if made.is_err() {
-            let _ = remove(&dir);
+            // By their names, as there may be no descriptor left.
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_dir(&dir);
         }
         made
     }
@@ -190,7 +192,13 @@ impl Store {
     fn dead(&self, _: &Guard<'_>) -> Result<Vec<(PathBuf, Option<File>)>> {
         let tmp = self.root.join("tmp");
         let mut dead = Vec::new();
+        // Their locks are no reason to run out of descriptors: the next one takes the rest.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = limit.and_then(|limit| usize::try_from(limit / 4).ok()).unwrap_or(usize::MAX);
         for name in names_in(&tmp)? {
+            if dead.len() >= most {
+                break;
+            }
             let dir = tmp.join(name);
             if !dir.is_dir() {
                 continue;

@@ -41,6 +41,7 @@ mod store_durable;
 mod store_full;
 mod store_images;
 mod store_leftovers;
+mod store_many;
 mod tree_op;
 mod tree_snapshot;
 mod union_changes;

@@ -44,6 +44,29 @@ fn an_import_flushes_once_for_all_files_and_layers() {
 }
 
 #[test]
+fn inspect_shows_branches_whose_names_are_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mounts = Mounts::new();
+    let dir = mounts.at("").join(std::ffi::OsStr::from_bytes(b"st\xffre"));
+    let tar = mounts.text("plain.tar");
+    std::fs::write(&tar, super::mounts::plain()).unwrap();
+    mounts.mkdir("mnt");
+    let run = |words: &[&str]| said(mounts.program(words).env("LAYERCTL_ROOT", &dir));
+    let image = run(&["--quiet", "import", &tar]).ok();
+    run(&["run-mount", "--name", "c", image.trim_end(), "mnt"]).ok();
+    let seen = run(&["inspect", "c", image.trim_end()]);
+    let brs = std::fs::read_dir(dir.join("run")).unwrap().next().unwrap().unwrap().path().join("br0");
+    let first = std::fs::read(brs).unwrap();
+    run(&["rm", "-f", "c"]).ok();
+    let seen: serde_json::Value = serde_json::from_str(&seen.ok()).unwrap();
+    let branches = seen[0]["Branches"].as_array().expect("there are branches").clone();
+    assert_eq!(branches.len(), 2);
+    assert!(branches[1]["Path"].as_str().unwrap().contains("/st\u{fffd}re/diff/"), "{branches:?}");
+    assert!(seen[0]["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap().contains("/st\u{fffd}re/diff/"));
+    assert!(first.windows(6).any(|part| part == b"/st\xffre"), "the file has the bytes");
+}
+
+#[test]
 fn what_a_dead_import_has_left_holds_the_next_one_up_no_more_than_to_its_end() {
     let mounts = Mounts::new();
     mounts.run(&["images"]).ok();
@@ -57,7 +80,7 @@ fn what_a_dead_import_has_left_holds_the_next_one_up_no_more_than_to_its_end() {
     }
     mounts.run(&["union", "-o", "dirs=upper:lower", stuck]).ok();
     // Until here it lives, as the union would collect it too.
-    drop(owner);
+    rustix::fs::flock(&owner, rustix::fs::FlockOperation::Unlock).unwrap();
     let server = u32::try_from(mounts.inspect(mounts.at(stuck))["Pid"].as_u64().unwrap()).unwrap();
     std::fs::write(mounts.at("archive"), docker_since_25(&[image("next", 2, 3)]).tar()).unwrap();
     signal(server, Signal::STOP);
