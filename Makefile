@@ -6,7 +6,7 @@ DESTDIR ?=
 CARGO ?= cargo
 
 .PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded roundtrip \
-	fixtures install uninstall clean needs
+	crash powercut torture-quick fixtures install uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,7 +18,7 @@ demo: needs ## Import a fixture, mount it, write, see the copy-on-write, inspect
 	$(CARGO) build --release --locked --quiet
 	scripts/demo target/release/layerctl
 
-test: needs fmt lint doc shell conformance-quick unit ## All checks; the tests mount for real
+test: needs fmt lint doc shell conformance-quick torture-quick unit ## All checks; the tests mount for real
 
 needs:
 	@scripts/check-needs
@@ -43,6 +43,19 @@ shell:
 conformance-quick:
 	$(CARGO) build --locked
 	LAYERCTL=target/debug/layerctl scripts/conformance --quick
+
+torture-quick:
+	$(CARGO) build --locked
+	LAYERCTL=target/debug/layerctl scripts/torture crash 10
+	LAYERCTL=target/debug/layerctl scripts/torture powercut 3
+
+crash: ## KILLS (200) processes killed at random moments of imports, mounts, commits and removals
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/torture crash $(KILLS)
+
+powercut: ## SNAPSHOTS (50) power cuts at random moments of the same, on ext4 and xfs
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/torture powercut $(SNAPSHOTS)
 
 compare-real: ## Real images: our mounts against buildah's (needs buildah and the images, see the script)
 	$(CARGO) build --release --locked --quiet

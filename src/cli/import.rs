@@ -27,6 +27,9 @@ pub(super) struct Import {
     /// Which image to take where an archive has several: OS/ARCH[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
+    /// Do not wait until all is on the disk: faster, but after a power cut the images may be damaged
+    #[arg(long)]
+    no_sync: bool,
 }
 
 impl Import {
@@ -36,7 +39,8 @@ impl Import {
             names: self.tags.iter().map(name).collect::<Result<_>>()?,
             platform: self.platform.as_ref().map_or_else(|| Ok(Platform::host()), |text| text.parse())?,
         };
-        let ids = ops::import(&context.store, &self.source, &options, &Bars::new(context.quiet))?;
+        let store = if self.no_sync { context.store.without_sync() } else { context.store.clone() };
+        let ids = ops::import(&store, &self.source, &options, &Bars::new(context.quiet))?;
         if context.output.is_json() {
             context.output.json(&serde_json::json!(ids))?;
         } else {

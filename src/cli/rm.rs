@@ -9,7 +9,7 @@ use crate::ops;
 /// Remove containers with all that was written in them
 #[derive(Debug, Args)]
 pub(super) struct Rm {
-    /// Unmount them first, also when they are in use
+    /// Unmount them first, also when they are in use; a command that runs in one is killed
     #[arg(long, short)]
     force: bool,
     /// Names, ids, or beginnings of ids

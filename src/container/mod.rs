@@ -25,13 +25,16 @@ mod user;
 
 use std::ffi::c_int;
 use std::io::{IsTerminal as _, PipeReader, Read as _, Write as _, pipe};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -74,7 +77,8 @@ pub struct Spec {
     pub read_only: bool,
 }
 
-/// Runs the command to its end, with the caller's standard descriptors, terminal, network and users, and with
+/// Runs the command to its end, or kills it with all it has started as soon as `host` can be read or has ended (a pidfd
+/// of the process that serves the tree: without files there is nothing left to do), with the caller's standard descriptors, terminal, network and users, and with
 /// mount, pid, ipc and uts namespaces of its own. Returns its exit status as a shell has it: 128+n for signal n.
 ///
 /// From the call on, and also after it, these signals do not end the calling process: `SIGTERM`, `SIGINT`, `SIGHUP`,
@@ -83,7 +87,7 @@ pub struct Spec {
 /// # Errors
 /// [`Error::CommandNotFound`]; [`Error::CommandNotRunnable`]; [`Error::Usage`] for a user that the container does not
 /// have; [`Error::Io`] for what the namespaces, mounts and pipes need.
-pub fn run(spec: &Spec) -> Result<u8> {
+pub fn run(spec: &Spec, host: BorrowedFd<'_>) -> Result<u8> {
     if spec.args.is_empty() {
         return Err(Error::Usage("there is no command to run".into()));
     }
@@ -100,7 +104,7 @@ pub fn run(spec: &Spec) -> Result<u8> {
         let supervisor = thread::Builder::new()
             .name("container".into())
             .spawn_scoped(scope, move || {
-                let status = supervise(spec, requests, &started);
+                let status = supervise(spec, host, requests, &started);
                 no_more_signals.close();
                 drop(started);
                 status
@@ -120,7 +124,7 @@ pub fn run(spec: &Spec) -> Result<u8> {
 
 /// Starts init and waits for it. On a thread of its own: its next child is the first process of a new pid namespace
 /// and the last that it can have, and that child is to die when its parent thread does.
-fn supervise(spec: &Spec, requests: PipeReader, started: &mpsc::Sender<()>) -> Result<u8> {
+fn supervise(spec: &Spec, host: BorrowedFd<'_>, requests: PipeReader, started: &mpsc::Sender<()>) -> Result<u8> {
     let doing = "start a container in";
     let (mut report, reporter) = pipe().doing(doing, &spec.rootfs)?;
     sys::new_namespaces(UnshareFlags::NEWPID).doing("make a pid namespace for", &spec.rootfs)?;
@@ -137,11 +141,34 @@ fn supervise(spec: &Spec, requests: PipeReader, started: &mpsc::Sender<()>) -> R
     drop((command, requests, reporter));
     // Without a receiver `run` has ended, which it does not before this thread.
     let _ = started.send(());
+    let process = pidfd(&init).doing("wait for the container in", &spec.rootfs)?;
     let mut failure = Vec::new();
+    // By this thread, as it cannot have others after it has left its pid namespace. A report fits into the pipe.
+    end_with(host, &process);
     let read = report.read_to_end(&mut failure);
     let status = init.wait().doing("wait for the container in", &spec.rootfs)?;
     read.doing("hear from the container in", &spec.rootfs)?;
     if failure == READY { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }
+}
+
+/// Stands for a child that was not waited for yet, and so is the one of this number.
+///
+/// # Errors
+/// As `pidfd_open(2)`.
+pub fn pidfd(child: &Child) -> rustix::io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+/// Waits for the end of init, and kills it, and with it all of its namespace, when `host` ends before it.
+fn end_with(host: BorrowedFd<'_>, init: &OwnedFd) {
+    let mut fds = [PollFd::new(&host, PollFlags::IN), PollFd::new(init, PollFlags::IN)];
+    while poll(&mut fds, None) == Err(Errno::INTR) {}
+    let has_ended = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+    if has_ended(fds.first()) && !has_ended(fds.get(1)) {
+        // It may have ended just now.
+        let _ = pidfd_send_signal(init, Signal::KILL);
+    }
 }
 
 fn shell_status(status: ExitStatus) -> u8 {

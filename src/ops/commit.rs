@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write as _, pipe};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -74,18 +75,18 @@ fn stage(union: &Union, dir: std::path::PathBuf) -> Result<Option<StagedLayer>> 
     let Unpacked { diff_id, size, content_bytes, entries, index } = match (packed, unpacked) {
         (Ok(Ok(false)), Ok(_)) => return Ok(None),
         // A tar that cannot be unpacked is no reason to blame the pipe that then broke.
-        (_, Err(failure @ Failure::Write { .. })) => return Err(failed(failure)),
+        (_, Err(failure @ Failure::Write { .. })) => return Err(failed(&diff, failure)),
         (Ok(Err(error)), _) => return Err(error),
-        (_, unpacked) => unpacked.map_err(failed)?,
+        (_, unpacked) => unpacked.map_err(|failure| failed(&diff, failure))?,
     };
     split.flush().doing("write", &path)?;
     let record = LayerRecord { diff_id, size, content_bytes, entries, blob: None, created: 0 };
     StagedLayer::new(dir, record, &index).map(Some)
 }
 
-fn failed(failure: Failure) -> Error {
+fn failed(diff: &Path, failure: Failure) -> Error {
     match failure {
-        Failure::Write { doing, path, source } => Error::Io { doing, path, source },
+        Failure::Write { doing, path, source } => Error::Io { doing, path: diff.join(path), source },
         failure => Error::Unsupported(format!("the rw layer cannot be packed: {failure}")),
     }
 }

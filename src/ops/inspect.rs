@@ -40,7 +40,7 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     let is_live = matches!(state, ContainerState::Running | ContainerState::Dead);
     let running = mount.as_ref().filter(|_| state == ContainerState::Running);
     let live = running.and_then(|mount| live::ask(&store.run_dir().join(&mount.live)));
-    let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| mount.mountpoint.clone());
+    let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
     let config = store.image(container.record.image).ok();
     let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);
     let layers = &container.record.layers;
@@ -63,7 +63,7 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
         "GraphDriver": {
             "Name": "layerctl",
             "Data": {
-                "UpperDir": container.upper(),
+                "UpperDir": text(&container.upper()),
                 "LowerDir": lower_dirs(store, layers),
                 "MergedDir": mountpoint,
             },
@@ -71,6 +71,11 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
         "Branches": live.as_ref().map(|live| &live.branches),
         "Messages": live.as_ref().map(|live| &live.messages),
     }))
+}
+
+/// JSON has no other bytes than text: what is not UTF-8 becomes U+FFFD.
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Nearest first, as overlayfs and Docker write it.
@@ -116,7 +121,7 @@ fn layer_value(store: &Store, layer: DiffId) -> Result<Value> {
         "TarSize": record.size,
         "Entries": record.entries,
         "Blob": record.blob,
-        "Path": store.diff_dir(&layer.hex()),
+        "Path": text(&store.diff_dir(&layer.hex())),
         "Images": images,
     }))
 }
@@ -127,7 +132,7 @@ fn mount_value(store: &Store, name: &str) -> Result<Value> {
     let dir = live::at_mountpoint(&store.run_dir(), &path)?.ok_or_else(missing)?;
     let live = live::ask(&dir).ok_or_else(missing)?;
     Ok(json!({
-        "Mountpoint": live.record.mountpoint,
+        "Mountpoint": text(&live.record.mountpoint),
         "Pid": live.record.pid,
         "Branches": live.branches,
         "Messages": live.messages,

@@ -54,8 +54,8 @@ pub struct LiveBranch {
     /// 0 is the uppermost.
     #[serde(rename = "Index")]
     pub index: usize,
-    /// The directory.
-    #[serde(rename = "Path")]
+    /// The directory. In JSON what is not UTF-8 in it is U+FFFD; the file `br*` has the bytes.
+    #[serde(rename = "Path", serialize_with = "as_text")]
     pub path: PathBuf,
     /// `rw` or `ro`.
     #[serde(rename = "Mode")]
@@ -91,6 +91,10 @@ pub(super) fn name(mountpoint: &Path) -> String {
     format!("si_{}", Digest::of(unique.as_bytes()).hex().get(..16).unwrap_or_default())
 }
 
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
 /// Numbers the branches and gives each its id.
 #[must_use]
 pub(super) fn describe(branches: &[Branch], ids: &[String]) -> Vec<LiveBranch> {
@@ -119,7 +123,7 @@ impl Registration {
         counters: Arc<Counters>,
     ) -> Result<Self> {
         // Whoever finds it under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
-        let staging = store.stage()?;
+        let staging = store.stage_briefly()?;
         let dir = &staging.dir().join("live");
         std::fs::create_dir(dir).doing("create", dir)?;
         let lock = File::create_new(dir.join(LOCK)).doing("lock", dir)?;

@@ -1,6 +1,7 @@
 //! `run-mount`: a container of an image, mounted, with a command in it or without.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
@@ -125,7 +126,8 @@ fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut
     let Some(spec) = spec else {
         return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
     };
-    let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec });
+    let host = container::pidfd(&server).doing("wait for", "the server")?;
+    let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec }, host.as_fd());
     *has_run = status.is_ok();
     // The sign to unmount.
     drop(server.stdin.take());

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{flock, sync_dir};
+use super::lock::{Guard, flock};
 use super::publish::set_aside;
-use super::{Store, json, names_in, now, random, read_json};
+use super::{Staging, Store, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId, ImageName};
 use crate::stack::Stack;
@@ -218,7 +218,7 @@ impl Store {
         if let Some(name) = &new.name {
             check_name(name)?;
         }
-        let staging = self.stage()?;
+        let staging = self.stage_briefly()?;
         let guard = self.lock()?;
         let found = self.find_image(&new.image)?;
         let image = self.image(found.id())?;
@@ -237,19 +237,30 @@ impl Store {
         let chain: String = layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
         let record = ContainerRecord { name, image: image.id, image_name, layers, created: now() };
         let container = Container { id, record, root: self.root.clone() };
+        let placed = self.place_container(&guard, &staging, &container, &chain);
+        if placed.is_err() {
+            // Without a record it is nobody's.
+            for path in [container.dir(), name_path, self.root.join("layers").join(id.hex()), container.upper()] {
+                let _ = set_aside(&staging, &path);
+            }
+        }
+        placed.map(|()| container)
+    }
+
+    fn place_container(&self, guard: &Guard<'_>, staging: &Staging, container: &Container, chain: &str) -> Result<()> {
         let made = staging.dir().join("container");
         std::fs::create_dir(&made).doing("create", &made)?;
         let path = made.join("record.json");
         guard.write(&path, &json(&container.record)?)?;
         let upper = container.upper();
         std::fs::create_dir(&upper).doing("create", &upper)?;
-        sync_dir(&self.root.join("diff"))?;
-        guard.write(&self.root.join("layers").join(id.hex()), chain.as_bytes())?;
-        guard.write(&name_path, format!("{}\n", id.hex()).as_bytes())?;
+        self.sync_dir(&self.root.join("diff"))?;
+        let hex = container.id.hex();
+        guard.write(&self.root.join("layers").join(&hex), chain.as_bytes())?;
+        guard.write(&self.container_name_path(&container.record.name), format!("{hex}\n").as_bytes())?;
         let dir = container.dir();
         std::fs::rename(&made, &dir).doing("put into place", &dir)?;
-        sync_dir(&self.root.join("containers"))?;
-        Ok(container)
+        self.sync_dir(&self.root.join("containers"))
     }
 
     /// A container by its id.
@@ -298,11 +309,11 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`].
     pub fn remove_damaged_container(&self, text: &str) -> Result<()> {
-        let staging = self.stage()?;
+        let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let id = self.find_container_id(text)?;
         set_aside(&staging, &self.root.join("containers").join(id.hex()))?;
-        sync_dir(&self.root.join("containers"))?;
+        self.sync_dir(&self.root.join("containers"))?;
         // What its record would have named is debris now.
         self.sweep(&guard, &staging)?;
         drop(guard);
@@ -314,12 +325,12 @@ impl Store {
     /// # Errors
     /// [`Error::InUse`] while it is mounted.
     pub fn remove_container(&self, container: &Container) -> Result<()> {
-        let staging = self.stage()?;
+        let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let _mine = container.lock()?;
         // Its layers stay: images need them, or have been removed with all that only they needed.
         set_aside(&staging, &container.dir())?;
-        sync_dir(&self.root.join("containers"))?;
+        self.sync_dir(&self.root.join("containers"))?;
         let name_path = self.container_name_path(&container.record.name);
         for path in [name_path, self.root.join("layers").join(container.id.hex()), container.upper()] {
             set_aside(&staging, &path)?;

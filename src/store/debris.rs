@@ -6,7 +6,7 @@ use std::fs::File;
 
 use rustix::fs::FlockOperation;
 
-use super::lock::{Guard, flock, sync_dir};
+use super::lock::{Guard, flock};
 use super::publish::set_aside;
 use super::{ImageRecord, Staging, Store, names_in, read_json, read_optional};
 use crate::error::{Context as _, Result};
@@ -25,14 +25,17 @@ impl Store {
                 continue;
             }
             std::fs::remove_file(&record).doing("remove", &record)?;
-            for path in [self.layer_path(layer, "index"), self.layer_path(layer, "split"), self.diff_dir(&layer.hex())]
-            {
-                set_aside(staging, &path)?;
-            }
             removed.push(layer);
         }
+        // No record is to be found after a power cut without what it names.
         if !removed.is_empty() {
-            sync_dir(&self.root.join("layers"))?;
+            self.sync_dir(&self.root.join("layers"))?;
+        }
+        for layer in &removed {
+            let parts = ["index", "split"].map(|extension| self.layer_path(*layer, extension));
+            for path in parts.into_iter().chain([self.diff_dir(&layer.hex())]) {
+                set_aside(staging, &path)?;
+            }
         }
         Ok(removed)
     }

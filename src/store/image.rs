@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::lock::{Guard, sync_dir};
 use super::publish::set_aside;
-use super::{Found, Store, json, names_in, read_json, read_optional};
+use super::{Found, Store, names_in, read_json, read_optional};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
 
@@ -103,17 +102,13 @@ impl Store {
         Ok(names)
     }
 
-    pub(super) fn set_name(&self, guard: &Guard<'_>, name: &ImageName, image: ImageId) -> Result<()> {
-        guard.write(&self.name_path(name), &json(&NameRecord { name: name.clone(), image })?)
-    }
-
     /// Takes a name off its image, and with its last name the image, and the layers that nothing else needs.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::InUse`] while a container is made from the image, or when it was named
     /// by its id and has several names.
     pub fn remove_image(&self, text: &str) -> Result<Vec<Removed>> {
-        let staging = self.stage()?;
+        let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let (id, by_name) = match self.find_image(text)? {
             Found::ByName(name, id) => (id, Some(name)),
@@ -141,7 +136,7 @@ impl Store {
             removed.push(Removed::Name(name));
         }
         set_aside(&staging, &self.image_dir(id))?;
-        sync_dir(&self.root.join("images"))?;
+        self.sync_dir(&self.root.join("images"))?;
         removed.push(Removed::Image(id));
         removed.extend(self.remove_unused(&guard, &staging)?.into_iter().map(Removed::Layer));
         drop(guard);
@@ -151,6 +146,6 @@ impl Store {
     fn remove_name(&self, name: &ImageName) -> Result<()> {
         let path = self.name_path(name);
         std::fs::remove_file(&path).doing("remove", &path)?;
-        sync_dir(&self.root.join("images/names"))
+        self.sync_dir(&self.root.join("images/names"))
     }
 }

@@ -29,6 +29,14 @@ impl Store {
         flock(&lock, FlockOperation::LockExclusive).doing("lock", &path)?;
         Ok(Guard { store: self, _lock: lock })
     }
+
+    /// Makes the names in a directory durable.
+    pub(super) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        if !self.durable {
+            return Ok(());
+        }
+        File::open(dir).and_then(|dir| dir.sync_all()).doing("flush", dir)
+    }
 }
 
 impl Guard<'_> {
@@ -38,18 +46,15 @@ impl Guard<'_> {
         let temporary = self.store.root.join("tmp/record");
         let mut file = File::create(&temporary).doing("create", &temporary)?;
         file.write_all(content).doing("write", &temporary)?;
-        file.sync_all().doing("flush", &temporary)?;
+        if self.store.durable {
+            file.sync_all().doing("flush", &temporary)?;
+        }
         std::fs::rename(&temporary, path).doing("put into place", path)?;
-        path.parent().map_or(Ok(()), sync_dir)
+        path.parent().map_or(Ok(()), |dir| self.store.sync_dir(dir))
     }
 }
 
 /// As `flock(2)`, gone on with after a signal.
 pub(super) fn flock(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation))
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).doing("flush", dir)
 }

@@ -30,6 +30,7 @@ mod format;
 mod image;
 mod layer;
 mod lock;
+mod placement;
 mod publish;
 mod removal;
 mod resolve;
@@ -52,6 +53,7 @@ use crate::error::{Context as _, Result};
 pub struct Store {
     root: PathBuf,
     writable: bool,
+    durable: bool,
 }
 
 const DIRECTORIES: [&str; 9] =
@@ -83,7 +85,7 @@ impl Store {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).doing("create", &root)?;
         }
         let root = root.canonicalize().doing("open", &root)?;
-        let store = Self { writable: true, root };
+        let store = Self { writable: true, durable: true, root };
         let writable = format::check_or_create(&store)?;
         Ok(Self { writable, ..store })
     }
@@ -106,13 +108,16 @@ impl Store {
         self.root.join("diff").join(hex)
     }
 
-    /// Brings all that was written to the store onto the disk.
-    ///
-    /// # Errors
-    /// When the disk refuses, which is the last moment to hear of it.
-    pub fn sync(&self) -> Result<()> {
-        let dir = std::fs::File::open(&self.root).doing("open", &self.root)?;
-        rustix::fs::syncfs(&dir).doing("flush", &self.root)
+    /// The same store for who does not wait for the disk: a power cut may take what is written to it, and leave
+    /// records without what they name.
+    #[must_use]
+    pub fn without_sync(&self) -> Self {
+        Self { durable: false, ..self.clone() }
+    }
+
+    /// Brings all that was written since `staging` was made onto the disk.
+    fn sync(&self, staging: &Staging) -> Result<()> {
+        if self.durable { staging.sync().doing("flush", &self.root) } else { Ok(()) }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::image::NameRecord;
 use super::layer::LayerRecord;
-use super::lock::{Guard, sync_dir};
+use super::lock::Guard;
+use super::placement::Placement;
 use super::staging::Staging;
 use super::{ImageRecord, Store, json, now};
 use crate::error::{Context as _, Result};
@@ -56,84 +58,122 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
     std::fs::write(path, content).doing("write", path)
 }
 
+/// An image that is complete in its staging directory, and its names beside it, each with its place.
+struct StagedImage {
+    id: ImageId,
+    dir: PathBuf,
+    names: Vec<(PathBuf, PathBuf)>,
+}
+
 impl Store {
-    /// Makes layers and images visible, after all their bytes are on the disk.
+    /// Makes layers and images visible, after all their bytes are on the disk: one barrier for all of them.
     ///
     /// A layer that has come into the store meanwhile is left as it is.
     ///
     /// # Errors
-    /// When the disk refuses; then no image was published, and at most whole layers.
+    /// When the disk refuses; then the store is as it was, but for layers that another process uses already.
     pub fn publish(&self, staging: Staging, layers: &[StagedLayer], images: &[NewImage]) -> Result<Vec<ImageId>> {
-        let mut staged = Vec::new();
-        for (number, image) in images.iter().enumerate() {
-            let dir = staging.dir().join(format!("image-{number}"));
-            std::fs::create_dir(&dir).doing("create", &dir)?;
-            let known = |diff_id| layers.iter().find(|layer| layer.record.diff_id == diff_id);
-            let size = |diff_id| known(diff_id).map_or_else(|| self.layer(diff_id), |layer| Ok(layer.record.clone()));
-            let size =
-                image.layers.iter().map(|layer| size(*layer).map(|record| record.content_bytes)).sum::<Result<_>>()?;
-            let record = ImageRecord { layers: image.layers.clone(), size, imported: now() };
-            write(&dir.join("config"), &image.config)?;
-            write(&dir.join("record.json"), &json(&record)?)?;
-            staged.push((ImageId(Digest::of(&image.config)), dir, &image.names));
-        }
+        let staged: Vec<StagedImage> = images
+            .iter()
+            .enumerate()
+            .map(|(number, image)| self.stage_image(&staging, number, image, layers))
+            .collect::<Result<_>>()?;
         if !layers.is_empty() || !images.is_empty() {
-            self.sync()?;
+            self.sync(&staging)?;
         }
         let guard = self.lock()?;
-        let mut new = Vec::new();
-        for layer in layers {
-            if !self.layer_path(layer.record.diff_id, "json").exists() {
-                self.place_layer(&guard, &staging, layer)?;
-                new.push(layer);
-            }
-        }
-        if !new.is_empty() {
-            sync_dir(&self.root.join("diff"))?;
-            sync_dir(&self.root.join("layers"))?;
-            for layer in &new {
-                let path = self.layer_path(layer.record.diff_id, "json");
-                std::fs::rename(layer.dir.join("json"), &path).doing("put into place", &path)?;
-            }
-            sync_dir(&self.root.join("layers"))?;
-        }
-        let mut ids = Vec::new();
-        for (id, dir, names) in staged {
-            let place = self.image_dir(id);
-            // One that is damaged is replaced.
-            if self.image(id).is_err() {
-                set_aside(&staging, &place)?;
-                std::fs::rename(&dir, &place).doing("put into place", &place)?;
-                sync_dir(&self.root.join("images"))?;
-            }
-            for name in names {
-                self.set_name(&guard, name, id)?;
-            }
-            ids.push(id);
+        let mut placement = Placement::new(&staging);
+        let placed = self.place(&guard, &mut placement, layers, &staged);
+        if placed.is_err() {
+            placement.take_back();
         }
         drop(guard);
         drop(staging);
-        Ok(ids)
+        placed.map(|()| staged.iter().map(|image| image.id).collect())
     }
 
-    /// Moves a layer's files to where its record will say they are.
-    fn place_layer(&self, _: &Guard<'_>, staging: &Staging, layer: &StagedLayer) -> Result<()> {
-        let diff_id = layer.record.diff_id;
-        let diff = self.diff_dir(&diff_id.hex());
-        set_aside(staging, &diff)?;
-        std::fs::rename(layer.dir.join(StagedLayer::DIFF), &diff).doing("put into place", &diff)?;
-        for extension in ["index", "split"] {
-            let path = self.layer_path(diff_id, extension);
-            std::fs::rename(layer.dir.join(extension), &path).doing("put into place", &path)?;
+    fn stage_image(
+        &self,
+        staging: &Staging,
+        number: usize,
+        image: &NewImage,
+        layers: &[StagedLayer],
+    ) -> Result<StagedImage> {
+        let dir = staging.dir().join(format!("image-{number}"));
+        std::fs::create_dir(&dir).doing("create", &dir)?;
+        let known = |diff_id| layers.iter().find(|layer| layer.record.diff_id == diff_id);
+        let size = |diff_id| known(diff_id).map_or_else(|| self.layer(diff_id), |layer| Ok(layer.record.clone()));
+        let size =
+            image.layers.iter().map(|layer| size(*layer).map(|record| record.content_bytes)).sum::<Result<_>>()?;
+        let record = ImageRecord { layers: image.layers.clone(), size, imported: now() };
+        write(&dir.join("config"), &image.config)?;
+        write(&dir.join("record.json"), &json(&record)?)?;
+        let id = ImageId(Digest::of(&image.config));
+        let mut names = Vec::new();
+        for (which, name) in image.names.iter().enumerate() {
+            let path = staging.dir().join(format!("name-{number}-{which}"));
+            write(&path, &json(&NameRecord { name: name.clone(), image: id })?)?;
+            names.push((path, self.name_path(name)));
+        }
+        Ok(StagedImage { id, dir, names })
+    }
+
+    /// Each kind of record is on the disk before one that names it: layers, images, names. However many there are, it
+    /// is one flush for each.
+    fn place(
+        &self,
+        _: &Guard<'_>,
+        placement: &mut Placement<'_>,
+        layers: &[StagedLayer],
+        images: &[StagedImage],
+    ) -> Result<()> {
+        let mut new: Vec<&StagedLayer> = Vec::new();
+        for layer in layers {
+            let diff_id = layer.record.diff_id;
+            if self.layer_path(diff_id, "json").exists() {
+                continue;
+            }
+            // What stands there without a record is the rest of a process that died.
+            placement.put_part(diff_id, layer.dir.join(StagedLayer::DIFF), self.diff_dir(&diff_id.hex()))?;
+            for extension in ["index", "split"] {
+                placement.put_part(diff_id, layer.dir.join(extension), self.layer_path(diff_id, extension))?;
+            }
+            new.push(layer);
+        }
+        if !new.is_empty() {
+            self.sync_dir(&self.root.join("diff"))?;
+            self.sync_dir(&self.root.join("layers"))?;
+            for layer in new {
+                let diff_id = layer.record.diff_id;
+                placement.put_record(diff_id, layer.dir.join("json"), self.layer_path(diff_id, "json"))?;
+            }
+            self.sync_dir(&self.root.join("layers"))?;
+        }
+        let mut has_new = false;
+        for image in images {
+            // One that is damaged is replaced.
+            if self.image(image.id).is_err() {
+                placement.put(image.dir.clone(), self.image_dir(image.id))?;
+                has_new = true;
+            }
+        }
+        if has_new {
+            self.sync_dir(&self.root.join("images"))?;
+        }
+        let names: Vec<_> = images.iter().flat_map(|image| &image.names).collect();
+        for (from, to) in &names {
+            placement.put(from.clone(), to.clone())?;
+        }
+        if !names.is_empty() {
+            self.sync_dir(&self.root.join("images/names"))?;
         }
         Ok(())
     }
 }
 
-/// Moves away what stands where no record says that anything is: the rest of a process that died.
+/// Moves away what is to be removed, or what stands where no record says that anything is.
 pub(super) fn set_aside(staging: &Staging, path: &Path) -> Result<()> {
-    let aside = staging.dir().join(format!("aside-{}", Digest::of(path.as_os_str().as_encoded_bytes()).hex()));
-    match std::fs::rename(path, aside) {
+    match staging.take(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).doing("move away", path),
         _ => Ok(()),
     }

@@ -28,6 +28,8 @@ pub(super) fn remove_content(dir: &Path, last: &str) -> std::io::Result<()> {
         }
     }
     match rustix::fs::unlinkat(&removal.top, last, AtFlags::empty()) {
+        // It is one of the content after all.
+        Err(Errno::ISDIR) if !last.is_empty() => remove_content(dir, ""),
         Err(error) if error != Errno::NOENT => Err(error.into()),
         _ => Ok(()),
     }
@@ -51,17 +53,29 @@ impl Removal {
                     }
                 }
             }
-            if depth >= DEPTH {
-                let place = format!("deep.{}", self.moved_up);
-                self.moved_up += 1;
-                rustix::fs::renameat(dir, name, &self.top, place)?;
-                continue;
-            }
-            let inner = rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())?;
+            // Also where this process may not open as many as it is deep.
+            let inner = match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
+                Ok(inner) if depth < DEPTH => inner,
+                Ok(_) => {
+                    self.move_up(dir, name)?;
+                    continue;
+                }
+                Err(Errno::MFILE | Errno::NFILE) if depth > 0 => {
+                    self.move_up(dir, name)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             self.content(inner.as_fd(), depth + 1, b"")?;
             rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
         }
         Ok(())
+    }
+
+    fn move_up(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        let place = format!("deep.{}", self.moved_up);
+        self.moved_up += 1;
+        rustix::fs::renameat(dir, name, &self.top, place)
     }
 }
 

@@ -3,22 +3,46 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, JoinHandle};
 
 use rustix::fs::FlockOperation;
 
 use super::lock::{Guard, flock};
 use super::removal::remove_content;
 use super::{Store, names_in, random};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
 
 const OWNER: &str = "owner";
+/// Less than this part of a disk is little.
+const LITTLE: u64 = 8;
 
 /// A directory that is removed with all that is in it when this is dropped, or after this process is dead.
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
-    _owner: File,
+    /// Opened when it was made: who flushes it hears of all that could not be written since.
+    top: File,
+    place: Place,
+    /// Removes what dead processes have left.
+    collecting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A directory of its own, with its owner's lock.
+    Own { _owner: File },
+    /// `tmp/` itself, where nothing can be made: only for what is to be removed, under names that begin so.
+    Shared { prefix: String },
+}
+
+/// What dead processes have left, with their locks: nobody else removes it.
+struct Dead {
+    dirs: Vec<(PathBuf, Option<File>)>,
+    /// What they had put into places of the store.
+    swept: Option<Staging>,
+    /// Whether some of that is still there, and their directories must stay to tell of it.
+    has_more: bool,
 }
 
 impl Staging {
@@ -27,12 +51,47 @@ impl Staging {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.top)?)
+    }
+
+    fn has_little_room(&self) -> bool {
+        let is_little = |free: u64, all: u64| free < all / LITTLE;
+        rustix::fs::fstatvfs(&self.top)
+            .is_ok_and(|room| is_little(room.f_bavail, room.f_blocks) || is_little(room.f_favail, room.f_files))
+    }
+
+    /// Takes a file or directory of the store away, to be removed with this.
+    pub(super) fn take(&self, path: &Path) -> std::io::Result<()> {
+        let digest = Digest::of(path.as_os_str().as_encoded_bytes()).hex();
+        match &self.place {
+            Place::Own { .. } => std::fs::rename(path, self.dir.join(format!("aside-{digest}"))),
+            // Only a directory is seen to be a dead one's there.
+            Place::Shared { prefix } if path.symlink_metadata()?.is_dir() => {
+                std::fs::rename(path, self.dir.join(format!("{prefix}-{digest}")))
+            }
+            Place::Shared { .. } => std::fs::remove_file(path),
+        }
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot go now goes as a dead one's.
-        let _ = remove(&self.dir);
+        match &self.place {
+            Place::Own { .. } => drop(remove(&self.dir)),
+            Place::Shared { prefix } => {
+                let names = names_in(&self.dir).unwrap_or_default();
+                names
+                    .iter()
+                    .filter(|name| name.starts_with(prefix))
+                    .for_each(|name| drop(remove(&self.dir.join(name))));
+            }
+        }
+        if let Some(collecting) = self.collecting.take() {
+            let _ = collecting.join();
+        }
     }
 }
 
@@ -41,31 +100,73 @@ fn remove(dir: &Path) -> std::io::Result<()> {
     std::fs::remove_dir(dir)
 }
 
+/// Whether the disk, or its table of inodes, is full.
+fn is_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+}
+
 impl Store {
-    /// Makes a directory to make things in, and takes away what dead processes have left.
+    /// Makes a directory to make things in, and takes away what dead processes have left: meanwhile, so that nobody
+    /// waits for it before all else is done, unless there may be no room without it.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn stage(&self) -> Result<Staging> {
-        let (staging, dead, swept) = {
-            let guard = self.lock()?;
-            let dead = self.dead(&guard)?;
-            let mut swept = None;
-            if !dead.is_empty() {
-                // Who died may also have put things into their places already, and not come to their record.
-                let debris = self.stage_under(&guard)?;
-                // What cannot be taken away must not keep anybody from working.
-                let _ = self.sweep(&guard, &debris);
-                swept = Some(debris);
-            }
-            (self.stage_under(&guard)?, dead, swept)
-        };
-        drop(swept);
-        for (dir, owner) in dead {
-            let _ = remove(&dir);
-            drop(owner);
+        let (mut staging, dead) = self.stage_and_find_dead()?;
+        staging.collecting = collect(dead);
+        if staging.has_little_room()
+            && let Some(collecting) = staging.collecting.take()
+        {
+            let _ = collecting.join();
         }
         Ok(staging)
+    }
+
+    /// As [`Store::stage`], for who is quick: what is not taken away by the end of the process is left for the next one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn stage_briefly(&self) -> Result<Staging> {
+        let (staging, dead) = self.stage_and_find_dead()?;
+        drop(collect(dead));
+        Ok(staging)
+    }
+
+    /// As [`Store::stage`], for who only removes, which must work on a full disk too.
+    pub(super) fn stage_removal(&self) -> Result<Staging> {
+        match self.stage() {
+            Err(error) if is_full(&error) => {
+                let name = Digest::from_bytes(random()?).hex();
+                let prefix = name.get(..16).unwrap_or_default().to_owned();
+                let dir = self.root.join("tmp");
+                let top = File::open(&dir).doing("open", &dir)?;
+                Ok(Staging { dir, top, place: Place::Shared { prefix }, collecting: None })
+            }
+            staged => staged,
+        }
+    }
+
+    fn stage_and_find_dead(&self) -> Result<(Staging, Dead)> {
+        let guard = self.lock()?;
+        let dirs = self.dead(&guard)?;
+        let staging = match self.stage_under(&guard) {
+            // It may be full of what the dead have left. Their directories stay, to tell of what else there is.
+            Err(error) if is_full(&error) && !dirs.is_empty() => {
+                dirs.iter().for_each(|(dir, _)| drop(remove_content(dir, OWNER)));
+                self.stage_under(&guard)?
+            }
+            staged => staged?,
+        };
+        let (mut swept, mut has_more) = (None, false);
+        if !dirs.is_empty() {
+            // Who died may also have put things into their places already, and not come to their record.
+            let debris = self.stage_under(&guard)?;
+            // What cannot be taken away must not keep anybody from working.
+            has_more = self.sweep(&guard, &debris).is_err();
+            swept = Some(debris);
+        }
+        Ok((staging, Dead { dirs, swept, has_more }))
     }
 
     fn stage_under(&self, _: &Guard<'_>) -> Result<Staging> {
@@ -73,16 +174,31 @@ impl Store {
         let dir = self.root.join("tmp").join(name.get(..16).unwrap_or_default());
         std::fs::create_dir(&dir).doing("create", &dir)?;
         let path = dir.join(OWNER);
-        let owner = File::create_new(&path).doing("create", &path)?;
-        flock(&owner, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
-        Ok(Staging { dir, _owner: owner })
+        let made = (|| {
+            let owner = File::create_new(&path).doing("create", &path)?;
+            flock(&owner, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
+            let top = File::open(&dir).doing("open", &dir)?;
+            Ok(Staging { dir: dir.clone(), top, place: Place::Own { _owner: owner }, collecting: None })
+        })();
+        if made.is_err() {
+            // By their names, as there may be no descriptor left.
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_dir(&dir);
+        }
+        made
     }
 
     /// The directories whose owners are dead. Their locks are held now, so that nobody else removes them.
     fn dead(&self, _: &Guard<'_>) -> Result<Vec<(PathBuf, Option<File>)>> {
         let tmp = self.root.join("tmp");
         let mut dead = Vec::new();
+        // Their locks are no reason to run out of descriptors: the next one takes the rest.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = limit.and_then(|limit| usize::try_from(limit / 4).ok()).unwrap_or(usize::MAX);
         for name in names_in(&tmp)? {
+            if dead.len() >= most {
+                break;
+            }
             let dir = tmp.join(name);
             if !dir.is_dir() {
                 continue;
@@ -100,4 +216,20 @@ impl Store {
         }
         Ok(dead)
     }
+}
+
+fn collect(dead: Dead) -> Option<JoinHandle<()>> {
+    if dead.dirs.is_empty() && dead.swept.is_none() {
+        return None;
+    }
+    let work = move || {
+        let Dead { dirs, swept, has_more } = dead;
+        drop(swept);
+        for (dir, owner) in dirs {
+            let _ = if has_more { remove_content(&dir, OWNER) } else { remove(&dir) };
+            drop(owner);
+        }
+    };
+    // Without a thread it is left to the next one.
+    Builder::new().name("collect".into()).spawn(work).ok()
 }

@@ -395,12 +395,11 @@ fn a_container_with_a_command_is_in_use() {
 fn a_container_with_a_command_is_removed_by_force() {
     let mounts = Mounts::with_programs();
     let before = listing(&mounts.at("store/diff"));
-    let mut running = Running::start(&mounts, "echo new > /new; echo go; read line");
+    let mut running = Running::start(&mounts, "trap '' TERM INT; sleep 1000 & echo new > /new; echo go; sleep 1000");
     mounts.run(&["rm", "-f", "box"]).ok();
     assert_eq!(containers(&mounts), 0);
-    // The command has lost its files, but not its life.
-    drop(running.child.stdin.take());
-    end_of(&mut running.child);
+    // Its input is open still.
+    assert_eq!(end_of(&mut running.child).code(), Some(137));
     running.is_over(&mounts);
     assert_eq!(listing(&mounts.at("store/diff")), before);
 }

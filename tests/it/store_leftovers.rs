@@ -42,7 +42,8 @@ fn the_staging_of_dead_processes_is_collected() {
     assert!(dead.iter().all(|dir| !dir.exists()), "{:?}", sandbox.debris());
     Listing::with_identities(&alive).assert_same(&before, "a living process keeps its staging");
 
-    drop(owner);
+    // Also for a child that another test has just forked.
+    flock(&owner, FlockOperation::Unlock).expect("it is ours");
     import(&sandbox, &single("third")).lines();
     assert_eq!(sandbox.debris(), Vec::<String>::new());
 }

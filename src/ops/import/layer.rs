@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write as _};
+use std::path::Path;
 
 use super::Import;
 use crate::archive::{Checked, Seen};
@@ -57,7 +58,7 @@ impl Import<'_> {
             Seen::stop(&seen);
         }
         let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default())
-            .map_err(|failure| self.failed(member, failure))?;
+            .map_err(|failure| self.failed(&diff, member, failure))?;
         // A blob's digest is that of all its bytes, also of those that no decoder asked for.
         std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
         drop(tar);
@@ -78,14 +79,15 @@ impl Import<'_> {
         Ok(Unpacked { staged: StagedLayer::new(dir, record, &unpacked.index)?, blob, blob_size })
     }
 
-    fn failed(&self, member: Option<&str>, failure: Failure) -> Error {
+    fn failed(&self, diff: &Path, member: Option<&str>, failure: Failure) -> Error {
         match failure {
             Failure::Bad { entry, why } => {
                 let names: Vec<&str> = member.into_iter().chain(entry.as_deref()).collect();
                 self.bad(Some(names.join(": ")).filter(|names| !names.is_empty()), why)
             }
             Failure::Read(error) => self.read_failed(member, error),
-            Failure::Write { doing, path, source } => Error::Io { doing, path, source },
+            // By its whole path, which says which disk it is.
+            Failure::Write { doing, path, source } => Error::Io { doing, path: diff.join(path), source },
         }
     }
 
