@@ -5,8 +5,8 @@ mod archives;
 mod beside;
 mod cli;
 mod cp;
-mod export;
 mod disk;
+mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;

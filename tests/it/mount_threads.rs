@@ -1,7 +1,5 @@
 //! Several threads on one mount, each in a directory of its own or all in the same.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::mount_fixture::{MountFixture, MountOf};
@@ -121,35 +119,4 @@ fn threads_in_the_same_directories_of_a_mount_leave_a_whole_tree() {
         assert_whole(&fixture, seed);
         assert!(fixture.lowers() == lowers, "seed {seed}: a lower layer was changed");
     }
-}
-
-/// The kernel keeps attributes for ever, so an answer of before a change that it uses after it would never go away.
-#[test]
-fn attributes_of_before_a_change_of_a_directory_do_not_stay() {
-    let fixture = MountFixture::new(&layers(), MountOf::Directories);
-    let directory = fixture.mountpoint().join("watched");
-    fs::create_dir(&directory).unwrap();
-    let links = || fs::metadata(&directory).unwrap().nlink();
-    let stop = AtomicBool::new(false);
-    let stale: Vec<_> = std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let _ = links();
-                }
-            });
-        }
-        let name = directory.join("made");
-        let rounds = (0..3000).flat_map(|round| {
-            fs::create_dir(&name).unwrap();
-            let made = links();
-            fs::remove_dir(&name).unwrap();
-            let removed = links();
-            ((made, removed) != (3, 2)).then_some((round, made, removed))
-        });
-        let stale = rounds.collect();
-        stop.store(true, Ordering::Relaxed);
-        stale
-    });
-    assert_eq!(stale, Vec::<(u32, u64, u64)>::new());
 }
