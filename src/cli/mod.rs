@@ -16,6 +16,7 @@ mod rmi;
 mod run_mount;
 mod umount;
 mod union;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -96,6 +97,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rm(rm) => rm.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
+        Command::Verify(verify) => verify.run(&context),
     }
 }
 

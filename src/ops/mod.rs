@@ -5,6 +5,7 @@
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
+//! - [`verify()`]: whether all is as it was imported
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
@@ -24,6 +25,7 @@ mod timestamp;
 mod umount;
 mod union;
 mod union_options;
+mod verify;
 
 pub use commit::{Commit, commit};
 pub use import::{ImportOptions, import};
@@ -37,3 +39,4 @@ pub use serve::serve;
 pub use umount::umount;
 pub use union::{mount_helper, union};
 pub use union_options::UnionOptions;
+pub use verify::{Finding, Verify, verify};

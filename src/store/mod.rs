@@ -26,11 +26,13 @@
 
 mod container;
 mod debris;
+mod fault;
 mod format;
 mod image;
 mod layer;
 mod lock;
 mod publish;
+mod reach;
 mod removal;
 mod resolve;
 mod staging;
@@ -39,9 +41,11 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use container::{Container, ContainerRecord, ContainerState, MountRecord, NewContainer};
+pub use fault::Fault;
 pub use image::{Image, ImageRecord, Removed};
 pub use layer::{LayerRecord, Lease};
 pub use publish::{NewImage, StagedLayer};
+pub use reach::{Reach, ReachedImage};
 pub use resolve::Found;
 pub use staging::Staging;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::lock::{Guard, flock};
+use super::lock::{Guard, Settled, flock};
 use super::removal::remove_content;
 use super::{Store, names_in, random};
 use crate::error::{Context as _, Result};
@@ -79,7 +79,7 @@ impl Store {
     }
 
     /// The directories whose owners are dead. Their locks are held now, so that nobody else removes them.
-    fn dead(&self, _: &Guard<'_>) -> Result<Vec<(PathBuf, Option<File>)>> {
+    pub(super) fn dead(&self, _: &dyn Settled) -> Result<Vec<(PathBuf, Option<File>)>> {
         let tmp = self.root.join("tmp");
         let mut dead = Vec::new();
         for name in names_in(&tmp)? {

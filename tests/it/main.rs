@@ -4,6 +4,7 @@ mod architecture;
 mod archives;
 mod beside;
 mod cli;
+mod damage;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
@@ -50,3 +51,6 @@ mod union_names;
 mod union_semantics;
 mod union_session;
 mod union_threads;
+mod verify_beside;
+mod verify_damage;
+mod verify_records;
