@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{commit, images, import, inspect, ps, rm, rmi, run_mount, umount, union, verify};
+use super::{commit, df, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, umount, union, verify};
 use crate::cli::output::Format;
 
 const EXIT_STATUSES: &str = "\
@@ -50,6 +50,9 @@ pub(super) enum Command {
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Union(union::Union),
+    Layers(layers::Layers),
+    Df(df::Df),
+    Prune(prune::Prune),
     Verify(verify::Verify),
 }
 

@@ -6,10 +6,13 @@
 mod args;
 mod bars;
 mod commit;
+mod df;
 mod images;
 mod import;
 mod inspect;
+mod layers;
 mod output;
+mod prune;
 mod ps;
 mod rm;
 mod rmi;
@@ -97,6 +100,9 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rm(rm) => rm.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
+        Command::Layers(layers) => layers.run(&context),
+        Command::Df(df) => df.run(&context),
+        Command::Prune(prune) => prune.run(&context),
         Command::Verify(verify) => verify.run(&context),
     }
 }

@@ -6,17 +6,20 @@
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
 //! - [`verify()`]: whether all is as it was imported
+//! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
 mod commit;
 mod descriptors;
+mod df;
 mod import;
 mod inspect;
 mod launch;
 mod live;
 mod mountpoint;
 mod pack;
+mod prune;
 mod remove;
 mod run_mount;
 mod serve;
@@ -28,11 +31,13 @@ mod union_options;
 mod verify;
 
 pub use commit::{Commit, commit};
+pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
+pub use prune::{Pruned, prune};
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
 pub use serve::serve;

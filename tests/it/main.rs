@@ -33,6 +33,7 @@ mod mount_union;
 mod mounts;
 mod own_process;
 mod plain_driver;
+mod prune_store;
 mod raw;
 mod review_archive;
 mod review_store;

@@ -214,7 +214,7 @@ impl Check<'_> {
                 self.tell(entry, "content", why);
             }
             Some(Err(Failure::Read(error))) => {
-                self.tell_file("split", "unreadable", format!("cannot be read: {error}"))
+                self.tell_file("split", "unreadable", format!("cannot be read: {error}"));
             }
             Some(Err(Failure::Write { path, source, .. })) if !self.has_told_of(&path.to_string_lossy()) => {
                 self.tell(path.to_string_lossy(), "unreadable", format!("cannot be read: {source}"));
