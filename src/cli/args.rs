@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{commit, cp, export, images, import, inspect, ps, rm, rmi, run_mount, save, umount, union};
+use super::{
+    commit, cp, df, export, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, save, umount, union, verify,
+};
 use crate::cli::output::Format;
 
 const EXIT_STATUSES: &str = "\
@@ -12,6 +14,7 @@ Exit status:
   0      done
   1      not found: an image, container, layer, file, mountpoint or mount
   2      the command line is wrong, or the beginning of an id is not unique
+  3      verify has found damage
   125    any other failure
   126    the container's command cannot be run
   127    the container's command is not found
@@ -52,6 +55,10 @@ pub(super) enum Command {
     Cp(cp::Cp),
     Inspect(inspect::Inspect),
     Union(union::Union),
+    Layers(layers::Layers),
+    Df(df::Df),
+    Prune(prune::Prune),
+    Verify(verify::Verify),
 }
 
 #[cfg(test)]

@@ -7,11 +7,14 @@ mod args;
 mod bars;
 mod commit;
 mod cp;
+mod df;
 mod export;
 mod images;
 mod import;
 mod inspect;
+mod layers;
 mod output;
+mod prune;
 mod ps;
 mod rm;
 mod rmi;
@@ -19,6 +22,7 @@ mod run_mount;
 mod save;
 mod umount;
 mod union;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -102,6 +106,10 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Cp(cp) => cp.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
         Command::Union(union) => union.run(&context),
+        Command::Layers(layers) => layers.run(&context),
+        Command::Df(df) => df.run(&context),
+        Command::Prune(prune) => prune.run(&context),
+        Command::Verify(verify) => verify.run(&context),
     }
 }
 

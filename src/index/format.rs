@@ -156,6 +156,12 @@ impl Index {
         u64_at(&self.bytes, 16).unwrap_or_default()
     }
 
+    /// Whether the content still has the key, which the checksum says less of. Takes a while.
+    #[must_use]
+    pub fn has_its_key(&self) -> bool {
+        self.bytes.get(HEADER..).map(key_of) == Some(self.key())
+    }
+
     /// How many nodes there are; every [`NodeId`] below that is one.
     #[must_use]
     pub fn node_count(&self) -> u32 {
@@ -383,6 +389,10 @@ impl<'a> Node<'a> {
     }
 }
 
+fn key_of(body: &[u8]) -> u64 {
+    Digest::of(body).as_bytes().iter().take(8).rev().fold(0, |key, byte| key << 8 | u64::from(*byte))
+}
+
 fn length32(length: usize) -> Result<u32, FormatError> {
     u32::try_from(length).ok().filter(|length| *length != NONE).ok_or(FormatError::TooLarge)
 }
@@ -491,7 +501,7 @@ pub(super) fn encode(nodes: &[Building]) -> Result<Index, FormatError> {
     body.extend(names);
     body.extend(extras);
 
-    let key = Digest::of(&body).as_bytes().iter().take(8).rev().fold(0u64, |key, byte| key << 8 | u64::from(*byte));
+    let key = key_of(&body);
     let mut bytes = Vec::with_capacity(HEADER + body.len());
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_le_bytes());

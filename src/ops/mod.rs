@@ -8,12 +8,15 @@
 //! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
+//! - [`verify()`]: whether all is as it was imported
+//! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
 mod commit;
 mod copy;
 mod descriptors;
+mod df;
 mod export;
 mod import;
 mod inspect;
@@ -23,6 +26,7 @@ mod live;
 mod mountpoint;
 mod output_file;
 mod pack;
+mod prune;
 mod remove;
 mod run_mount;
 mod save;
@@ -38,11 +42,15 @@ mod view;
 pub use commit::{Commit, commit};
 pub use copy::{Copy, Place, copy};
 pub use export::export;
+mod verify;
+
+pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
+pub use prune::{Pruned, prune};
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
 pub use save::{Save, SaveForm, save};
@@ -50,3 +58,4 @@ pub use serve::serve;
 pub use umount::umount;
 pub use union::{mount_helper, union};
 pub use union_options::UnionOptions;
+pub use verify::{Finding, Verify, verify};

@@ -1,24 +1,23 @@
 //! What nobody needs any more: layers that no image and no container refers to, and what a process that died
 //! has left in places where only a record can say that it belongs.
 
-use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 
-use super::lock::{Guard, flock};
+use super::lock::{Guard, Settled, flock, sync_dir};
 use super::publish::set_aside;
-use super::{ImageRecord, Staging, Store, names_in, read_json, read_optional};
+use super::{Staging, Store, names_in, read_optional};
 use crate::error::{Context as _, Result};
 use crate::id::{ContainerId, DiffId};
 
 impl Store {
     /// Moves those layers away that no image, container or living process needs.
     pub(super) fn remove_unused(&self, guard: &Guard<'_>, staging: &Staging) -> Result<Vec<DiffId>> {
-        // Who cannot be asked what it needs may need any.
-        let Ok(used) = self.used_layers(guard) else { return Ok(Vec::new()) };
+        let unneeded = self.reach(guard)?.unneeded(|_| true, |_| true);
         let mut removed = Vec::new();
-        for layer in self.layers()?.into_iter().filter(|layer| !used.contains(layer)) {
+        for layer in unneeded {
             let record = self.layer_path(layer, "json");
             let Ok(file) = File::open(&record) else { continue };
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -40,27 +39,28 @@ impl Store {
         Ok(removed)
     }
 
-    fn used_layers(&self, _: &Guard<'_>) -> Result<BTreeSet<DiffId>> {
-        let mut used = BTreeSet::new();
-        for id in self.images()? {
-            if let Some(ImageRecord { layers, .. }) = read_json(&self.image_dir(id).join("record.json"))? {
-                used.extend(layers);
-            }
-        }
-        for container in self.containers()? {
-            used.extend(container?.record.layers);
-        }
-        Ok(used)
-    }
-
     /// Moves all away that has no record: who makes a record does so under the lock that is held here.
     pub(super) fn sweep(&self, guard: &Guard<'_>, staging: &Staging) -> Result<()> {
         self.remove_unused(guard, staging)?;
+        for path in self.strays(guard)? {
+            if path.starts_with(self.root.join("mnt")) {
+                // Never with its content: should something be mounted there, it is not ours to remove.
+                let _ = std::fs::remove_dir(path);
+            } else {
+                set_aside(staging, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands where only a record can say that it belongs, and has none.
+    pub(super) fn strays(&self, _: &dyn Settled) -> Result<Vec<PathBuf>> {
         let is_layer = |hex: &str| self.root.join("layers").join(format!("{hex}.json")).exists();
         let is_container = |hex: &str| self.root.join("containers").join(hex).exists();
+        let mut strays = Vec::new();
         for hex in names_in(&self.root.join("diff"))? {
             if !is_layer(&hex) && !is_container(&hex) {
-                set_aside(staging, &self.diff_dir(&hex))?;
+                strays.push(self.diff_dir(&hex));
             }
         }
         for name in names_in(&self.root.join("layers"))? {
@@ -69,7 +69,7 @@ impl Store {
                 None => is_container(&name),
             };
             if !belongs {
-                set_aside(staging, &self.root.join("layers").join(name))?;
+                strays.push(self.root.join("layers").join(name));
             }
         }
         for name in names_in(&self.root.join("containers/names"))? {
@@ -77,13 +77,12 @@ impl Store {
             let id = read_optional(&path)?.and_then(|hex| String::from_utf8(hex).ok());
             let id = id.and_then(|hex| hex.trim_end().parse::<ContainerId>().ok());
             if id.is_none_or(|id| !is_container(&id.hex())) {
-                set_aside(staging, &path)?;
+                strays.push(path);
             }
         }
         for hex in names_in(&self.root.join("mnt"))?.iter().filter(|hex| !is_container(hex)) {
-            // Never with its content: should something be mounted there, it is not ours to remove.
-            let _ = std::fs::remove_dir(self.root.join("mnt").join(hex));
+            strays.push(self.root.join("mnt").join(hex));
         }
-        Ok(())
+        Ok(strays)
     }
 }

@@ -43,7 +43,9 @@ pub struct Lease {
 }
 
 impl Store {
-    pub(super) fn layer_path(&self, layer: DiffId, extension: &str) -> PathBuf {
+    /// The file of a layer: its `json`, `index` or `split`.
+    #[must_use]
+    pub fn layer_path(&self, layer: DiffId, extension: &str) -> PathBuf {
         self.root.join("layers").join(format!("{}.{extension}", layer.hex()))
     }
 
@@ -66,21 +68,27 @@ impl Store {
         Ok(hex.filter_map(|hex| Digest::from_hex(hex).ok().map(DiffId)).collect())
     }
 
-    /// Finds a layer and keeps it, in one step; `None` when the store does not have it.
+    /// Keeps a layer that may be damaged, as [`Store::lease`] does, without reading its record.
     ///
     /// # Errors
-    /// When the record cannot be read.
-    pub fn lease(&self, layer: DiffId) -> Result<Option<Lease>> {
+    /// When the record cannot be opened.
+    pub fn keep(&self, layer: DiffId) -> Result<Option<File>> {
         let path = self.layer_path(layer, "json");
         let file = match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             opened => opened.doing("open", &path)?,
         };
         flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
-        if file.metadata().doing("read", &path)?.nlink() == 0 {
-            return Ok(None);
-        }
-        let Some(record) = read_json(&path)? else { return Ok(None) };
+        Ok(Some(file).filter(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)))
+    }
+
+    /// Finds a layer and keeps it, in one step; `None` when the store does not have it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn lease(&self, layer: DiffId) -> Result<Option<Lease>> {
+        let Some(file) = self.keep(layer)? else { return Ok(None) };
+        let Some(record) = read_json(&self.layer_path(layer, "json"))? else { return Ok(None) };
         Ok(Some(Lease { record, _file: file }))
     }
 

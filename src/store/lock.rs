@@ -16,7 +16,30 @@ pub(super) struct Guard<'a> {
     _lock: File,
 }
 
+/// Proof that nobody changes names meanwhile, for who only reads them.
+#[derive(Debug)]
+pub(super) struct Hold {
+    _lock: Option<File>,
+}
+
+/// Who has this sees all records as they are at one moment.
+pub(super) trait Settled {}
+impl Settled for Guard<'_> {}
+impl Settled for Hold {}
+
 impl Store {
+    /// Keeps names from being changed; needs no right to write.
+    pub(super) fn hold(&self) -> Result<Hold> {
+        let path = self.root.join("lock");
+        let lock = match File::open(&path) {
+            // Nobody has ever changed anything.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Hold { _lock: None }),
+            opened => opened.doing("open", &path)?,
+        };
+        flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
+        Ok(Hold { _lock: Some(lock) })
+    }
+
     pub(super) fn lock(&self) -> Result<Guard<'_>> {
         if !self.writable {
             let root = self.root.display();

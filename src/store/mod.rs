@@ -26,25 +26,33 @@
 
 mod container;
 mod debris;
+mod fault;
 mod format;
 mod image;
 mod layer;
 mod lock;
 mod placement;
+mod prune;
 mod publish;
+mod reach;
 mod removal;
 mod resolve;
 mod staging;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use container::{Container, ContainerRecord, ContainerState, MountRecord, NewContainer};
+pub use fault::Fault;
 pub use image::{Image, ImageRecord, Removed};
 pub use layer::{LayerRecord, Lease};
+pub use prune::{Plan, PruneScope};
 pub use publish::{NewImage, StagedLayer};
+pub use reach::{Reach, ReachedImage};
 pub use resolve::Found;
 pub use staging::Staging;
+pub use usage::{Meter, Usage};
 
 use crate::error::{Context as _, Result};
 

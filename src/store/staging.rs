@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use rustix::fs::FlockOperation;
 
-use super::lock::{Guard, flock};
+use super::lock::{Guard, Settled, flock};
 use super::removal::remove_content;
 use super::{Store, names_in, random};
 use crate::error::{Context as _, Error, Result};
@@ -189,7 +189,7 @@ impl Store {
     }
 
     /// The directories whose owners are dead. Their locks are held now, so that nobody else removes them.
-    fn dead(&self, _: &Guard<'_>) -> Result<Vec<(PathBuf, Option<File>)>> {
+    pub(super) fn dead(&self, _: &dyn Settled) -> Result<Vec<(PathBuf, Option<File>)>> {
         let tmp = self.root.join("tmp");
         let mut dead = Vec::new();
         // Their locks are no reason to run out of descriptors: the next one takes the rest.

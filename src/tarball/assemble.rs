@@ -35,12 +35,35 @@ impl Output<'_> {
 /// # Errors
 /// [`Failure::Bad`] when the split is damaged or does not fit the directory, else what failed.
 pub fn assemble(split: &mut dyn io::Read, dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<Digest, Failure> {
+    assemble_counted(split, dir, out).map(|assembled| assembled.digest)
+}
+
+/// What came out of a split and its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assembled {
+    /// The digest of the tar.
+    pub digest: Digest,
+    /// Bytes of the tar.
+    pub size: u64,
+    /// Bytes of it that are file content.
+    pub content_bytes: u64,
+}
+
+/// As [`assemble`], and counts.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn assemble_counted(
+    split: &mut dyn io::Read,
+    dir: BorrowedFd<'_>,
+    out: &mut dyn Write,
+) -> Result<Assembled, Failure> {
     let mut split = Reader::new(split)?;
     let mut out = Output { out, digester: Digester::new(), size: 0 };
     let mut walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
     let kept = Kept::open(&mut walk)?;
     let mut buffer = vec![0; BUFFER];
-    let mut content = 0u64;
+    let (mut content, mut content_bytes) = (0u64, 0u64);
     loop {
         match split.byte()? {
             split::LITERAL => {
@@ -59,6 +82,7 @@ pub fn assemble(split: &mut dyn io::Read, dir: BorrowedFd<'_>, out: &mut dyn Wri
                 for _ in 0..split.number()? {
                     let (offset, length) = (split.number()?, split.number()?);
                     copy(&file, &path, offset, length, &mut buffer, &mut out)?;
+                    content_bytes = content_bytes.saturating_add(length);
                 }
             }
             split::END => {
@@ -66,7 +90,7 @@ pub fn assemble(split: &mut dyn io::Read, dir: BorrowedFd<'_>, out: &mut dyn Wri
                     return Err(Failure::bad("is damaged: its end is wrong"));
                 }
                 out.out.flush().map_err(|error| Failure::write("write", b"the tar", error))?;
-                return Ok(out.digester.finish());
+                return Ok(Assembled { digest: out.digester.finish(), size: out.size, content_bytes });
             }
             _ => return Err(Failure::bad("is damaged: it has an unknown record")),
         }

@@ -26,6 +26,11 @@ const NOT_ON_DISK: [&[u8]; 7] = [
     b"security.evm",
 ];
 
+/// Whether an attribute of the index is to be on disk.
+pub(super) fn is_on_disk(name: &[u8]) -> bool {
+    !NOT_ON_DISK.iter().any(|prefix| name.starts_with(prefix)) && !name.contains(&0)
+}
+
 /// Opens directories by their components, with the last ones kept open: entries come in order.
 pub(super) struct Walk {
     root: Rc<OwnedFd>,
@@ -157,7 +162,7 @@ fn mode(meta: &Meta, owned: Result<()>) -> Result<Mode> {
 
 fn set_xattrs(xattrs: &Xattrs, mut set: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
     for (name, value) in xattrs {
-        if NOT_ON_DISK.iter().any(|prefix| name.starts_with(prefix)) || name.contains(&0) {
+        if !is_on_disk(name) {
             continue;
         }
         match set(name, value) {

@@ -7,11 +7,13 @@
 //! - [`unpack()`]: tar → files, an [`Index`](crate::index::Index), and the split: all bytes that are no file content
 //! - [`assemble()`]: split and files → the same tar
 //! - [`Compress`]: a tar → the same compressed bytes each time
+//! - [`compare()`]: whether the files are still what the index says
 //!
 //! The format is POSIX `pax` (with `ustar` and v7 below it) and GNU tar's extensions (`tar(5)`).
 
 mod acl;
 mod assemble;
+mod compare;
 mod compress;
 mod decompress;
 mod disk;
@@ -30,7 +32,8 @@ mod unpack;
 #[cfg(test)]
 mod tests;
 
-pub use assemble::assemble;
+pub use assemble::{Assembled, assemble, assemble_counted};
+pub use compare::{Change, Difference, Scratch, compare, compare_content};
 pub use compress::{Codec, Compress};
 pub use decompress::{Compression, decompress};
 pub use failure::Failure;

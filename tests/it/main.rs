@@ -6,7 +6,11 @@ mod beside;
 mod cli;
 mod cp;
 mod disk;
+<<<<<<< HEAD
 mod export;
+=======
+mod damage;
+>>>>>>> 88fc7828d1cd3f8dd485ffd6593a7d317446da96
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
@@ -35,6 +39,7 @@ mod mount_union;
 mod mounts;
 mod own_process;
 mod plain_driver;
+mod prune_store;
 mod raw;
 mod review_archive;
 mod review_store;
@@ -57,3 +62,6 @@ mod union_names;
 mod union_semantics;
 mod union_session;
 mod union_threads;
+mod verify_beside;
+mod verify_damage;
+mod verify_records;

@@ -1,0 +1,238 @@
+//! One layer: its record, its index, its split and its files, which together must give its diffID.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use super::Finding;
+use crate::error::{Context as _, Error, Result};
+use crate::id::{DiffId, Digest};
+use crate::index::Index;
+use crate::progress::{Progress, Task};
+use crate::store::{LayerRecord, Staging, Store};
+use crate::tarball::{Assembled, Change, Difference, Failure, assemble_counted, compare, compare_content};
+
+/// What a disk or a damaged file system says.
+const LOST: [i32; 3] = [libc::EIO, libc::EUCLEAN, libc::EBADMSG];
+
+/// Takes the tar, and tells how far it is.
+struct Watched<'a>(&'a dyn Task);
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.advance(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    layer: DiffId,
+    findings: Vec<Finding>,
+}
+
+/// Looks at one layer. One that goes meanwhile has nothing wrong with it.
+///
+/// # Errors
+/// When the store's own directories cannot be read.
+pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Progress) -> Result<Vec<Finding>> {
+    let Some(kept) = store.keep(layer)? else { return Ok(Vec::new()) };
+    let mut check = Check { store, layer, findings: Vec::new() };
+    match check.run(quick, progress) {
+        // The disk has lost it.
+        Err(Error::Io { path, source, .. }) if LOST.iter().any(|errno| source.raw_os_error() == Some(*errno)) => {
+            check.tell(path.display().to_string(), "unreadable", format!("cannot be read: {source}"));
+        }
+        checked => checked?,
+    }
+    drop(kept);
+    Ok(check.findings)
+}
+
+impl Check<'_> {
+    fn tell(&mut self, path: impl Into<String>, problem: &'static str, detail: impl Into<String>) {
+        let (id, path, detail) = (self.layer.to_string(), path.into(), detail.into());
+        self.findings.push(Finding { kind: "layer", id, path, problem, detail, is_debris: false });
+    }
+
+    /// Tells of one of the layer's files under `layers/`.
+    fn tell_file(&mut self, extension: &'static str, problem: &'static str, detail: impl Into<String>) {
+        let path = self.store.layer_path(self.layer, extension).display().to_string();
+        self.tell(path, problem, detail);
+    }
+
+    fn run(&mut self, quick: bool, progress: &dyn Progress) -> Result<()> {
+        let record = self.record()?;
+        let task = progress.start(&self.layer.hex(), record.as_ref().filter(|_| !quick).map(|record| record.size));
+        let index = self.index()?;
+        let path = self.store.diff_dir(&self.layer.hex());
+        let dir = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.tell(path.display().to_string(), "missing", "is missing: the files of the layer");
+                None
+            }
+            opened => Some(opened.doing("open", &path)?),
+        };
+        if let (Some(index), Some(dir)) = (&index, &dir) {
+            self.files(index, dir, quick)?;
+        }
+        let split = match self.store.open_split(self.layer) {
+            Err(Error::Corrupt { .. }) => {
+                self.tell_file("split", "split", "is missing");
+                None
+            }
+            opened => Some(opened?),
+        };
+        if quick {
+            if split.is_some_and(|split| split.metadata().is_ok_and(|metadata| metadata.len() == 0)) {
+                self.tell_file("split", "split", "is empty");
+            }
+        } else if let Some(dir) = &dir {
+            self.content(record.as_ref(), index.as_ref(), dir, split, &*task)?;
+        }
+        task.finish(if self.findings.is_empty() { "well" } else { "damaged" });
+        Ok(())
+    }
+
+    fn record(&mut self) -> Result<Option<LayerRecord>> {
+        match self.store.layer(self.layer) {
+            Ok(record) if record.diff_id != self.layer => {
+                self.tell_file("json", "record", format!("is of the layer {}", record.diff_id));
+                Ok(None)
+            }
+            Ok(record) => Ok(Some(record)),
+            Err(Error::Corrupt { why, .. }) => {
+                self.tell_file("json", "record", why);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn index(&mut self) -> Result<Option<Index>> {
+        let path = self.store.layer_path(self.layer, "index");
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.tell_file("index", "index", "is missing");
+                return Ok(None);
+            }
+            read => read.doing("read", &path)?,
+        };
+        match Index::decode(bytes) {
+            Ok(index) if !index.has_its_key() => {
+                self.tell_file("index", "index", "does not have the digest that it gives");
+                Ok(None)
+            }
+            Ok(index) => Ok(Some(index)),
+            Err(error) => {
+                self.tell_file("index", "index", error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn files(&mut self, index: &Index, dir: &File, quick: bool) -> Result<()> {
+        let mut differences = Vec::new();
+        let store = self.store;
+        let mut staging: Option<Option<Staging>> = None;
+        let mut scratch = || -> Option<OwnedFd> {
+            // Made when it is needed, which it is not where all is well.
+            let staging = staging.get_or_insert_with(|| store.stage().ok()).as_ref()?;
+            File::open(staging.dir()).ok().map(OwnedFd::from)
+        };
+        compare(index, dir.as_fd(), quick, &mut scratch, &mut |difference| differences.push(difference))
+            .map_err(|failure| self.failed(failure))?;
+        for difference in differences {
+            self.difference(&difference);
+        }
+        Ok(())
+    }
+
+    fn difference(&mut self, difference: &Difference) {
+        let path = if difference.path.is_empty() { "." } else { &String::from_utf8_lossy(&difference.path) };
+        self.tell(path, difference.change.word(), difference.detail.clone());
+    }
+
+    /// The disk failed under us: that is no finding.
+    fn failed(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Write { doing, path, source } => {
+                Error::Io { doing, path: self.store.diff_dir(&self.layer.hex()).join(path), source }
+            }
+            Failure::Read(source) => {
+                Error::Io { doing: "read", path: self.store.layer_path(self.layer, "split"), source }
+            }
+            Failure::Bad { entry, why } => {
+                Error::corrupt(self.store.layer_path(self.layer, "split"), [entry.unwrap_or_default(), why].join(" "))
+            }
+        }
+    }
+
+    /// Whether split and files give the tar; if not, what of them is to blame.
+    fn content(
+        &mut self,
+        record: Option<&LayerRecord>,
+        index: Option<&Index>,
+        dir: &File,
+        split: Option<File>,
+        task: &dyn Task,
+    ) -> Result<()> {
+        let assembled =
+            split.map(|split| assemble_counted(&mut BufReader::new(split), dir.as_fd(), &mut Watched(task)));
+        if let Some(Ok(Assembled { digest, size, content_bytes })) = &assembled
+            && *digest == self.layer.0
+        {
+            if record.is_some_and(|record| (record.size, record.content_bytes) != (*size, *content_bytes)) {
+                self.tell_file("json", "record", format!("has sizes other than {size} and {content_bytes}"));
+            }
+            return Ok(());
+        }
+        let known = self.findings.len();
+        let has_size = |finding: &Finding| finding.problem == Change::Size.word();
+        let shorter: Vec<String> =
+            self.findings.iter().filter(|one| has_size(one)).map(|one| one.path.clone()).collect();
+        if let Some(index) = index {
+            let mut differences = Vec::new();
+            compare_content(index, dir.as_fd(), &mut |difference| differences.push(difference))
+                .map_err(|failure| self.failed(failure))?;
+            for difference in differences {
+                if !shorter.iter().any(|path| *path == String::from_utf8_lossy(&difference.path)) {
+                    self.difference(&difference);
+                }
+            }
+        }
+        let is_explained = self.findings.len() > known || !shorter.is_empty();
+        match assembled {
+            // The files were to be compared all the same.
+            None => {}
+            Some(Err(Failure::Bad { entry: None, why })) => self.tell_file("split", "split", why),
+            Some(Err(Failure::Bad { entry: Some(entry), why })) if !self.has_told_of(&entry) => {
+                self.tell(entry, "content", why);
+            }
+            Some(Err(Failure::Read(error))) => {
+                self.tell_file("split", "unreadable", format!("cannot be read: {error}"));
+            }
+            Some(Err(Failure::Write { path, source, .. })) if !self.has_told_of(&path.to_string_lossy()) => {
+                self.tell(path.to_string_lossy(), "unreadable", format!("cannot be read: {source}"));
+            }
+            Some(Ok(Assembled { digest, .. })) if !is_explained => self.tell_tar(digest),
+            Some(Ok(_) | Err(Failure::Bad { .. } | Failure::Write { .. })) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether something was found at `path`, or at a directory on the way to it.
+    fn has_told_of(&self, path: &str) -> bool {
+        let at = |known: &str| path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.findings.iter().any(|finding| at(&finding.path))
+    }
+
+    fn tell_tar(&mut self, digest: Digest) {
+        let what = "gives a tar with the digest";
+        self.tell_file("split", "content", format!("{what} {digest}: it, or a file without a digest, is damaged"));
+    }
+}

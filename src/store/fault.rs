@@ -1,0 +1,209 @@
+//! What is wrong with the records of the store, and what in it belongs to nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::image::NameRecord;
+use super::lock::Settled;
+use super::reach::{Reach, config_layers};
+use super::{Container, ImageRecord, MountRecord, Store, names_in, read_json, read_optional};
+use crate::error::Result;
+use crate::id::{ContainerId, DiffId, Digest, ImageId};
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// `image`, `container`, `layer`, `name` or `store`.
+    pub kind: &'static str,
+    /// Whose it is: an id or a name; empty for the store's.
+    pub id: String,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// `record`, `dangling`, `orphan` or `leftover`.
+    pub problem: &'static str,
+    /// What is wrong, as a clause.
+    pub why: String,
+    /// Whether it is only in the way: what a process that died has left, for `prune` to take.
+    pub is_debris: bool,
+}
+
+struct Faults<'a> {
+    store: &'a Store,
+    found: Vec<Fault>,
+}
+
+impl Store {
+    /// Looks at all records but the layers' own, at one moment.
+    ///
+    /// # Errors
+    /// When a directory of the store cannot be read.
+    pub fn faults(&self) -> Result<Vec<Fault>> {
+        let hold = self.hold()?;
+        let reach = self.reach(&hold)?;
+        let mut faults = Faults { store: self, found: Vec::new() };
+        for id in reach.images.keys() {
+            faults.image(&reach, *id);
+        }
+        for (id, record) in &reach.containers {
+            faults.container(&reach, *id, record.is_some());
+        }
+        faults.names(&reach);
+        faults.debris(&hold)?;
+        faults.found.sort_unstable();
+        Ok(faults.found)
+    }
+
+    /// What is wrong with the records of one image.
+    ///
+    /// # Errors
+    /// When a directory of the store cannot be read.
+    pub fn image_faults(&self, image: ImageId) -> Result<Vec<Fault>> {
+        let reach = self.reach(&self.hold()?)?;
+        let mut faults = Faults { store: self, found: Vec::new() };
+        faults.image(&reach, image);
+        Ok(faults.found)
+    }
+
+    fn content_bytes(&self, layer: DiffId) -> Option<u64> {
+        self.layer(layer).ok().map(|record| record.content_bytes)
+    }
+
+    /// The layers that an image has, as far as its record or its config can say it.
+    ///
+    /// # Errors
+    /// When a directory of the store cannot be read.
+    pub fn image_layers(&self, image: ImageId) -> Result<Vec<DiffId>> {
+        let mut reach = self.reach(&self.hold()?)?;
+        Ok(reach.images.remove(&image).and_then(|image| image.layers).unwrap_or_default())
+    }
+}
+
+impl Faults<'_> {
+    fn add(&mut self, kind: &'static str, id: &str, path: &Path, problem: &'static str, why: impl Into<String>) {
+        let is_debris = matches!(problem, "orphan" | "leftover");
+        let (id, path, why) = (id.to_owned(), path.to_owned(), why.into());
+        self.found.push(Fault { kind, id, path, problem, why, is_debris });
+    }
+
+    fn image(&mut self, reach: &Reach, id: ImageId) {
+        let store = self.store;
+        let (dir, name) = (store.image_dir(id), id.to_string());
+        let mut tell = |path: &Path, problem, why: String| self.add("image", &name, path, problem, why);
+        if !reach.images.contains_key(&id) {
+            return tell(&dir, "dangling", "is missing".into());
+        }
+        let path = dir.join("config");
+        let config = match read_optional(&path) {
+            Ok(config) => config,
+            Err(error) => return tell(&path, "record", error.to_string()),
+        };
+        let layers = config_layers(id, config.as_deref());
+        match &config {
+            None => tell(&path, "record", "is missing".into()),
+            Some(config) if Digest::of(config) != id.0 => {
+                tell(&path, "record", "does not have the image's digest".into());
+            }
+            Some(_) if layers.is_none() => tell(&path, "record", "is no image config".into()),
+            Some(_) => {}
+        }
+        let path = dir.join("record.json");
+        match read_json::<ImageRecord>(&path) {
+            Err(error) => tell(&path, "record", error.to_string()),
+            Ok(None) => tell(&path, "record", "is missing".into()),
+            Ok(Some(record)) => {
+                if layers.as_ref().is_some_and(|layers| *layers != record.layers) {
+                    tell(&path, "record", "names other layers than the config".into());
+                }
+                // One that cannot be read is told of as the layer's.
+                let sizes: Option<Vec<u64>> = record.layers.iter().map(|layer| store.content_bytes(*layer)).collect();
+                let size = sizes.map(|sizes| sizes.into_iter().fold(0u64, u64::saturating_add));
+                if size.is_some_and(|size| size != record.size) {
+                    tell(&path, "record", format!("has a size that is not {}", size.unwrap_or_default()));
+                }
+            }
+        }
+        for layer in reach.images.get(&id).and_then(|image| image.layers.as_ref()).into_iter().flatten() {
+            if !reach.layers.contains(layer) {
+                tell(&dir, "dangling", format!("needs the layer {layer}, which is missing"));
+            }
+        }
+    }
+
+    fn container(&mut self, reach: &Reach, id: ContainerId, has_record: bool) {
+        let (store, hex) = (self.store, id.hex());
+        let dir = store.root.join("containers").join(&hex);
+        let mut tell = |path: &Path, problem, why: String| self.add("container", &hex, path, problem, why);
+        let path = dir.join("mount.json");
+        if let Err(error) = read_json::<MountRecord>(&path) {
+            tell(&path, "record", error.to_string());
+        }
+        if !store.diff_dir(&hex).is_dir() {
+            tell(&store.diff_dir(&hex), "dangling", "is missing: what the container has written".into());
+        }
+        let path = dir.join("record.json");
+        let Container { record, .. } = match store.container(id) {
+            Ok(container) if has_record => container,
+            Ok(_) => return,
+            Err(crate::Error::NotFound { .. }) => return tell(&path, "record", "is missing".into()),
+            Err(error) => return tell(&path, "record", error.to_string()),
+        };
+        if !reach.images.contains_key(&record.image) {
+            tell(&dir, "dangling", format!("needs the image {}, which is missing", record.image));
+        }
+        for layer in record.layers.iter().filter(|layer| !reach.layers.contains(layer)) {
+            tell(&dir, "dangling", format!("needs the layer {layer}, which is missing"));
+        }
+        let image = reach.images.get(&record.image).and_then(|image| image.layers.as_ref());
+        if image.is_some_and(|layers| *layers != record.layers) {
+            tell(&path, "record", "names other layers than its image".into());
+        }
+        let path = store.root.join("layers").join(&hex);
+        let chain: String = record.layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
+        if read_optional(&path).ok().flatten().as_deref() != Some(chain.as_bytes()) {
+            tell(&path, "record", "does not name the container's layers".into());
+        }
+        let path = store.container_name_path(&record.name);
+        if read_optional(&path).ok().flatten().as_deref() != Some(format!("{hex}\n").as_bytes()) {
+            tell(&path, "record", format!("does not say that {} is this container", record.name));
+        }
+    }
+
+    fn names(&mut self, reach: &Reach) {
+        let dir = self.store.root.join("images/names");
+        for (file, name) in &reach.names_of_nothing {
+            self.add("name", &name.to_string(), &dir.join(file), "dangling", "is the name of an image that is missing");
+        }
+        for file in &reach.damaged_names {
+            let why = read_json::<NameRecord>(&dir.join(file)).err().map(|error| error.to_string());
+            self.add("name", file, &dir.join(file), "record", why.unwrap_or_default());
+        }
+        for name in reach.images.values().flat_map(|image| &image.names) {
+            let path = self.store.name_path(name);
+            if !path.exists() {
+                self.add("name", &name.to_string(), &path, "record", "is missing: the name is in another's file");
+            }
+        }
+    }
+
+    fn debris(&mut self, hold: &dyn Settled) -> Result<()> {
+        for stray in self.store.strays(hold)? {
+            let is_content =
+                stray.starts_with(self.store.root.join("diff")) || stray.starts_with(self.store.root.join("layers"));
+            let problem = if is_content { "orphan" } else { "leftover" };
+            self.add("store", "", &stray, problem, "belongs to nothing that has a record");
+        }
+        for (dir, _) in self.store.dead(hold)? {
+            // One without an owner and without anything may be on its way out.
+            if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none()) {
+                continue;
+            }
+            self.add("store", "", &dir, "leftover", "was left by a process that died");
+        }
+        for name in names_in(&self.store.root.join("tmp"))? {
+            let path = self.store.root.join("tmp").join(name);
+            if path.is_file() {
+                self.add("store", "", &path, "leftover", "was left by a process that died");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! What can go: the one plan by which `df` counts and `prune` removes.
+//!
+//! Nothing that goes is read for it, but for who says that it is needed: what is damaged goes as well as what is not.
+//! Who cannot be asked what it needs, and stays, may need anything.
+
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+
+use super::lock::{Settled, flock};
+use super::publish::set_aside;
+use super::reach::Reach;
+use super::{Store, names_in, now, read_optional};
+use crate::error::Result;
+use crate::id::{ContainerId, DiffId, ImageId};
+
+/// A container that was never mounted may be about to be, for so many seconds.
+const NEW: u64 = 60;
+
+/// What may go beside what nobody needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PruneScope {
+    /// All images that no container needs, and not only those without a name.
+    pub all: bool,
+    /// Containers that are not mounted, with what was written in them.
+    pub containers: bool,
+}
+
+/// What can go, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Containers that are not mounted.
+    pub containers: Vec<ContainerId>,
+    /// Images.
+    pub images: Vec<ImageId>,
+    /// Layers that nothing needs once those are gone.
+    pub layers: Vec<DiffId>,
+    /// What belongs to nothing.
+    pub leftovers: Vec<PathBuf>,
+}
+
+impl Store {
+    /// Says who needs what, and what could go, at one moment.
+    ///
+    /// # Errors
+    /// When a directory of the store cannot be read.
+    pub fn plans<const N: usize>(&self, scopes: [PruneScope; N]) -> Result<(Reach, [Plan; N])> {
+        let hold = self.hold()?;
+        let reach = self.reach(&hold)?;
+        let leftovers = self.leftovers(&hold, &reach)?;
+        let idle: Vec<ContainerId> =
+            reach.containers.keys().copied().filter(|container| self.is_idle(&reach, *container)).collect();
+        let plans = scopes.map(|scope| plan(&reach, scope, &idle, &leftovers));
+        Ok((reach, plans))
+    }
+
+    /// Removes images, and what nobody needs then; not containers.
+    ///
+    /// # Errors
+    /// When the store cannot be changed.
+    pub fn prune(&self, scope: PruneScope) -> Result<()> {
+        let staging = self.stage()?;
+        let guard = self.lock()?;
+        let reach = self.reach(&guard)?;
+        let leftovers = self.leftovers(&guard, &reach)?;
+        let plan = plan(&reach, PruneScope { containers: false, ..scope }, &[], &leftovers);
+        // Names first: at no moment one is the name of nothing.
+        for (id, image) in reach.images.iter().filter(|(id, _)| plan.images.contains(id)) {
+            for name in &image.names {
+                set_aside(&staging, &self.name_path(name))?;
+            }
+            set_aside(&staging, &self.image_dir(*id))?;
+        }
+        super::lock::sync_dir(&self.root.join("images/names"))?;
+        super::lock::sync_dir(&self.root.join("images"))?;
+        self.sweep(&guard, &staging)?;
+        let (tmp, mnt) = (self.root.join("tmp"), self.root.join("mnt"));
+        // Directories in them have owners, or something mounted on them, and were looked at.
+        for path in plan.leftovers.iter().filter(|path| !path.starts_with(&mnt)) {
+            if !path.starts_with(&tmp) || path.is_file() {
+                set_aside(&staging, path)?;
+            }
+        }
+        drop(guard);
+        Ok(())
+    }
+
+    /// All that belongs to a container.
+    ///
+    /// # Errors
+    /// When a directory of the store cannot be read.
+    pub fn container_paths(&self, container: ContainerId) -> Result<Vec<PathBuf>> {
+        let hex = container.hex();
+        let mut paths: Vec<PathBuf> =
+            ["containers", "diff", "layers", "mnt"].iter().map(|dir| self.root.join(dir).join(&hex)).collect();
+        for name in names_in(&self.root.join("containers/names"))? {
+            let path = self.container_name_path(&name);
+            if read_optional(&path)?.is_some_and(|id| id.trim_ascii_end() == hex.as_bytes()) {
+                paths.push(path);
+            }
+        }
+        Ok(paths)
+    }
+
+    /// All that belongs to an image, but for its layers.
+    #[must_use]
+    pub fn image_paths(&self, reach: &Reach, image: ImageId) -> Vec<PathBuf> {
+        let names = reach.images.get(&image).into_iter().flat_map(|image| &image.names);
+        names.map(|name| self.name_path(name)).chain([self.image_dir(image)]).collect()
+    }
+
+    /// All that belongs to a layer.
+    #[must_use]
+    pub fn layer_paths(&self, layer: DiffId) -> Vec<PathBuf> {
+        let parts = ["json", "index", "split"].map(|extension| self.layer_path(layer, extension));
+        parts.into_iter().chain([self.diff_dir(&layer.hex())]).collect()
+    }
+
+    /// Whether a server has the container.
+    #[must_use]
+    pub fn is_held(&self, container: ContainerId) -> bool {
+        let path = self.root.join("containers").join(container.hex()).join("lock");
+        std::fs::File::open(path)
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
+    }
+
+    fn is_idle(&self, reach: &Reach, container: ContainerId) -> bool {
+        let record = reach.containers.get(&container).and_then(Option::as_ref);
+        let is_new = record.is_some_and(|record| now().saturating_sub(record.created) < NEW);
+        let was_mounted = || self.root.join("containers").join(container.hex()).join("mount.json").exists();
+        !self.is_held(container) && (!is_new || was_mounted())
+    }
+
+    fn leftovers(&self, settled: &dyn Settled, reach: &Reach) -> Result<Vec<PathBuf>> {
+        let mut leftovers = self.strays(settled)?;
+        leftovers.extend(self.dead(settled)?.into_iter().map(|(dir, _)| dir));
+        let tmp = self.root.join("tmp");
+        leftovers.extend(names_in(&tmp)?.into_iter().map(|name| tmp.join(name)).filter(|path| path.is_file()));
+        let names = self.root.join("images/names");
+        leftovers.extend(reach.names_of_nothing.keys().map(|file| names.join(file)));
+        Ok(leftovers)
+    }
+}
+
+fn plan(reach: &Reach, scope: PruneScope, idle: &[ContainerId], leftovers: &[PathBuf]) -> Plan {
+    let containers = if scope.containers { idle.to_vec() } else { Vec::new() };
+    let stays = |container: ContainerId| !containers.contains(&container);
+    // A container that cannot be asked may be made from any image; a name that cannot be read may be any image's.
+    let is_asked = reach.containers.iter().all(|(id, record)| record.is_some() || !stays(*id));
+    let goes = |image: &super::ReachedImage| {
+        let is_unnamed = image.names.is_empty() && reach.damaged_names.is_empty();
+        is_asked && (scope.all || is_unnamed) && !image.containers.iter().any(|container| stays(*container))
+    };
+    let images: Vec<ImageId> = reach.images.iter().filter(|(_, image)| goes(image)).map(|(id, _)| *id).collect();
+    let layers = reach.unneeded(|image| !images.contains(&image), stays);
+    Plan { layers, images, containers, leftovers: leftovers.to_vec() }
+}

@@ -1,0 +1,126 @@
+//! Who needs what: the one answer that removing, pruning, counting and checking share.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::image::NameRecord;
+use super::lock::Settled;
+use super::{ContainerRecord, ImageRecord, Store, names_in, read_json, read_optional};
+use crate::error::Result;
+use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
+
+/// An image, and who needs it.
+#[derive(Debug, Clone, Default)]
+pub struct ReachedImage {
+    /// Its names.
+    pub names: Vec<ImageName>,
+    /// The containers that are made from it.
+    pub containers: Vec<ContainerId>,
+    /// Its layers; `None` when it is so damaged that nobody can say.
+    pub layers: Option<Vec<DiffId>>,
+}
+
+/// Everything in the store that needs something or is needed.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// The images.
+    pub images: BTreeMap<ImageId, ReachedImage>,
+    /// The containers; `None` for a record that cannot be read.
+    pub containers: BTreeMap<ContainerId, Option<ContainerRecord>>,
+    /// The layers that have a record.
+    pub layers: BTreeSet<DiffId>,
+    /// Names of images that are not there, by the files they are in.
+    pub names_of_nothing: BTreeMap<String, ImageName>,
+    /// Files of names that cannot be read.
+    pub damaged_names: BTreeSet<String>,
+}
+
+/// What is read of a config: it says the same of the layers as the record.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Option<Vec<DiffId>>,
+}
+
+/// The layers that an image's config names; `None` when it is damaged or missing.
+pub(super) fn config_layers(id: ImageId, config: Option<&[u8]>) -> Option<Vec<DiffId>> {
+    let config = config.filter(|config| Digest::of(config) == id.0)?;
+    Some(serde_json::from_slice::<Config>(config).ok()?.rootfs.diff_ids.unwrap_or_default())
+}
+
+impl Store {
+    pub(super) fn reach(&self, _: &dyn Settled) -> Result<Reach> {
+        let mut reach = Reach { layers: self.layers()?.into_iter().collect(), ..Reach::default() };
+        for id in self.images()? {
+            let dir = self.image_dir(id);
+            let config = read_optional(&dir.join("config")).ok().flatten();
+            let layers = match read_json::<ImageRecord>(&dir.join("record.json")) {
+                Ok(Some(record)) => Some(record.layers),
+                Ok(None) => Some(config_layers(id, config.as_deref()).unwrap_or_default()),
+                Err(_) => config_layers(id, config.as_deref()),
+            };
+            reach.images.insert(id, ReachedImage { layers, ..ReachedImage::default() });
+        }
+        let names = self.root.join("images/names");
+        for file in names_in(&names)? {
+            match read_json(&names.join(&file)) {
+                Ok(None) => {}
+                Err(_) => {
+                    reach.damaged_names.insert(file);
+                }
+                Ok(Some(NameRecord { name, image })) => match reach.images.get_mut(&image) {
+                    Some(image) => image.names.push(name),
+                    None => {
+                        reach.names_of_nothing.insert(file, name);
+                    }
+                },
+            }
+        }
+        for name in names_in(&self.root.join("containers"))? {
+            let Ok(id) = name.parse::<ContainerId>() else { continue };
+            let record = self.container(id).ok().map(|container| container.record);
+            if let Some(image) = record.as_ref().and_then(|record| reach.images.get_mut(&record.image)) {
+                image.containers.push(id);
+            }
+            reach.containers.insert(id, record);
+        }
+        Ok(reach)
+    }
+}
+
+impl Reach {
+    /// The layers that are needed when only these images and containers stay; `None` when one of them cannot be
+    /// asked, who may need any.
+    #[must_use]
+    pub fn needed(
+        &self,
+        image_stays: impl Fn(ImageId) -> bool,
+        container_stays: impl Fn(ContainerId) -> bool,
+    ) -> Option<BTreeSet<DiffId>> {
+        let mut needed = BTreeSet::new();
+        for (_, image) in self.images.iter().filter(|(id, _)| image_stays(**id)) {
+            needed.extend(image.layers.as_ref()?);
+        }
+        for (_, record) in self.containers.iter().filter(|(id, _)| container_stays(**id)) {
+            needed.extend(&record.as_ref()?.layers);
+        }
+        Some(needed)
+    }
+
+    /// The layers that nothing needs when only these images and containers stay.
+    #[must_use]
+    pub fn unneeded(
+        &self,
+        image_stays: impl Fn(ImageId) -> bool,
+        container_stays: impl Fn(ContainerId) -> bool,
+    ) -> Vec<DiffId> {
+        let Some(needed) = self.needed(image_stays, container_stays) else { return Vec::new() };
+        self.layers.iter().filter(|layer| !needed.contains(layer)).copied().collect()
+    }
+}

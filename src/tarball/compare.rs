@@ -1,0 +1,467 @@
+//! Whether a layer's directory is still what its index says.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::disk::{self, Walk};
+use super::failure::display;
+use super::{Failure, split};
+use crate::id::{Digest, Digester};
+use crate::index::{Child, Children, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
+use crate::sys;
+use crate::whiteout::{self, Marker};
+
+const BUFFER: usize = 256 << 10;
+/// Attributes that the machine gives a file by itself.
+const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
+/// The name of a file that is made to see what comes of it.
+const PROBE: &[u8] = b"probe";
+
+/// In what a file of a layer's directory differs from the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// It is not there.
+    Missing,
+    /// It is there, and not in the layer.
+    Extra,
+    /// It is of another type.
+    Type,
+    /// Permission bits.
+    Mode,
+    /// Owner or group.
+    Owner,
+    /// Time of modification.
+    Time,
+    /// The length of a file.
+    Size,
+    /// What is in a file, or where a symbolic link points to.
+    Content,
+    /// Device numbers.
+    Device,
+    /// Names of one file that are several files.
+    Link,
+    /// Extended attributes, access lists among them.
+    Xattr,
+    /// It cannot be read.
+    Unreadable,
+}
+
+impl Change {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Type => "type",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Time => "time",
+            Self::Size => "size",
+            Self::Content => "content",
+            Self::Device => "device",
+            Self::Link => "link",
+            Self::Xattr => "xattr",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Where, below the layer's directory; empty for that itself.
+    pub path: Vec<u8>,
+    /// In what.
+    pub change: Change,
+    /// More about it, as a clause.
+    pub detail: String,
+}
+
+/// Gives an empty directory on the layer's file system, in which something can be made; `None` where nothing can.
+pub type Scratch<'a> = &'a mut dyn FnMut() -> Option<OwnedFd>;
+
+struct Compare<'a> {
+    index: &'a Index,
+    quick: bool,
+    walk: Walk,
+    scratch: Scratch<'a>,
+    found: &'a mut dyn FnMut(Difference),
+    /// Files of several names, as the first name has them.
+    linked: HashMap<NodeId, (u64, u64)>,
+}
+
+/// Looks at everything in `dir` without reading what is in the files; when `quick` neither attributes nor links'
+/// targets. What the file system did not take when the layer was unpacked is no difference: to know it, the same is
+/// tried again in `scratch`.
+///
+/// # Errors
+/// When `dir` itself cannot be read.
+pub fn compare(
+    index: &Index,
+    dir: BorrowedFd<'_>,
+    quick: bool,
+    scratch: Scratch<'_>,
+    found: &mut dyn FnMut(Difference),
+) -> Result<(), Failure> {
+    let walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
+    Compare { index, quick, walk, scratch, found, linked: HashMap::new() }.run();
+    Ok(())
+}
+
+/// Reads all files whose digest the index has, and tells of those that have another one.
+///
+/// # Errors
+/// When `dir` itself cannot be read.
+pub fn compare_content(index: &Index, dir: BorrowedFd<'_>, found: &mut dyn FnMut(Difference)) -> Result<(), Failure> {
+    let mut walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
+    let mut buffer = vec![0; BUFFER];
+    for id in (0..index.node_count()).map(NodeId) {
+        let Some((node, digest)) = index.node(id).and_then(|node| Some((node, node.digest()?))) else { continue };
+        let Some(path) = index.path(id).filter(|_| node.kind() == Some(Kind::File)) else { continue };
+        let Some((name, dirs)) = path.split_last() else { continue };
+        let whole = path.join(&b'/');
+        let difference = match walk.open(dirs).and_then(|dir| digest_of(&dir, name, &mut buffer)) {
+            Ok(Some(other)) if other != digest => (Change::Content, format!("has the digest {other} and not {digest}")),
+            Ok(_) => continue,
+            // That it is missing, or is something else, is seen without reading it.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => continue,
+            Err(error) => (Change::Unreadable, format!("cannot be read: {}", std::io::Error::from(error))),
+        };
+        found(Difference { path: whole, change: difference.0, detail: difference.1 });
+    }
+    Ok(())
+}
+
+fn digest_of(dir: &OwnedFd, name: &[u8], buffer: &mut [u8]) -> rustix::io::Result<Option<Digest>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let mut digester = Digester::new();
+    loop {
+        match rustix::io::read(&file, &mut *buffer) {
+            Ok(0) => return Ok(Some(digester.finish())),
+            Ok(count) => digester.update(buffer.get(..count).unwrap_or_default()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What a file shows of itself.
+struct Shown {
+    stat: Stat,
+    /// Sorted, without labels of the machine; none when they are not looked at.
+    xattrs: Xattrs,
+    target: Vec<u8>,
+}
+
+impl Shown {
+    /// Of `name` in `dir`, or of `dir` itself when it is empty.
+    fn of(dir: BorrowedFd<'_>, name: &[u8], quick: bool) -> rustix::io::Result<Self> {
+        let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+        let stat = rustix::fs::statat(dir, name, flags)?;
+        if quick {
+            return Ok(Self { stat, xattrs: Xattrs::new(), target: Vec::new() });
+        }
+        let mut xattrs = sys::read_xattrs(&sys::proc_path(dir, name))?;
+        xattrs.retain(|(name, _)| !LABELS.contains(&&name[..]));
+        xattrs.sort_unstable();
+        let target = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes(),
+            _ => Vec::new(),
+        };
+        Ok(Self { stat, xattrs, target })
+    }
+
+    fn differences(&self, wanted: &Wanted, quick: bool) -> Vec<(Change, String)> {
+        let (meta, mut found) = (&wanted.meta, Vec::new());
+        let (kind, is) = (Kind::from_mode(self.stat.st_mode), seen(&self.stat));
+        if kind != Some(meta.kind) {
+            let word = |kind: Option<Kind>| kind.map_or("something unknown", word);
+            return vec![(Change::Type, format!("is {} and not {}", word(kind), word(Some(meta.kind))))];
+        }
+        if is.mode != meta.mode && meta.kind != Kind::Symlink {
+            found.push((Change::Mode, format!("has the mode {:o} and not {:o}", is.mode, meta.mode)));
+        }
+        if (is.uid, is.gid) != (meta.uid, meta.gid) {
+            let text = format!("belongs to {}:{} and not {}:{}", is.uid, is.gid, meta.uid, meta.gid);
+            found.push((Change::Owner, text));
+        }
+        if is.mtime != meta.mtime {
+            let text = |time: Time| format!("{}.{:09}", time.sec, time.nsec);
+            let text = format!("was changed at {} and not {}", text(is.mtime), text(meta.mtime));
+            found.push((Change::Time, text));
+        }
+        if matches!(meta.kind, Kind::CharDevice | Kind::BlockDevice) && is.rdev != meta.rdev {
+            let text = format!("is the device {}:{} and not {}:{}", is.rdev.0, is.rdev.1, meta.rdev.0, meta.rdev.1);
+            found.push((Change::Device, text));
+        }
+        if meta.kind == Kind::File && is.size != meta.size {
+            found.push((Change::Size, format!("has {} bytes and not {}", is.size, meta.size)));
+        }
+        if !quick {
+            if meta.kind == Kind::Symlink && self.target != wanted.target {
+                let text = format!("points to `{}` and not `{}`", display(&self.target), display(&wanted.target));
+                found.push((Change::Content, text));
+            }
+            let names = different(&self.xattrs, &wanted.xattrs);
+            if !names.is_empty() {
+                found.push((Change::Xattr, format!("has other extended attributes: {}", names.join(", "))));
+            }
+        }
+        found
+    }
+}
+
+/// What the index says of a file.
+struct Wanted {
+    meta: Meta,
+    /// Sorted, those that are on disk.
+    xattrs: Xattrs,
+    target: Vec<u8>,
+}
+
+impl Wanted {
+    fn of(node: &Node<'_>) -> Option<Self> {
+        let on_disk = node.xattrs().filter(|(name, _)| disk::is_on_disk(name));
+        let mut xattrs: Xattrs = on_disk.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        xattrs.sort_unstable();
+        Some(Self { meta: node.meta()?, xattrs, target: node.target().to_vec() })
+    }
+
+    /// What a file that is made so shows.
+    fn made(&self, scratch: &OwnedFd, quick: bool) -> rustix::io::Result<Shown> {
+        let (meta, dir) = (&self.meta, scratch);
+        let made = match meta.kind {
+            Kind::Directory => rustix::fs::mkdirat(dir, PROBE, Mode::RWXU),
+            Kind::Symlink => rustix::fs::symlinkat(&*self.target, dir, PROBE),
+            Kind::File => disk::create(dir, PROBE).map(drop),
+            _ => disk::make_special(dir, PROBE, meta),
+        };
+        let shown = made
+            .and_then(|()| disk::describe_at(dir, PROBE, meta, &self.xattrs))
+            .and_then(|()| Shown::of(dir.as_fd(), PROBE, quick));
+        let flags = if meta.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        rustix::fs::unlinkat(dir, PROBE, flags)?;
+        shown
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Directory => "a directory",
+        Kind::File => "a regular file",
+        Kind::Symlink => "a symbolic link",
+        Kind::CharDevice => "a character device",
+        Kind::BlockDevice => "a block device",
+        Kind::Fifo => "a fifo",
+        Kind::Socket => "a socket",
+    }
+}
+
+/// As the index would have it; the type is looked at before.
+#[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
+fn seen(stat: &Stat) -> Meta {
+    Meta {
+        kind: Kind::from_mode(stat.st_mode).unwrap_or(Kind::File),
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Time {
+            sec: stat.st_mtime.into(),
+            nsec: u32::try_from(u64::from(stat.st_mtime_nsec)).unwrap_or_default(),
+        },
+        rdev: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        blocks: 0,
+    }
+}
+
+/// The names of the attributes that are in one only, or have two values.
+fn different(one: &Xattrs, other: &Xattrs) -> Vec<String> {
+    let only = |a: &Xattrs, b: &Xattrs| -> Vec<Vec<u8>> {
+        a.iter().filter(|pair| !b.contains(pair)).map(|(name, _)| name.clone()).collect()
+    };
+    let names: BTreeSet<Vec<u8>> = only(one, other).into_iter().chain(only(other, one)).collect();
+    names.iter().map(|name| display(name)).collect()
+}
+
+fn joined(dirs: &[&[u8]], name: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = dirs.iter().copied().chain([name]).filter(|part| !part.is_empty()).collect();
+    parts.join(&b'/')
+}
+
+impl<'a> Compare<'a> {
+    fn tell(&mut self, path: Vec<u8>, change: Change, detail: impl Into<String>) {
+        (self.found)(Difference { path, change, detail: detail.into() });
+    }
+
+    fn unreadable(&mut self, path: Vec<u8>, error: Errno) {
+        self.tell(path, Change::Unreadable, format!("cannot be read: {}", std::io::Error::from(error)));
+    }
+
+    fn run(&mut self) {
+        let index = self.index;
+        let mut names: Vec<&'a [u8]> = Vec::new();
+        let mut open: Vec<std::vec::IntoIter<(&'a [u8], NodeId)>> = Vec::new();
+        open.push(self.directory(&names, NodeId::ROOT).into_iter());
+        if let Some(root) = index.node(NodeId::ROOT).filter(|root| !root.is_implied()) {
+            match self.walk.open(&[]) {
+                Ok(dir) => self.described(&dir, b"", Vec::new(), &root),
+                Err(error) => self.unreadable(Vec::new(), error),
+            }
+        }
+        while let Some(children) = open.last_mut() {
+            if let Some((name, id)) = children.next() {
+                names.push(name);
+                open.push(self.directory(&names, id).into_iter());
+            } else {
+                open.pop();
+                names.pop();
+            }
+        }
+    }
+
+    /// Looks at all that is in one directory; gives the directories in it that are still ones.
+    fn directory(&mut self, dirs: &[&'a [u8]], id: NodeId) -> Vec<(&'a [u8], NodeId)> {
+        let index: &'a Index = self.index;
+        let dir = match self.walk.open(dirs) {
+            Ok(dir) => dir,
+            Err(error) => {
+                self.unreadable(dirs.join(&b'/'), error);
+                return Vec::new();
+            }
+        };
+        let mut there = match names_in(&dir) {
+            Ok(there) => there,
+            Err(error) => {
+                self.unreadable(dirs.join(&b'/'), error);
+                return Vec::new();
+            }
+        };
+        let has_markers = there.iter().any(|name| whiteout::is_reserved(name));
+        let mut below = Vec::new();
+        let children: Children<'a> = index.children(id);
+        for child in children {
+            let name: &'a [u8] = child.name;
+            match child.target {
+                Child::Whiteout => {
+                    let (marker, content) = whiteout::on_disk(name);
+                    let is_there = there.remove(&marker);
+                    self.marker(&dir, joined(dirs, &marker), &marker, content.len() as u64, is_there);
+                }
+                Child::Node(child) => {
+                    // In a tar a whiteout says nothing of the layer's own file.
+                    if has_markers {
+                        there.remove(&whiteout::on_disk(name).0);
+                    }
+                    let path = joined(dirs, name);
+                    if !there.remove(name) {
+                        self.tell(path, Change::Missing, "is missing");
+                        continue;
+                    }
+                    let Some(node) = index.node(child) else { continue };
+                    self.described(&dir, name, path.clone(), &node);
+                    self.one_file(&dir, name, path, child, &node);
+                    if node.kind() == Some(Kind::Directory) && disk::open_directory(&dir, name).is_ok() {
+                        below.push((name, child));
+                    }
+                }
+            }
+        }
+        let is_opaque = index.node(id).is_some_and(|node| node.is_opaque());
+        for name in there {
+            match whiteout::parse(&name) {
+                Some(Marker::Opaque) if is_opaque => self.marker(&dir, joined(dirs, &name), &name, 0, true),
+                Some(Marker::Private) if dirs.is_empty() && name == whiteout::DUPLICATES => self.kept(&dir),
+                _ => self.tell(joined(dirs, &name), Change::Extra, "is not in the layer"),
+            }
+        }
+        below
+    }
+
+    fn marker(&mut self, dir: &OwnedFd, path: Vec<u8>, name: &[u8], size: u64, is_there: bool) {
+        if !is_there {
+            return self.tell(path, Change::Missing, "is missing");
+        }
+        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(error) => self.unreadable(path, error),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                self.tell(path, Change::Type, "is a whiteout and no regular file");
+            }
+            Ok(stat) if seen(&stat).size != size => {
+                self.tell(path, Change::Size, format!("has {} bytes and not {size}", stat.st_size));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// The contents of replaced files: what is in them is known to the split alone.
+    fn kept(&mut self, root: &OwnedFd) {
+        let names = match disk::open_directory(root, whiteout::DUPLICATES).and_then(|dir| names_in(&dir)) {
+            Ok(names) => names,
+            Err(error) => return self.unreadable(whiteout::DUPLICATES.to_vec(), error),
+        };
+        for name in names {
+            let number = std::str::from_utf8(&name).ok().and_then(|text| text.parse().ok());
+            if number.is_none_or(|number| split::kept_name(number).as_bytes() != name) {
+                self.tell(joined(&[whiteout::DUPLICATES], &name), Change::Extra, "is not in the layer");
+            }
+        }
+    }
+
+    fn described(&mut self, dir: &OwnedFd, name: &[u8], path: Vec<u8>, node: &Node<'_>) {
+        // A record that cannot be understood is the index's fault, whose sum is wrong then.
+        let Some(wanted) = Wanted::of(node) else { return };
+        let shown = match Shown::of(dir.as_fd(), name, self.quick) {
+            Ok(shown) => shown,
+            Err(error) => return self.unreadable(path, error),
+        };
+        let mut differences = shown.differences(&wanted, self.quick);
+        let is_of_content =
+            |change: Change, kind: Kind| change == Change::Size || (change == Change::Content && kind == Kind::Symlink);
+        if differences.iter().any(|(change, _)| !is_of_content(*change, wanted.meta.kind))
+            && let Some(made) = (self.scratch)().and_then(|scratch| wanted.made(&scratch, self.quick).ok())
+        {
+            let size = wanted.meta.size;
+            let kind = Kind::from_mode(made.stat.st_mode).unwrap_or(wanted.meta.kind);
+            let size = if kind == wanted.meta.kind { size } else { 0 };
+            let meta = Meta { kind, size, ..seen(&made.stat) };
+            let as_made = Wanted { meta, xattrs: made.xattrs, target: wanted.target };
+            differences = shown.differences(&as_made, self.quick);
+        }
+        for (change, detail) in differences {
+            self.tell(path.clone(), change, detail);
+        }
+    }
+
+    /// That all names of one file are still names of one file.
+    fn one_file(&mut self, dir: &OwnedFd, name: &[u8], path: Vec<u8>, id: NodeId, node: &Node<'_>) {
+        if node.nlink() < 2 || node.kind() == Some(Kind::Directory) {
+            return;
+        }
+        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
+        let inode = (stat.st_dev, stat.st_ino);
+        if *self.linked.entry(id).or_insert(inode) != inode {
+            self.tell(path, Change::Link, "is no longer one file with its other names");
+        }
+    }
+}
+
+fn names_in(dir: &OwnedFd) -> rustix::io::Result<BTreeSet<Vec<u8>>> {
+    let mut names = BTreeSet::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.insert(name.to_vec());
+        }
+    }
+    Ok(names)
+}
