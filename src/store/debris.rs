@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 
-use super::lock::{Guard, Settled, flock, sync_dir};
+use super::lock::{Guard, Settled, flock};
 use super::publish::set_aside;
 use super::{Staging, Store, names_in, read_optional};
 use crate::error::{Context as _, Result};

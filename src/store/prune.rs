@@ -59,7 +59,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be changed.
     pub fn prune(&self, scope: PruneScope) -> Result<()> {
-        let staging = self.stage()?;
+        let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let reach = self.reach(&guard)?;
         let leftovers = self.leftovers(&guard, &reach)?;
@@ -71,8 +71,8 @@ impl Store {
             }
             set_aside(&staging, &self.image_dir(*id))?;
         }
-        super::lock::sync_dir(&self.root.join("images/names"))?;
-        super::lock::sync_dir(&self.root.join("images"))?;
+        self.sync_dir(&self.root.join("images/names"))?;
+        self.sync_dir(&self.root.join("images"))?;
         self.sweep(&guard, &staging)?;
         let (tmp, mnt) = (self.root.join("tmp"), self.root.join("mnt"));
         // Directories in them have owners, or something mounted on them, and were looked at.

@@ -5,12 +5,9 @@ mod archives;
 mod beside;
 mod cli;
 mod cp;
-mod disk;
-<<<<<<< HEAD
-mod export;
-=======
 mod damage;
->>>>>>> 88fc7828d1cd3f8dd485ffd6593a7d317446da96
+mod disk;
+mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
