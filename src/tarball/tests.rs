@@ -665,7 +665,12 @@ fn a_deep_tree_needs_few_descriptors_and_can_be_replaced() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = open();
     let layer = Layer::of(&tar.clone().end());
-    assert!(open() <= before + 100, "descriptors were left open");
+    // Other tests of this process have some open too, for a moment.
+    let mut looks = 0..200;
+    while open() > before + 100 {
+        assert!(looks.next().is_some(), "descriptors were left open");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     drop(layer);
     let layer = Layer::of(&tar.file("d", b"flat").end());
     assert_eq!(layer.read("d"), b"flat");

@@ -35,7 +35,10 @@ fn nothing_is_found_while_others_change_the_store() {
             let (sandbox, is_over) = (&sandbox, &is_over);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    assert_eq!(found(sandbox, words), (0, Vec::new()));
+                    let (status, mut found) = found(sandbox, words);
+                    // What a process has put aside goes when it ends, or with the next one.
+                    found.retain(|(_, _, place)| !place.starts_with("tmp/"));
+                    assert_eq!((status, found), (0, Vec::new()));
                 }
             })
         });
