@@ -1,0 +1,72 @@
+//! `make bench`: the same layers through each union in turn, on one machine and one disk; and the same image through each importer.
+//!
+//! ```text
+//! arguments ─► world (fixtures on the disk, systems found) ─► measure (interleaved rounds of rows) ─► report ─► text, JSON, SVG
+//! ```
+//!
+//! | part | is |
+//! |---|---|
+//! | [`arguments`] | the command line |
+//! | [`image`], [`archive`], [`tree`], [`projects`] | what is mounted and worked on: real images, or made with a fixed seed |
+//! | [`system`], [`mounted`], [`children`] | the unions, one live mount of one, and the processes that belong to us |
+//! | [`row`], `rows_*` | what is timed |
+//! | [`measure`], [`report`], [`table`], [`json`], [`svg`], [`machine`] | rounds, figures, and how they are shown |
+//! | [`importers`] | the import rows |
+
+mod archive;
+mod arguments;
+mod children;
+mod image;
+mod importers;
+mod json;
+mod machine;
+mod measure;
+mod mounted;
+mod projects;
+mod random;
+mod report;
+mod row;
+mod rows_file;
+mod rows_mount;
+mod rows_tool;
+mod rows_tree;
+mod svg;
+mod system;
+mod table;
+mod tree;
+mod tree_walk;
+mod watchdog;
+mod world;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use arguments::Arguments;
+use machine::Machine;
+use report::Report;
+use system::System;
+use world::{Amounts, World};
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        row::groups(Amounts::new(arguments.quick))
+            .iter()
+            .flat_map(|group| &group.rows)
+            .for_each(|row| println!("{:<20} {}", row.name, row.title));
+        return Ok(());
+    }
+    children::adopt()?;
+    children::watch_for_signals()?;
+    let world = World::new(&arguments)?;
+    let (systems, missing) = System::all(&arguments);
+    for line in &missing {
+        println!("missing: {line}");
+    }
+    let mut report = Report::new(Machine::look(&world.dir), missing, arguments.rounds);
+    let done = measure::unions(&arguments, &world, &systems, &mut report)
+        .and_then(|()| importers::measure(&arguments, &world, &mut report));
+    println!("{}", table::text(&report));
+    report.save(&arguments)?;
+    done
+}
