@@ -1,7 +1,7 @@
 //! docker-archives: layers taken out of one, and one made of directories.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -25,18 +25,31 @@ pub(crate) fn take_out(archive: &Path, dir: &Path) -> Result<usize> {
     Ok(layers.len())
 }
 
-fn manifest(archive: &Path) -> Result<Value> {
-    let mut tar = tar::Archive::new(BufReader::new(File::open(archive)?));
-    for member in tar.entries_with_seek()? {
-        let member = member?;
-        if member.path()?.as_os_str() == "manifest.json" {
-            return Ok(serde_json::from_reader(member)?);
-        }
-    }
-    anyhow::bail!("no manifest.json")
+/// The config of a docker-archive's first image.
+pub(crate) fn config(archive: &Path) -> Result<Vec<u8>> {
+    let manifest = manifest(archive)?;
+    let name = manifest.pointer("/0/Config").and_then(Value::as_str).context("no config")?;
+    member(archive, name)
 }
 
-/// Packs a directory; the digest of its tar.
+fn manifest(archive: &Path) -> Result<Value> {
+    Ok(serde_json::from_slice(&member(archive, "manifest.json")?)?)
+}
+
+fn member(archive: &Path, name: &str) -> Result<Vec<u8>> {
+    let mut tar = tar::Archive::new(BufReader::new(File::open(archive)?));
+    for member in tar.entries_with_seek()? {
+        let mut member = member?;
+        if member.path()?.as_os_str() == name {
+            let mut bytes = Vec::new();
+            member.read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
+    }
+    anyhow::bail!("no {name}")
+}
+
+/// Packs a directory.
 pub(crate) fn pack(dir: &Path, tar: &Path) -> Result<()> {
     let mut builder = tar::Builder::new(BufWriter::with_capacity(1 << 20, File::create(tar)?));
     builder.follow_symlinks(false);
@@ -87,7 +100,8 @@ fn append(
     Ok(builder.append_data(&mut header, name, data)?)
 }
 
-fn digest(file: &Path) -> Result<String> {
+/// The sha256 of a file, in hex.
+pub(crate) fn digest(file: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut file = File::open(file)?;
     let mut buffer = vec![0; 1 << 20];

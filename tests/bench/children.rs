@@ -89,9 +89,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// How long a command takes that prints nothing of use.
 pub(crate) fn time(command: &mut Command) -> Result<f64> {
+    time_from(command, Stdio::null())
+}
+
+/// The same with something to read.
+pub(crate) fn time_from(command: &mut Command, input: Stdio) -> Result<f64> {
     let name = command.get_program().display().to_string();
     let errors = tempfile::tempfile()?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?);
+    command.stdin(input).stdout(Stdio::null()).stderr(errors.try_clone()?);
     let start = Instant::now();
     let status = command.status().with_context(|| format!("cannot run {name}"))?;
     let seconds = start.elapsed().as_secs_f64();

@@ -11,12 +11,13 @@
 //! | [`system`], [`mounted`], [`children`] | the unions, one live mount of one, and the processes that belong to us |
 //! | [`row`], `rows_*` | what is timed |
 //! | [`measure`], [`report`], [`table`], [`json`], [`svg`], [`machine`] | rounds, figures, and how they are shown |
-//! | [`importers`] | the import rows |
+//! | [`import_source`], [`importers`], [`rows_import`] | the import rows |
 
 mod archive;
 mod arguments;
 mod children;
 mod image;
+mod import_source;
 mod importers;
 mod json;
 mod machine;
@@ -27,6 +28,7 @@ mod random;
 mod report;
 mod row;
 mod rows_file;
+mod rows_import;
 mod rows_mount;
 mod rows_tool;
 mod rows_tree;
@@ -50,10 +52,7 @@ use world::{Amounts, World};
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.list {
-        row::groups(Amounts::new(arguments.quick))
-            .iter()
-            .flat_map(|group| &group.rows)
-            .for_each(|row| println!("{:<20} {}", row.name, row.title));
+        list(&arguments);
         return Ok(());
     }
     children::adopt()?;
@@ -65,8 +64,18 @@ fn main() -> Result<()> {
     }
     let mut report = Report::new(Machine::look(&world.dir), missing, arguments.rounds);
     let done = measure::unions(&arguments, &world, &systems, &mut report)
-        .and_then(|()| importers::measure(&arguments, &world, &mut report));
+        .and_then(|()| rows_import::measure(&arguments, &world, &mut report));
     println!("{}", table::text(&report));
     report.save(&arguments)?;
     done
+}
+
+fn list(arguments: &Arguments) {
+    let groups = row::groups(Amounts::new(arguments.quick));
+    for row in groups.iter().flat_map(|group| &group.rows) {
+        println!("{:<20} {}", row.name, row.title);
+    }
+    for (name, title) in rows_import::list() {
+        println!("{name:<20} {title}");
+    }
 }
