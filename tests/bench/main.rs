@@ -40,6 +40,8 @@ mod tree_walk;
 mod watchdog;
 mod world;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser as _;
 
@@ -49,24 +51,34 @@ use report::Report;
 use system::System;
 use world::{Amounts, World};
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
         list(&arguments);
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     children::adopt()?;
     children::watch_for_signals()?;
-    let world = World::new(&arguments)?;
-    let (systems, missing) = System::all(&arguments);
+    let world = World::new(arguments)?;
+    let (systems, missing) = System::all(arguments);
     for line in &missing {
-        println!("missing: {line}");
+        eprintln!("missing: {line}");
     }
-    let mut report = Report::new(Machine::look(&world.dir), missing, arguments.rounds);
-    let done = measure::unions(&arguments, &world, &systems, &mut report)
-        .and_then(|()| rows_import::measure(&arguments, &world, &mut report));
+    let mut report = Report::new(Machine::look(&world.dir), missing, arguments.rounds());
+    let done = measure::unions(arguments, &world, &systems, &mut report)
+        .and_then(|()| rows_import::measure(arguments, &world, &mut report));
     println!("{}", table::text(&report));
-    report.save(&arguments)?;
+    report.save(arguments)?;
     done
 }
 

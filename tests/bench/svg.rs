@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::report::{Figures, Report, Section};
 use crate::table::figure;
 
-const WIDTH: f64 = 900.0;
-const LABELS: f64 = 300.0;
+const WIDTH: f64 = 930.0;
+const LABELS: f64 = 330.0;
 const RIGHT: f64 = 130.0;
 const BAR: f64 = 9.0;
 const GAP: f64 = 12.0;
@@ -102,11 +102,11 @@ fn grid(body: &mut String, top: f64, bottom: f64) {
 fn draw_row(body: &mut String, section: &Section, row: &Figures, reference: &str, top: f64) -> f64 {
     // A row that the reference has no figure for is compared to the next one that has.
     let others = section.references.iter().map(String::as_str);
-    let Some(base) = [reference].into_iter().chain(others).find_map(|name| section.median(row, name)) else {
-        return top;
-    };
+    let mut bases = [reference].into_iter().chain(others);
+    let Some((name, base)) = bases.find_map(|name| Some((name, section.median(row, name)?))) else { return top };
     let middle = top + BAR * row.cells.len() as f64 / 2.0 + 4.0;
-    let _ = writeln!(body, "<text x=\"10\" y=\"{middle:.0}\">{}</text>", escape(&row.title));
+    let note = if name == reference { String::new() } else { format!(" (× {name})") };
+    let _ = writeln!(body, "<text x=\"10\" y=\"{middle:.0}\">{}</text>", escape(&format!("{}{note}", row.title)));
     let mut y = top;
     for (number, cell) in row.cells.iter().enumerate() {
         let Some(median) = cell.median() else {
