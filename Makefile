@@ -6,7 +6,7 @@ DESTDIR ?=
 CARGO ?= cargo
 
 .PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded roundtrip \
-	crash powercut torture-quick fixtures install uninstall clean needs
+	crash powercut torture-quick bench bench-quick fixtures install uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,6 +76,13 @@ bounded: ## A million files walked, 300,000 made and removed, and the server's m
 roundtrip: ## Real images to and from podman, skopeo, umoci and buildah (see the script; IMAGES=DIR)
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/roundtrip $(IMAGES)
+
+BENCH ?=
+bench: ## Our mounts and imports beside others': text, bench.json, bench.svg (BENCH="--rows walk-*,read-* --images DIR ...")
+	$(CARGO) bench --locked --bench peers -- --json bench.json --svg bench.svg $(BENCH)
+
+bench-quick: ## Shows that the benchmark runs; the figures mean nothing
+	$(CARGO) bench --locked --bench peers -- --quick $(BENCH)
 
 fixtures: ## Write the archives in fixtures/ anew
 	$(CARGO) run --locked --quiet --example fixtures -- fixtures
