@@ -5,7 +5,7 @@ SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build demo test fmt lint doc unit shell conformance-quick compare-real conformance programs bounded roundtrip \
+.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded roundtrip \
 	crash powercut torture-quick bench bench-quick fixtures install uninstall clean needs
 
 help: ## This list
@@ -18,7 +18,7 @@ demo: needs ## Import a fixture, mount it, write, see the copy-on-write, inspect
 	$(CARGO) build --release --locked --quiet
 	scripts/demo target/release/layerctl
 
-test: needs fmt lint doc shell conformance-quick torture-quick unit ## All checks; the tests mount for real
+test: needs fmt lint doc shell conformance-quick torture-quick unit passthrough ## All checks; the tests mount for real
 
 needs:
 	@scripts/check-needs
@@ -35,6 +35,9 @@ doc:
 unit:
 	$(CARGO) test --locked
 
+passthrough: ## The tests of mounts, with --io passthrough
+	LAYERCTL_IO=passthrough $(CARGO) test --locked --test it mount_
+
 shell:
 	$(CARGO) build --locked
 	tests/ci-job target/debug/layerctl
@@ -43,6 +46,7 @@ shell:
 conformance-quick:
 	$(CARGO) build --locked
 	LAYERCTL=target/debug/layerctl scripts/conformance --quick
+	LAYERCTL_IO=passthrough LAYERCTL=target/debug/layerctl scripts/conformance --quick
 
 torture-quick:
 	$(CARGO) build --locked

@@ -13,7 +13,7 @@ use crate::ops::{self, UnionOptions};
 ///
 /// Options, separated by commas: dirs=DIR=rw:DIR=ro:... (also br:...), uppermost first, where the first is rw and
 /// the others ro if nothing is said; or lowerdir=DIR:DIR...,upperdir=DIR,workdir=DIR; ro, nosuid, nodev, noexec,
-/// noatime and the other flags of mount(8); fsname=NAME; remount. A : , or = in a directory's name is written
+/// noatime and the other flags of mount(8); fsname=NAME; remount; io=cached or io=passthrough (see run-mount). A : , or = in a directory's name is written
 /// after a backslash. Whiteouts are understood in AUFS' and in overlayfs' spelling.
 ///
 /// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`.

@@ -4,6 +4,8 @@
 //! The zero-message mode: `open`, `opendir`, `flush` and `access` are answered ENOSYS, after which the kernel
 //! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,
 //! attributes and missing names stay valid for ever. So all requests name inodes, and there are no handles.
+//! So is `create`: its handle would be the only one, and cost a `release`; the kernel sends `mknod` for a new
+//! file instead (fs/fuse/dir.c, `fuse_atomic_open`), and opens it without a message.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -11,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
@@ -22,8 +24,9 @@ use fuser::{
 
 use super::counters::{Counters, Operation};
 use super::given::{Answer, Given};
+use super::opens::Opens;
 use super::seek::{Seek, Seeks};
-use super::value::{FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
+use super::value::{AT_ONCE, FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetAttr, Union};
@@ -48,6 +51,10 @@ pub(super) struct Filesystem {
     pub(super) wakeful: Arc<Wakeful>,
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,
+    /// What is open, where the kernel reads and writes some files itself.
+    pub(super) opens: Option<Opens>,
+    /// How many file systems may be under such a file.
+    pub(super) stack_depth: u32,
     /// Whether the kernel does without `open` and `opendir`, if it is told so.
     pub(super) no_open: bool,
     pub(super) no_opendir: bool,
@@ -59,20 +66,6 @@ fn caller(request: &Request) -> Caller {
 
 fn ino(node: INodeNo) -> Ino {
     Ino(node.0)
-}
-
-fn entry(result: FsResult<Attr>, reply: ReplyEntry) {
-    match result {
-        Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn attributes(result: FsResult<Attr>, reply: ReplyAttr) {
-    match result {
-        Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
-        Err(error) => reply.error(errno(error)),
-    }
 }
 
 fn empty(result: FsResult<()>, reply: ReplyEmpty) {
@@ -102,6 +95,25 @@ impl Filesystem {
     fn count(&self, operation: Operation) {
         self.wakeful.request();
         self.counters.count(operation);
+    }
+
+    fn entry(&self, result: FsResult<Attr>, reply: ReplyEntry) {
+        match result {
+            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &file_attr(&attr), GENERATION),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn attributes(&self, result: FsResult<Attr>, reply: ReplyAttr) {
+        match result {
+            Ok(attr) => reply.attr(&self.valid(attr.ino), &file_attr(&attr)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    /// How long an inode's attributes are what they are now, if no message changes them.
+    fn valid(&self, ino: Ino) -> Duration {
+        if self.opens.as_ref().is_some_and(|opens| opens.is_written(ino)) { AT_ONCE } else { FOREVER }
     }
 
     /// What an operation gave that changes this directory's entries.
@@ -137,17 +149,23 @@ impl fuser::Filesystem for Filesystem {
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_MAX_PAGES,
-            // Never FUSE_ATOMIC_O_TRUNC: no open would carry the flag. Never FUSE_ASYNC_DIO: direct writes
+            // Not FUSE_ATOMIC_O_TRUNC: no open would carry the flag. Never FUSE_ASYNC_DIO: direct writes
             // would overtake buffered reads.
         ];
         for flag in wanted {
             // A kernel that lacks one only asks more often.
             let _ = config.add_capabilities(flag);
         }
-        if self.writeback {
+        if self.opens.is_some() {
+            // The kernel does not let a mount have this and the write-back cache.
+            config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).map_err(|_| io::ErrorKind::Unsupported)?;
+            let _ = config.set_max_stack_depth(self.stack_depth);
+            // An `open` is sent, so it can carry the flag, and nothing is copied up that is cut off next.
+            let _ = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
+        } else if self.writeback {
             self.writeback = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
         }
-        self.no_open = config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.no_open = self.opens.is_none() && config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
         self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
         let _ = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
@@ -162,19 +180,23 @@ impl fuser::Filesystem for Filesystem {
         let answer = self.given.answer();
         match given(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
             Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), GENERATION),
-            result => entry(result, reply),
+            result => self.entry(result, reply),
         }
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, count: u64) {
         self.count(Operation::Forget);
-        self.union.forget(ino(node), count);
+        if self.union.forget(ino(node), count)
+            && let Some(opens) = &self.opens
+        {
+            opens.forget(ino(node));
+        }
     }
 
     fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         self.count(Operation::Getattr);
         let answer = self.given.answer();
-        attributes(given(&answer, self.union.getattr(ino(node))), reply);
+        self.attributes(given(&answer, self.union.getattr(ino(node))), reply);
     }
 
     fn setattr(
@@ -198,7 +220,7 @@ impl fuser::Filesystem for Filesystem {
         self.count(Operation::Setattr);
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let answer = self.given.answer();
-        attributes(given(&answer, self.union.setattr(ino(node), &set, caller(request))), reply);
+        self.attributes(given(&answer, self.union.setattr(ino(node), &set, caller(request))), reply);
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -222,14 +244,14 @@ impl fuser::Filesystem for Filesystem {
         self.count(Operation::Mknod);
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(errno(Errno::EINVAL)) };
         let new = NewFile { kind, mode: mode & 0o7777, umask, rdev: device_parts(rdev) };
-        entry(self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))), reply);
+        self.entry(self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))), reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         self.count(Operation::Mkdir);
         let answer = self.given.answer();
         let made = self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, caller(request));
-        entry(given(&answer, self.changed(parent, made)), reply);
+        self.entry(given(&answer, self.changed(parent, made)), reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -246,7 +268,7 @@ impl fuser::Filesystem for Filesystem {
         self.count(Operation::Symlink);
         let target = target.as_os_str().as_bytes();
         let made = self.union.symlink(ino(parent), name.as_bytes(), target, caller(request));
-        entry(self.changed(parent, made), reply);
+        self.entry(self.changed(parent, made), reply);
     }
 
     fn rename(
@@ -274,12 +296,19 @@ impl fuser::Filesystem for Filesystem {
 
     fn link(&self, _request: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(Operation::Link);
-        entry(self.changed(parent, self.union.link(ino(node), ino(parent), name.as_bytes())), reply);
+        self.entry(self.changed(parent, self.union.link(ino(node), ino(parent), name.as_bytes())), reply);
     }
 
-    fn open(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.count(Operation::Open);
-        if self.no_open {
+        if let Some(opens) = &self.opens {
+            let (mode, truncates) = (flags.0 & libc::O_ACCMODE, flags.0 & libc::O_TRUNC != 0);
+            let nothing = SetAttr { size: Some(0), ..SetAttr::default() };
+            match truncates.then(|| self.union.setattr(ino(node), &nothing, caller(request))) {
+                Some(Err(error)) => reply.error(errno(error)),
+                _ => opens.open(&self.union, &self.given, ino(node), mode != libc::O_RDONLY, reply),
+            }
+        } else if self.no_open {
             reply.error(errno(Errno::ENOSYS));
         } else {
             reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
@@ -340,7 +369,7 @@ impl fuser::Filesystem for Filesystem {
     fn release(
         &self,
         _request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         _handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -348,6 +377,9 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         self.count(Operation::Release);
+        if let Some(opens) = &self.opens {
+            opens.release(node);
+        }
         reply.ok();
     }
 
@@ -398,7 +430,7 @@ impl fuser::Filesystem for Filesystem {
                 // For `.` and `..` the kernel takes number and type, and nothing else.
                 None => fuser::FileAttr { ino: INodeNo(found.ino.0), kind: file_type(found.kind), ..no_entry() },
             };
-            !reply.add(INodeNo(found.ino.0), found.next, name, &FOREVER, &attr, GENERATION)
+            !reply.add(INodeNo(found.ino.0), found.next, name, &self.valid(found.ino), &attr, GENERATION)
         });
         match result {
             Ok(()) => reply.ok(),
@@ -471,23 +503,16 @@ impl fuser::Filesystem for Filesystem {
 
     fn create(
         &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
         self.count(Operation::Create);
-        let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: (0, 0) };
-        match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))) {
-            Ok(attr) => {
-                let flags = FopenFlags::FOPEN_KEEP_CACHE;
-                reply.created(&FOREVER, &file_attr(&attr), GENERATION, FileHandle(0), flags);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        reply.error(errno(Errno::ENOSYS));
     }
 
     fn ioctl(

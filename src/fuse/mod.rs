@@ -5,6 +5,8 @@
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
+//! - [`mod@io`]: by which way data go
+//! - [`opens`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
 //! - [`wakeful`]: processors that stay awake while requests come thick
 //! - [`counters`]: how many messages of each kind the kernel has sent
@@ -15,7 +17,9 @@
 mod counters;
 mod filesystem;
 mod given;
+mod io;
 mod mounts;
+mod opens;
 mod page_cache;
 mod seek;
 mod session;
@@ -23,5 +27,6 @@ mod value;
 mod wakeful;
 
 pub use counters::{Counters, Operation};
+pub use io::Io;
 pub use mounts::{Mount, abort, is_mountpoint, mounts, set_mount_flags, unmount};
 pub use session::{MountOptions, Session};

@@ -13,7 +13,9 @@ use rustix::mount::MountFlags;
 use super::counters::Counters;
 use super::filesystem::Filesystem;
 use super::given::Given;
+use super::io::Io;
 use super::mounts::{self, FS_TYPE, Mount};
+use super::opens::Opens;
 use super::page_cache;
 use super::seek;
 use super::wakeful::Wakeful;
@@ -21,6 +23,8 @@ use crate::error::{Context as _, Error, Result};
 use crate::union::Union;
 
 const DEVICE: &str = "/dev/fuse";
+/// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
+const OVERLAYFS_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 
 /// How a union is mounted.
 #[derive(Debug, Clone)]
@@ -29,8 +33,8 @@ pub struct MountOptions {
     pub source: String,
     /// The kernel's own flags: `ro`, `nosuid`, `nodev`, `noexec`, `noatime`, ...
     pub flags: MountFlags,
-    /// Whether the kernel may gather writes before it sends them.
-    pub writeback: bool,
+    /// By which way the data of files go.
+    pub io: Io,
     /// How many requests are served at once: one that takes long must not keep others waiting.
     pub threads: usize,
 }
@@ -77,7 +81,9 @@ impl Session {
             given: given.clone(),
             wakeful: Wakeful::start(),
             counters: counters.clone(),
-            writeback: options.writeback,
+            writeback: options.io == Io::Cached,
+            opens: (options.io == Io::Passthrough).then(Opens::default),
+            stack_depth: stack_depth(&union),
             no_open: false,
             no_opendir: false,
         };
@@ -95,6 +101,13 @@ impl Session {
             }
             (started, _) => {
                 let _ = mounts::unmount(mountpoint, true);
+                if options.io == Io::Passthrough
+                    && started.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
+                {
+                    return Err(Error::Unsupported(
+                        "this kernel's FUSE cannot pass data through (Linux 6.9 can)".into(),
+                    ));
+                }
                 let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
                 Err(started.err().unwrap_or_else(gone)).doing("begin to serve", mountpoint)
             }
@@ -123,6 +136,13 @@ impl Session {
         let _ = self.seek.join();
         result
     }
+}
+
+/// How many file systems are under the files of the upper, and this one on top of them: the fewer it says, the more may be
+/// stacked on it (include/linux/fs.h, `FILESYSTEM_MAX_STACK_DEPTH`).
+fn stack_depth(union: &Union) -> u32 {
+    let on_overlayfs = |path: &Path| rustix::fs::statfs(path).is_ok_and(|found| found.f_type == OVERLAYFS_MAGIC);
+    if union.branches().first().is_some_and(|branch| on_overlayfs(&branch.path)) { 2 } else { 1 }
 }
 
 fn open_device() -> Result<OwnedFd> {

@@ -10,6 +10,9 @@ use crate::union::{Attr, Errno, SetTime};
 /// How long the kernel may keep what it was told: for ever. Nobody else changes anything.
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
+/// No longer than the answer.
+pub(super) const AT_ONCE: Duration = Duration::ZERO;
+
 /// The block size that `stat` shows.
 const BLOCK_SIZE: u32 = 4096;
 

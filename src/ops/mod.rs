@@ -44,6 +44,7 @@ pub use copy::{Copy, Place, copy};
 pub use export::export;
 mod verify;
 
+pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;

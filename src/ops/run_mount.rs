@@ -14,6 +14,7 @@ use super::serve_spec::{ServeSpec, Source};
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Spec};
 use crate::error::{Context as _, Error, Result};
+use crate::fuse::Io;
 use crate::id::ContainerId;
 use crate::store::{Container, ContainerState, NewContainer, Store};
 
@@ -28,6 +29,8 @@ pub struct RunMount {
     pub mountpoint: Option<PathBuf>,
     /// Whether the mount takes no changes.
     pub read_only: bool,
+    /// By which way data go, if that was said.
+    pub io: Option<Io>,
     /// Whether the container goes when its mount does.
     pub remove: bool,
     /// What is to run, and then the mount ends; an empty command is the image's own.
@@ -57,9 +60,10 @@ pub enum Outcome {
 /// # Errors
 /// Many; no mount is left then, and no container that was made for it, unless a command ran in it.
 pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
+    let io = Io::chosen(request.io)?;
     let (container, is_new) = container_for(store, request)?;
     let mut has_run = false;
-    let outcome = mount(store, request, &container, &mut has_run);
+    let outcome = mount(store, request, io, &container, &mut has_run);
     if outcome.is_err() && is_new && !has_run {
         // Nothing was written to it.
         let _ = store.remove_container(&container);
@@ -94,7 +98,7 @@ fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)>
     Ok((container, false))
 }
 
-fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut bool) -> Result<Outcome> {
+fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_run: &mut bool) -> Result<Outcome> {
     let spec = match &request.command {
         Some(command) => Some(process(store, request, container, command)?),
         None => None,
@@ -120,6 +124,7 @@ fn mount(store: &Store, request: &RunMount, container: &Container, has_run: &mut
         mountpoint: mountpoint.as_path().into(),
         fsname: container.short_id(),
         flags: flags.bits(),
+        io,
         tied: spec.is_some(),
     };
     let mut server = launch(&serve, Some(&container.log()))?;

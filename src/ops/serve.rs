@@ -116,7 +116,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     };
     let union = open(store, stack)?;
     let branches = describe(union.branches(), &ids);
-    let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), writeback: true, threads: THREADS };
+    let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), io: spec.io, threads: THREADS };
     let session = {
         let _reserved = mountpoint::reserve(mountpoint)?;
         mountpoint::check_free(mountpoint)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::fuse::Io;
 use crate::id::ContainerId;
 
 /// A path of any bytes.
@@ -50,6 +51,8 @@ pub(super) struct ServeSpec {
     pub(super) fsname: String,
     /// The bits of [`MountFlags`].
     pub(super) flags: u32,
+    /// By which way data go.
+    pub(super) io: Io,
     /// Whether the mount ends when the other end of standard input is closed.
     pub(super) tied: bool,
 }

@@ -46,6 +46,7 @@ fn mount(store: &Store, options: &UnionOptions, mountpoint: &Path, must_be_empty
         mountpoint: mountpoint.as_path().into(),
         fsname: options.source.clone().unwrap_or_else(|| DEFAULT_SOURCE.to_owned()),
         flags: options.flags.bits(),
+        io: fuse::Io::chosen(options.io)?,
         tied: false,
     };
     launch(&spec, None).map(drop)

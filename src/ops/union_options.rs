@@ -6,6 +6,7 @@
 //! | `lowerdir=A:B,upperdir=U,workdir=W` | mount(8), overlay | layers, nearest first, under a writable one; `workdir` is not needed |
 //! | `ro`, `rw`, `nosuid`, `nodev`, `noexec`, `noatime`, ... | mount(8) | the kernel's own flags |
 //! | `fsname=NAME`, `remount` | fuse(8), mount(8) | |
+//! | `io=cached`, `io=passthrough` | | by which way data go ([`Io`]) |
 //!
 //! A backslash takes the meaning from the `:`, `,` or `=` after it, as with overlayfs.
 
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use rustix::mount::MountFlags;
 
 use crate::error::{Error, Result};
+use crate::fuse::Io;
 
 /// What `-o` said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +30,15 @@ pub struct UnionOptions {
     pub flags: MountFlags,
     /// What `/proc/mounts` shows as the source.
     pub source: Option<String>,
+    /// By which way data go, if that was said.
+    pub io: Option<Io>,
     /// Only flags of a live mount are to change.
     pub remount: bool,
 }
 
 impl Default for UnionOptions {
     fn default() -> Self {
-        Self { upper: None, lowers: Vec::new(), flags: MountFlags::empty(), source: None, remount: false }
+        Self { upper: None, lowers: Vec::new(), flags: MountFlags::empty(), source: None, io: None, remount: false }
     }
 }
 
@@ -131,6 +135,7 @@ impl UnionOptions {
             // What the kernel shows of a live mount, and mount(8) hands on when that is to change.
             Some((b"user_id" | b"group_id" | b"max_read" | b"blksize", _)) => {}
             Some((b"fsname", name)) => self.source = Some(String::from_utf8_lossy(name).into_owned()),
+            Some((b"io", word)) => self.io = Some(String::from_utf8_lossy(word).parse()?),
             None if option == b"remount" => self.remount = true,
             _ => return Err(Error::Usage(format!("unknown mount option: {}", OsStr::from_bytes(option).display()))),
         }
@@ -253,7 +258,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named() {
-        for (text, word) in [("dirs=a:b,shwh", "shwh"), ("dirs=a:b=rw", "b"), ("dirs=:a", "no directory")] {
+        for (text, word) in
+            [("dirs=a:b,shwh", "shwh"), ("dirs=a:b=rw", "b"), ("dirs=:a", "no directory"), ("io=fast", "fast")]
+        {
             let error = read(text).unwrap_err();
             assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(word), "{error}");
         }

@@ -150,7 +150,9 @@ impl Union {
                 let entered = each(Change::Entry { path: &path, attr })
                     .and_then(|()| if hides { each(Change::Opaque { dir: &path }) } else { Ok(()) })
                     .and_then(|()| self.frame(attr.ino, path.len(), base));
-                stack.push(entered.inspect_err(|_| self.forget(attr.ino, 1))?);
+                stack.push(entered.inspect_err(|_| {
+                    self.forget(attr.ino, 1);
+                })?);
                 continue;
             }
             let result = match told.get(&attr.ino) {

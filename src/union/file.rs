@@ -53,6 +53,19 @@ impl Union {
         }
     }
 
+    /// The file that has an inode's data from now on, whatever is done to the inode; `None` while a copy-up may still
+    /// move them. One that is to be `written` is copied up for it.
+    ///
+    /// # Errors
+    /// As [`Union::write`], for one that is to be written; `EINVAL` for what is no file.
+    pub fn lasting_data(&self, ino: Ino, written: bool) -> FsResult<Option<Arc<OwnedFd>>> {
+        if written {
+            return self.writable(ino).map(Some);
+        }
+        let is_settled = self.tree.read().nodes.get(&ino).map_or(self.upper.is_none(), |node| !node.metacopy);
+        if is_settled { self.readable(ino).map(|(file, _)| Some(file)) } else { Ok(None) }
+    }
+
     /// Writes all of `data` at `offset`. With `kill_privileges` the file loses suid and sgid
     /// (`FUSE_WRITE_KILL_SUIDGID`); file capabilities go with every write.
     ///

@@ -128,19 +128,20 @@ impl Union {
         self.upper.as_ref().ok_or(Errno::EROFS)
     }
 
-    /// Takes back `count` references to an inode.
-    pub fn forget(&self, ino: Ino, count: u64) {
+    /// Takes back `count` references to an inode, and says whether those were the last ones.
+    pub fn forget(&self, ino: Ino, count: u64) -> bool {
         if !self.references.remove(ino, count) {
-            return;
+            return false;
         }
         {
             let tree = self.tree.read();
             if !tree.nodes.contains_key(&ino) && !tree.gone.contains(&ino) {
-                return;
+                return true;
             }
         }
         let mut tree = self.tree.write();
         self.release(&mut tree, ino);
+        true
     }
 }
 

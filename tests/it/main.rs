@@ -28,6 +28,7 @@ mod mount_fixture;
 mod mount_large;
 mod mount_metadata;
 mod mount_model;
+mod mount_passthrough;
 mod mount_semantics;
 mod mount_stress;
 mod mount_threads;

@@ -316,6 +316,11 @@ pub(crate) fn end_of(child: &mut std::process::Child) -> ExitStatus {
     status.expect("the process has not ended")
 }
 
+/// Whether all mounts are made with `--io passthrough`, by `LAYERCTL_IO`: `make passthrough` runs the tests of mounts so.
+pub(crate) fn passes_through() -> bool {
+    std::env::var("LAYERCTL_IO").is_ok_and(|way| way == "passthrough")
+}
+
 /// Whether there is such a process, and it is more than a zombie. One whose first thread has ended may have others.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

@@ -1,0 +1,48 @@
+//! By which way data go.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What is taken when nobody says.
+const VARIABLE: &str = "LAYERCTL_IO";
+
+/// By which way the data of files go between programs and branches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Io {
+    /// Through the kernel's page cache of the mount, and from there in large messages. What was read once is read
+    /// again without a message, and no open is one.
+    #[default]
+    Cached,
+    /// The kernel reads and writes files of the upper itself (`FUSE_PASSTHROUGH`, since Linux 6.9; root only). Each open
+    /// and close is a message, and what is large goes at the speed of the file system.
+    Passthrough,
+}
+
+impl Io {
+    /// What was asked for: on the command line, else by `LAYERCTL_IO` in the environment.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the environment has another word.
+    pub fn chosen(given: Option<Self>) -> Result<Self> {
+        let named = || std::env::var(VARIABLE).ok().filter(|word| !word.is_empty());
+        match given {
+            Some(io) => Ok(io),
+            None => named().map_or(Ok(Self::default()), |word| word.parse()),
+        }
+    }
+}
+
+impl FromStr for Io {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "cached" => Ok(Self::Cached),
+            "passthrough" => Ok(Self::Passthrough),
+            _ => Err(Error::Usage(format!("data go by the way of cached or passthrough, not {word}"))),
+        }
+    }
+}

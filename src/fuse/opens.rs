@@ -1,0 +1,112 @@
+//! By which way the data of open files go, where `open` is answered: with [`Io::Passthrough`](super::Io).
+//!
+//! The kernel reads and writes a file itself once it has the file of a branch that has the data. That must be
+//! the same file for all who have the inode open, and none of them may use the page cache (fs/fuse/iomode.c). So:
+//!
+//! | the inode | who opens it |
+//! |---|---|
+//! | is open already | goes the way of those who have it |
+//! | has its data in the upper, or is opened to be written, which copies it up | passes through |
+//! | can never be copied up | passes through |
+//! | has its data in a lower | uses the page cache: a copy-up moves the data to another file |
+//! | is set-user-id or set-group-id and opened to be written | uses the page cache: the kernel does not take these bits away on a write that passes through |
+//!
+//! What is written by that way also moves times and lengths that the kernel does not see (fs/backing-file.c,
+//! `backing_file_mmap`), so attributes of such a file are valid for no longer than the answer.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
+use parking_lot::Mutex;
+
+use super::given::Given;
+use super::value::reply as errno;
+use crate::union::{FsResult, Ino, Union};
+
+/// Set-user-id and set-group-id.
+const SET_IDS: u32 = 0o6000;
+
+/// What is open.
+#[derive(Debug, Default)]
+pub(super) struct Opens {
+    files: Mutex<HashMap<Ino, Open>>,
+}
+
+/// An inode that is open.
+#[derive(Debug)]
+struct Open {
+    handles: u64,
+    /// Where the kernel finds the data; none if it uses its page cache.
+    backing: Option<BackingId>,
+    /// Somebody may write.
+    writable: bool,
+}
+
+impl Opens {
+    /// Answers an `open`.
+    pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, writable: bool, reply: ReplyOpen) {
+        // A copy-up may take long: before the lock.
+        let data = match union.lasting_data(ino, writable) {
+            Ok(data) => data,
+            Err(error) => return reply.error(errno(error)),
+        };
+        let may_pass = match may_pass(union, ino, writable) {
+            Ok(may_pass) => may_pass,
+            Err(error) => return reply.error(errno(error)),
+        };
+        let mut files = self.files.lock();
+        // Pages of before a write that passed through would be wrong, and where data are in the upper there may be such.
+        let mut flags = FopenFlags::empty();
+        let open = match files.entry(ino) {
+            Entry::Occupied(open) => {
+                flags = FopenFlags::FOPEN_KEEP_CACHE;
+                open.into_mut()
+            }
+            Entry::Vacant(free) => {
+                if data.is_none() {
+                    flags = FopenFlags::FOPEN_KEEP_CACHE;
+                }
+                // Without the right, or on a file system that is stacked too high, all works by the page cache.
+                let backing = data.filter(|_| may_pass).and_then(|data| reply.open_backing(data).ok());
+                free.insert(Open { handles: 0, backing, writable: false })
+            }
+        };
+        open.handles += 1;
+        open.writable |= writable;
+        match &open.backing {
+            Some(backing) => {
+                if writable {
+                    given.outdate(ino);
+                }
+                reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), backing);
+            }
+            None => reply.opened(FileHandle(0), flags),
+        }
+    }
+
+    /// One who had the inode open has closed it.
+    pub(super) fn release(&self, node: INodeNo) {
+        let mut files = self.files.lock();
+        if let Entry::Occupied(mut open) = files.entry(Ino(node.0)) {
+            open.get_mut().handles = open.get().handles.saturating_sub(1);
+            if open.get().handles == 0 {
+                open.remove();
+            }
+        }
+    }
+
+    /// The kernel has forgotten the inode. An `open` that was interrupted may have left it here.
+    pub(super) fn forget(&self, ino: Ino) {
+        self.files.lock().remove(&ino);
+    }
+
+    /// Whether attributes of the inode may change without a message.
+    pub(super) fn is_written(&self, ino: Ino) -> bool {
+        self.files.lock().get(&ino).is_some_and(|open| open.writable && open.backing.is_some())
+    }
+}
+
+fn may_pass(union: &Union, ino: Ino, writable: bool) -> FsResult<bool> {
+    Ok(!writable || union.getattr(ino)?.mode & SET_IDS == 0)
+}
