@@ -77,9 +77,9 @@ pub struct Spec {
     pub read_only: bool,
 }
 
-/// Runs the command to its end, or kills it with all it has started as soon as `host` can be read or has ended (a pidfd
-/// of the process that serves the tree: without files there is nothing left to do), with the caller's standard descriptors, terminal, network and users, and with
-/// mount, pid, ipc and uts namespaces of its own. Returns its exit status as a shell has it: 128+n for signal n.
+/// Runs the command to its end, or kills it with all it has started as soon as the other end of `host`, a pipe, is closed
+/// (by who serves the tree: without files there is nothing left to do), with the caller's standard descriptors, terminal,
+/// network and users, and with mount, pid, ipc and uts namespaces of its own. Returns its exit status as a shell has it: 128+n for signal n.
 ///
 /// From the call on, and also after it, these signals do not end the calling process: `SIGTERM`, `SIGINT`, `SIGHUP`,
 /// `SIGQUIT`, `SIGUSR1`, `SIGUSR2` (those aside that are ignored at the time). They are sent on to the command.
@@ -152,15 +152,12 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, requests: PipeReader, started: &
 }
 
 /// Stands for a child that was not waited for yet, and so is the one of this number.
-///
-/// # Errors
-/// As `pidfd_open(2)`.
-pub fn pidfd(child: &Child) -> rustix::io::Result<OwnedFd> {
+fn pidfd(child: &Child) -> rustix::io::Result<OwnedFd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
     pidfd_open(pid, PidfdFlags::empty())
 }
 
-/// Waits for the end of init, and kills it, and with it all of its namespace, when `host` ends before it.
+/// Waits for the end of init, and kills it, and with it all of its namespace, when `host` is closed before it.
 fn end_with(host: BorrowedFd<'_>, init: &OwnedFd) {
     let mut fds = [PollFd::new(&host, PollFlags::IN), PollFd::new(init, PollFlags::IN)];
     while poll(&mut fds, None) == Err(Errno::INTR) {}

@@ -14,7 +14,8 @@ use crate::sys;
 pub const SERVE: &str = "serve";
 const OURSELVES: &str = "/proc/self/exe";
 
-/// Starts a server and returns when its mount is live. What it says to nobody goes to the file `log`.
+/// Starts a server and returns when its mount is live. What it says to nobody goes to the file `log`. It closes its
+/// standard output when it ends, or wants the command to end that the mount is for.
 ///
 /// # Errors
 /// What kept the server from mounting.
@@ -35,7 +36,6 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
         let _ = stdin.write_all(&line).and_then(|()| stdin.write_all(b"\n"));
         let _ = BufReader::new(stdout).read_line(&mut answer);
     }
-    child.stdout = None;
     match serde_json::from_str(&answer) {
         Ok(Reply::Ready) => Ok(child),
         Ok(Reply::Failed { message, code }) => {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
@@ -33,6 +34,8 @@ use crate::union::Branch;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to kill a command, and what is then done at the end of its mount.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 const LOCK: &str = "lock";
 
@@ -243,12 +246,31 @@ pub(super) fn watch(dir: &Path) -> Option<File> {
     File::open(dir.join(LOCK)).ok()
 }
 
+/// The signal by which a server is told to have its command killed, after which it ends.
+pub(super) const END_COMMAND: Signal = Signal::USR1;
+
+/// Has the command of the watched server killed, and waits until the server is gone too; false if that takes too long.
+#[must_use]
+pub(super) fn end_command(pid: u32, watched: &File) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let Some(server) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
+    // As long as it holds its lock, it is the process of this number.
+    if is_locked(watched) && pidfd_send_signal(&server, END_COMMAND).is_err() {
+        return false;
+    }
+    wait_until_free(watched, COMMAND_PATIENCE)
+}
+
 /// Waits until the watched server is gone; false if it takes too long.
 #[must_use]
 pub(super) fn wait_for_end(watched: &File) -> bool {
+    wait_until_free(watched, END_PATIENCE)
+}
+
+fn wait_until_free(watched: &File, patience: Duration) -> bool {
     let mut waited = Duration::ZERO;
     while is_locked(watched) {
-        if waited >= END_PATIENCE {
+        if waited >= patience {
             return false;
         }
         std::thread::sleep(PAUSE);

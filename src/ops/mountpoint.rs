@@ -86,10 +86,18 @@ pub(super) fn clear_stale(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the server of a container is gone, whose mount is gone already or, being `aborted`, goes now.
+/// Waits until the server of a container is gone, whose mount is gone already or, being `aborted`, goes now. The
+/// command that it is there for is killed first: with its files taken away under it, it could die of anything.
 pub(super) fn end(store: &Store, container: &Container, aborted: bool) -> Result<()> {
     let Some(mount) = container.mount()? else { return Ok(()) };
     let server = live::watch(&store.run_dir().join(&mount.live));
+    if aborted
+        && mount.command
+        && let Some(server) = &server
+        && live::end_command(mount.pid, server)
+    {
+        return Ok(());
+    }
     if aborted && let Err(error) = fuse::abort(&mount.mountpoint) {
         // Somebody else has just done it.
         if fuse::is_mountpoint(&mount.mountpoint) {

@@ -131,7 +131,8 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
     let Some(spec) = spec else {
         return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
     };
-    let host = container::pidfd(&server).doing("wait for", "the server")?;
+    let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+    let host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
     let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec }, host.as_fd());
     *has_run = status.is_ok();
     // The sign to unmount.

@@ -132,6 +132,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         }
         end_on_signals(session.mounted())?;
         if spec.tied {
+            give_up_on_signal(mountpoint)?;
             end_with_stdin(session.mounted())?;
         }
         Ok(registration)
@@ -207,6 +208,17 @@ fn end_on_signals(mount: Mount) -> Result<()> {
     thread("signals", move || {
         for _ in signals.forever() {
             let _ = mount.unmount(true);
+        }
+    })
+}
+
+/// Who runs the command sees the end of our standard output, kills the command, and then lets go of the mount.
+fn give_up_on_signal(mountpoint: &Path) -> Result<()> {
+    let listening = signal_hook::iterator::Signals::new([live::END_COMMAND.as_raw()]);
+    let mut signals = listening.doing("listen for signals to", mountpoint)?;
+    thread("command", move || {
+        if signals.forever().next().is_some() {
+            let _ = File::options().write(true).open("/dev/null").map(rustix::stdio::dup2_stdout);
         }
     })
 }
