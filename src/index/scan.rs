@@ -13,6 +13,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Time, Xattrs};
+use crate::mark::{self, OVERLAY, OWN};
 use crate::sys;
 use crate::whiteout::{self, Marker};
 
@@ -48,11 +49,6 @@ impl Refusal {
         ScanError { path: path.to_owned(), source }
     }
 }
-
-/// The attributes by which overlayfs marks directories and files, for root and for users.
-const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-/// The attributes by which a rw layer of ours is marked; they are no content.
-const OWN: [&[u8]; 2] = [b"trusted.layerctl.", b"user.layerctl."];
 
 struct Scan {
     builder: Builder,
@@ -197,8 +193,8 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind) -> Result
             marked |= value == b"y";
         } else if of(OVERLAY, b"whiteout") && kind == Kind::File && stat.st_size == 0 {
             marked = true;
-        } else if !OWN.iter().chain(&OVERLAY).any(|prefix| attribute.starts_with(prefix)) {
-            xattrs.push((attribute, value));
+        } else if let Some(content) = mark::unescape(&attribute) {
+            xattrs.push((content.to_vec(), value));
         }
     }
     let target = match kind {

@@ -222,17 +222,20 @@ impl Shown {
 /// What the index says of a file.
 struct Wanted {
     meta: Meta,
-    /// Sorted, those that are on disk.
+    /// Sorted, those that are on disk, by their names there.
     xattrs: Xattrs,
+    /// As the index has them.
+    attributes: Xattrs,
     target: Vec<u8>,
 }
 
 impl Wanted {
     fn of(node: &Node<'_>) -> Option<Self> {
-        let on_disk = node.xattrs().filter(|(name, _)| disk::is_on_disk(name));
-        let mut xattrs: Xattrs = on_disk.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        let attributes: Xattrs = node.xattrs().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        let on_disk = attributes.iter().filter_map(|(name, value)| Some((disk::on_disk(name)?, value)));
+        let mut xattrs: Xattrs = on_disk.map(|(name, value)| (name.into_owned(), value.clone())).collect();
         xattrs.sort_unstable();
-        Some(Self { meta: node.meta()?, xattrs, target: node.target().to_vec() })
+        Some(Self { meta: node.meta()?, xattrs, attributes, target: node.target().to_vec() })
     }
 
     /// What a file that is made so shows.
@@ -245,7 +248,7 @@ impl Wanted {
             _ => disk::make_special(dir, PROBE, meta),
         };
         let shown = made
-            .and_then(|()| disk::describe_at(dir, PROBE, meta, &self.xattrs))
+            .and_then(|()| disk::describe_at(dir, PROBE, meta, &self.attributes))
             .and_then(|()| Shown::of(dir.as_fd(), PROBE, quick));
         let flags = if meta.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         rustix::fs::unlinkat(dir, PROBE, flags)?;
@@ -433,7 +436,7 @@ impl<'a> Compare<'a> {
             let kind = Kind::from_mode(made.stat.st_mode).unwrap_or(wanted.meta.kind);
             let size = if kind == wanted.meta.kind { size } else { 0 };
             let meta = Meta { kind, size, ..seen(&made.stat) };
-            let as_made = Wanted { meta, xattrs: made.xattrs, target: wanted.target };
+            let as_made = Wanted { meta, xattrs: made.xattrs, ..wanted };
             differences = shown.differences(&as_made, self.quick);
         }
         for (change, detail) in differences {

@@ -1,5 +1,6 @@
 //! System calls on a layer's directory, none of which follows a link.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -8,27 +9,22 @@ use rustix::io::{Errno, Result};
 
 use super::BLOCK;
 use crate::index::{Kind, Meta, Xattrs};
-use crate::sys;
+use crate::{mark, sys};
 
 /// Descriptors that are kept open: at most so many, whatever the depth of the tree.
 const OPEN: usize = 16;
 /// What of a file's content is left out when it is all zero.
 const HOLE: usize = 4096;
-/// Attributes by which a file system union marks its own files. From a tar they are only data: they are in
-/// the index, and not on disk, where they would be believed. Labels of the machine are not the tar's either.
-const NOT_ON_DISK: [&[u8]; 7] = [
-    b"trusted.overlay.",
-    b"user.overlay.",
-    b"trusted.layerctl.",
-    b"user.layerctl.",
-    b"security.selinux",
-    b"security.ima",
-    b"security.evm",
-];
+/// `XATTR_NAME_MAX` (linux/limits.h).
+const XATTR_NAME_MAX: usize = 255;
+/// Labels of the machine are not the tar's: they are in the index, and not on disk.
+const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 
-/// Whether an attribute of the index is to be on disk.
-pub(super) fn is_on_disk(name: &[u8]) -> bool {
-    !NOT_ON_DISK.iter().any(|prefix| name.starts_with(prefix)) && !name.contains(&0)
+/// The name on disk of an attribute of the index: one that some union would take for its own mark is escaped. `None`
+/// when it is not to be there.
+pub(super) fn on_disk(name: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let is_label = LABELS.iter().any(|prefix| name.starts_with(prefix));
+    Some(mark::escape(name)).filter(|on_disk| !is_label && !on_disk.contains(&0) && on_disk.len() <= XATTR_NAME_MAX)
 }
 
 /// Opens directories by their components, with the last ones kept open: entries come in order.
@@ -162,10 +158,8 @@ fn mode(meta: &Meta, owned: Result<()>) -> Result<Mode> {
 
 fn set_xattrs(xattrs: &Xattrs, mut set: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
     for (name, value) in xattrs {
-        if !is_on_disk(name) {
-            continue;
-        }
-        match set(name, value) {
+        let Some(name) = on_disk(name) else { continue };
+        match set(&name, value) {
             // The file system or our rights do not do: the index has them all the same. ext4 says NOSPC
             // of attributes that are too large for it.
             Err(

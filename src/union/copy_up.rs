@@ -11,11 +11,12 @@ use super::errno::{Errno, FsResult};
 use super::lowers::LowerDir;
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
 use super::types::Ino;
-use super::upper::{MARK_PREFIXES, Mark, Spot, Upper, origin_text, parse_origin, preserving_times, write_all};
+use super::upper::{Mark, Spot, Upper, origin_text, parse_origin, preserving_times, write_all};
 use super::xattr::CAPABILITY;
 use super::{Union, upper};
 use crate::index::{Kind, Meta};
-use crate::whiteout;
+use crate::mark;
+use crate::whiteout::{self, NAME_MAX};
 
 /// How much is copied between two looks at anything else.
 const CHUNK: u64 = 64 << 20;
@@ -360,12 +361,14 @@ pub(super) fn describe<'a>(
 ) -> FsResult<()> {
     spot.chown(Some(meta.uid), Some(meta.gid))?;
     for (name, value) in xattrs {
-        if MARK_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-            continue;
-        }
-        match spot.set_xattr(name, value, XattrFlags::empty()) {
+        let on_disk = mark::escape(name);
+        match spot.set_xattr(&on_disk, value, XattrFlags::empty()) {
             // A file system without attributes of this kind cannot keep them.
             Ok(()) | Err(Errno::ENOTSUP) => {}
+            // Links and devices can have none of users' (xattr(7)), though a tar may give them some.
+            Err(Errno::EPERM) if !matches!(meta.kind, Kind::File | Kind::Directory) => {}
+            // Nor can any keep a name that is too long with what was put before it.
+            Err(_) if on_disk.len() > NAME_MAX => {}
             Err(error) => return Err(error),
         }
     }

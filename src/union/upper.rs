@@ -26,8 +26,8 @@ use rustix::io::Errno as Raw;
 
 use super::errno::{Errno, FsResult};
 use crate::index::{Kind, NodeId};
-use crate::sys;
 use crate::whiteout::{self, Marker};
+use crate::{mark, sys};
 
 /// Where the marks of a directory or file are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +40,13 @@ pub(super) enum Mark {
     Discard,
 }
 
-/// The names that no program may see or set through a mount.
-pub(super) const MARK_PREFIXES: [&[u8]; 2] = [b"trusted.layerctl.", b"user.layerctl."];
-
 /// An upper directory that is open.
 #[derive(Debug)]
 pub(super) struct Upper {
     pub(super) root: Arc<OwnedFd>,
     /// Where things are made before they get their names.
     pub(super) work: OwnedFd,
-    /// Which of [`MARK_PREFIXES`] works here, if any does.
+    /// Which of [`mark::OWN`] works here, if any does.
     marks: Option<&'static [u8]>,
     next_temporary: AtomicU64,
 }
@@ -93,7 +90,7 @@ impl Upper {
         lock(&root)?;
         let unclean = !make_private(&root, whiteout::WORK)?;
         let work = open_directory(root.as_fd(), whiteout::WORK)?;
-        let marks = MARK_PREFIXES.into_iter().find(|prefix| {
+        let marks = mark::OWN.into_iter().find(|prefix| {
             let name = [*prefix, b"probe"].concat();
             let path = sys::proc_path(work.as_fd(), b"");
             rustix::fs::setxattr(&*path, &*name, b"y", XattrFlags::empty()).is_ok()

@@ -1,19 +1,16 @@
-//! Extended attributes. The union's own marks are neither seen nor set through it.
+//! Extended attributes. The union's own marks are neither seen nor set through it: what a layer or program has of such
+//! names is content, and stands in the upper under another one ([`mark`]).
 
 use rustix::fs::XattrFlags;
 
 use super::Union;
 use super::errno::{Errno, FsResult};
 use super::types::Ino;
-use super::upper::MARK_PREFIXES;
+use crate::mark;
 
 /// Lost by every write to the file (capabilities(7)).
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
-
-fn is_mark(name: &[u8]) -> bool {
-    MARK_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
 
 impl Union {
     /// The value of an extended attribute.
@@ -21,13 +18,10 @@ impl Union {
     /// # Errors
     /// `ENODATA` when there is none of this name.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
-        if is_mark(name) {
-            return Err(Errno::ENODATA);
-        }
         let tree = self.tree.read();
         if tree.nodes.contains_key(&ino) {
             // With the lock: a name may not go elsewhere before its attributes are read.
-            return self.spot(&tree, ino)?.get_xattr(name);
+            return self.spot(&tree, ino)?.get_xattr(&mark::escape(name));
         }
         let found = self.lowers.node(ino).and_then(|node| node.xattrs().find(|(known, _)| *known == name));
         found.map(|(_, value)| value.to_vec()).ok_or(Errno::ENODATA)
@@ -41,31 +35,30 @@ impl Union {
         let names = {
             let tree = self.tree.read();
             match tree.nodes.contains_key(&ino) {
-                true => self.spot(&tree, ino)?.list_xattrs()?,
+                true => {
+                    let on_disk = self.spot(&tree, ino)?.list_xattrs()?;
+                    on_disk.iter().filter_map(|name| mark::unescape(name)).map(<[u8]>::to_vec).collect()
+                }
                 false => {
                     let node = self.lowers.node(ino);
-                    node.iter().flat_map(crate::index::Node::xattrs).map(|(name, _)| name.to_vec()).collect()
+                    node.iter().flat_map(crate::index::Node::xattrs).map(|(name, _)| name.to_vec()).collect::<Vec<_>>()
                 }
             }
         };
-        let shown = names.into_iter().filter(|name| !is_mark(name));
-        Ok(shown.flat_map(|name| name.into_iter().chain([0])).collect())
+        Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
     }
 
     /// Sets an extended attribute; `flags` has `XATTR_CREATE` and `XATTR_REPLACE`.
     ///
     /// # Errors
-    /// `EPERM` for the union's own marks; as `setxattr(2)`.
+    /// As `setxattr(2)`.
     pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> FsResult<()> {
-        if is_mark(name) {
-            return Err(Errno::EPERM);
-        }
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits).ok_or(Errno::EINVAL)?;
         self.copy_up(ino)?;
         // Who copies data up, or writes late, gives back the one that was there before.
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
-        self.spot(&tree, ino)?.set_xattr(name, value, flags)?;
+        self.spot(&tree, ino)?.set_xattr(&mark::escape(name), value, flags)?;
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
         }
@@ -75,11 +68,8 @@ impl Union {
     /// Removes an extended attribute.
     ///
     /// # Errors
-    /// `ENODATA` when there is none of this name; `EPERM` for the union's own marks.
+    /// `ENODATA` when there is none of this name.
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
-        if is_mark(name) {
-            return Err(Errno::EPERM);
-        }
         // Only what is there is worth a copy.
         match self.getxattr(ino, name) {
             // An access list that is not there is what the caller wants (`posix_acl_xattr_set`, fs/posix_acl.c).
@@ -90,7 +80,7 @@ impl Union {
         // Who copies data up, or writes late, gives back the one that was there before.
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
-        self.spot(&tree, ino)?.remove_xattr(name)?;
+        self.spot(&tree, ino)?.remove_xattr(&mark::escape(name))?;
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
         }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Words that all share.
-const SHARED: [&str; 5] = ["whiteout", "id", "error", "progress", "sys"];
+const SHARED: [&str; 6] = ["whiteout", "mark", "id", "error", "progress", "sys"];
 
 /// What each module may use beside the shared words.
-const TABLE: [(&str, &[&str]); 15] = [
+const TABLE: [(&str, &[&str]); 16] = [
     ("cli", &["ops", "container", "archive", "store", "fuse", "union", "tarball", "stack", "index"]),
     ("ops", &["container", "archive", "store", "fuse", "union", "tarball", "stack", "index"]),
     ("container", &[]),
@@ -19,6 +19,7 @@ const TABLE: [(&str, &[&str]); 15] = [
     ("stack", &["index"]),
     ("index", &[]),
     ("whiteout", &[]),
+    ("mark", &[]),
     ("id", &[]),
     ("error", &[]),
     ("progress", &[]),

@@ -11,6 +11,9 @@ mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
+mod hostile_marks;
+#[path = "../../fixtures/hostile.rs"]
+mod hostile_tar;
 mod import_forms;
 mod import_known;
 mod import_metadata;

@@ -1,0 +1,84 @@
+//! Attributes by which a union marks its own files, and how content that looks like one is kept from being one.
+//!
+//! A tar, or a program in a container, may have an attribute of such a name: `trusted.overlay.opaque` from a layer that
+//! overlayfs made, or forged by somebody who wants a directory of the host's to be shown. For us it is data. On disk, in
+//! a layer's `diff/` and in a rw layer, it has another name, [`escape`]d, so that neither we nor overlayfs nor
+//! fuse-overlayfs would believe it; in tars, in indexes and inside a mount it has its own.
+//!
+//! | name | whose |
+//! |---|---|
+//! | `trusted.layerctl.*`, `user.layerctl.*` | ours |
+//! | `trusted.overlay.*`, `user.overlay.*` | overlayfs' |
+//! | `user.fuseoverlayfs.*`, `security.fuseoverlayfs.*`, `user.containers.override_*` | fuse-overlayfs' and containers-storage's |
+//! | `trusted.layerctl.escaped.NAME`, `user.layerctl.escaped.NAME` | content: the attribute NAME |
+
+use std::borrow::Cow;
+
+/// Ours, for root and for users.
+pub const OWN: [&[u8]; 2] = [b"trusted.layerctl.", b"user.layerctl."];
+/// Those of overlayfs, for root and for users.
+pub const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+const OTHERS: [&[u8]; 3] = [b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"user.containers.override_"];
+
+const ESCAPED: &[u8] = b"trusted.layerctl.escaped.";
+/// For what every user may set.
+const ESCAPED_USER: &[u8] = b"user.layerctl.escaped.";
+
+/// Whether some union takes an attribute of this name for a mark of its own.
+#[must_use]
+pub fn is_mark(name: &[u8]) -> bool {
+    OWN.iter().chain(&OVERLAY).chain(&OTHERS).any(|prefix| name.starts_with(prefix))
+}
+
+/// The name on disk of an attribute that is content.
+#[must_use]
+pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
+    if !is_mark(name) {
+        return Cow::Borrowed(name);
+    }
+    let prefix = if name.starts_with(b"user.") { ESCAPED_USER } else { ESCAPED };
+    Cow::Owned([prefix, name].concat())
+}
+
+/// The name of the content that is on disk under this name; `None` for a mark, which is no content.
+#[must_use]
+pub fn unescape(name: &[u8]) -> Option<&[u8]> {
+    let escaped = [ESCAPED, ESCAPED_USER].iter().find_map(|prefix| name.strip_prefix(*prefix));
+    match escaped {
+        // Only what is a mark is escaped.
+        Some(inner) => Some(inner).filter(|inner| escape(inner) == name),
+        None => Some(name).filter(|name| !is_mark(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_escaped_is_no_unions_mark_but_ours_and_comes_back() {
+        for name in [
+            "trusted.overlay.opaque",
+            "user.overlay.redirect",
+            "trusted.overlay.overlay.opaque",
+            "trusted.layerctl.origin",
+            "user.layerctl.escaped.user.overlay.opaque",
+            "user.fuseoverlayfs.opaque",
+            "security.fuseoverlayfs.override_stat",
+            "user.containers.override_stat",
+        ] {
+            let (name, on_disk) = (name.as_bytes(), escape(name.as_bytes()));
+            assert_ne!(*on_disk, *name);
+            assert!(on_disk.starts_with(ESCAPED) || on_disk.starts_with(ESCAPED_USER));
+            assert_eq!(on_disk.starts_with(b"user."), name.starts_with(b"user."));
+            assert_eq!(unescape(&on_disk), Some(name));
+            assert_eq!(unescape(name).filter(|_| !name.starts_with(ESCAPED_USER)), None);
+        }
+        for name in [&b"user.a"[..], b"trusted.b", b"security.capability", b"user.containers.x", b"user.overlayfs"] {
+            assert_eq!((&*escape(name), unescape(name)), (name, Some(name)));
+        }
+        for never_made in [&b"trusted.layerctl.escaped."[..], b"user.layerctl.escaped.user.a"] {
+            assert_eq!(unescape(never_made), None);
+        }
+    }
+}
