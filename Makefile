@@ -5,8 +5,8 @@ SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded roundtrip \
-	crash powercut torture-quick bench bench-quick fixtures install uninstall clean needs
+.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded \
+	roundtrip crash powercut torture-quick fuzz bench bench-quick fixtures install uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -81,6 +81,10 @@ roundtrip: ## Real images to and from podman, skopeo, umoci and buildah (see the
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/roundtrip $(IMAGES)
 
+FUZZ ?=
+fuzz: ## FUZZ_SECONDS (600) of coverage-guided fuzzing of all that reads outside bytes (FUZZ="TARGET..."; see the script)
+	scripts/fuzz $(FUZZ)
+
 BENCH ?=
 bench: ## Our mounts and imports beside others': text, bench.json, bench.svg (BENCH="--rows walk-*,read-* --images DIR ...")
 	$(CARGO) bench --locked --bench peers -- --json bench.json --svg bench.svg $(BENCH)
@@ -88,7 +92,7 @@ bench: ## Our mounts and imports beside others': text, bench.json, bench.svg (BE
 bench-quick: ## Shows that the benchmark runs; the figures mean nothing
 	$(CARGO) bench --locked --bench peers -- --quick $(BENCH)
 
-fixtures: ## Write the archives in fixtures/ anew
+fixtures: ## Write the archives in fixtures/, and the seeds of its corpus, anew
 	$(CARGO) run --locked --quiet --example fixtures -- fixtures
 
 install: build ## Install the program, and mount(8)'s helper

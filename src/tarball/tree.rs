@@ -145,6 +145,12 @@ impl Tree {
             };
             made.map_err(|error| Failure::write("create", &path, error))?;
         }
+        if meta.kind == Kind::Directory && old.is_some_and(|old| old != Kind::Directory) {
+            // What it replaces has hidden the lower layers' directory: it is opaque, which the disk says too.
+            let dir = disk::open_directory(&place.dir, place.name);
+            let made = dir.and_then(|dir| disk::create(&dir, whiteout::OPAQUE));
+            made.map_err(|error| Failure::write("create", &path, error))?;
+        }
         if meta.kind != Kind::Directory {
             let described = disk::describe_at(&place.dir, place.name, &meta, &xattrs);
             described.map_err(|error| Failure::write("describe", &path, error))?;

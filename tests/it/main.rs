@@ -4,6 +4,7 @@ mod architecture;
 mod archives;
 mod beside;
 mod cli;
+mod corpus;
 mod cp;
 mod damage;
 mod disk;
@@ -45,6 +46,8 @@ mod raw;
 mod review_archive;
 mod review_store;
 mod save;
+#[path = "../../fixtures/seeds.rs"]
+mod seeds;
 mod store_damage;
 mod store_durable;
 mod store_full;
