@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    commit, cp, df, export, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, save, umount, union, verify,
+    build, commit, cp, df, export, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, save, umount, union,
+    verify,
 };
 use crate::cli::output::Format;
 
@@ -48,6 +49,7 @@ pub(super) enum Command {
     RunMount(run_mount::RunMount),
     Ps(ps::Ps),
     Umount(umount::Umount),
+    Build(build::Build),
     Commit(commit::Commit),
     Rm(rm::Rm),
     Save(save::Save),

@@ -3,15 +3,17 @@
 use clap::Args;
 
 use super::Context;
+use super::config_options::{CONFIG_HELP, ConfigOptions};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
-use crate::ops;
+use crate::ops::{self, Setting};
 
 /// Make an image of a container's changes, and print its id
 ///
-/// The rw layer becomes one more layer over those of the container's image. With SOURCE_DATE_EPOCH set, the same
-/// changes give the same image.
+/// The rw layer becomes one more layer over those of the container's image: only what has changed, hard links as links.
+/// Where nothing has, there is no layer more, only one more step in the image's history.
 #[derive(Debug, Args)]
+#[command(after_long_help = CONFIG_HELP)]
 pub(super) struct Commit {
     /// A name for the image; may be given several times
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
@@ -19,6 +21,11 @@ pub(super) struct Commit {
     /// What the image's history says of it
     #[arg(short, long)]
     message: Option<String>,
+    /// Who made it
+    #[arg(short, long)]
+    author: Option<String>,
+    #[command(flatten)]
+    config: ConfigOptions,
     /// A name, an id, or the beginning of one; it must not be mounted
     container: String,
 }
@@ -26,10 +33,12 @@ pub(super) struct Commit {
 impl Commit {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let name = |text: &String| text.parse::<ImageName>().map_err(|error| Error::Usage(error.to_string()));
+        let author = self.author.iter().map(|author| Setting::Image("author", author.clone().into()));
         let request = ops::Commit {
             container: self.container.clone(),
             names: self.tags.iter().map(name).collect::<Result<_>>()?,
             message: self.message.clone(),
+            settings: self.config.settings()?.into_iter().chain(author).collect(),
         };
         let id = ops::commit(&context.store, &request)?;
         if context.output.is_json() {

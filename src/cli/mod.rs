@@ -5,7 +5,9 @@
 
 mod args;
 mod bars;
+mod build;
 mod commit;
+mod config_options;
 mod cp;
 mod df;
 mod export;
@@ -98,6 +100,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rmi(rmi) => rmi.run(&context),
         Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
         Command::Ps(ps) => ps.run(&context),
+        Command::Build(build) => build.run(&context),
         Command::Commit(commit) => commit.run(&context),
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),

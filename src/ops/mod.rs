@@ -3,6 +3,8 @@
 //! - [`import()`]: archives become images
 //! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
+//! - [`build()`]: tars and directories ([`dir_tar`]) become the layers of an image, with an [`image_config`] as `commit` makes
+//!   it; layers that are made here are [`packed_layer`]s
 //! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
 //! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
 //! - [`copy()`]: files between a container and the host
@@ -13,11 +15,14 @@
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
 
+mod build;
 mod commit;
 mod copy;
 mod descriptors;
 mod df;
+mod dir_tar;
 mod export;
+mod image_config;
 mod import;
 mod inspect;
 mod launch;
@@ -26,6 +31,7 @@ mod live;
 mod mountpoint;
 mod output_file;
 mod pack;
+mod packed_layer;
 mod prune;
 mod remove;
 mod run_mount;
@@ -39,6 +45,7 @@ mod union;
 mod union_options;
 mod view;
 
+pub use build::{Build, build};
 pub use commit::{Commit, commit};
 pub use copy::{Copy, Place, copy};
 pub use export::export;
@@ -46,6 +53,7 @@ mod verify;
 
 pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
+pub use image_config::{Setting, instruction};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use crate::error::{Context as _, Result};
-use crate::index::{Kind, Meta, Xattrs};
+use crate::index::{Kind, Meta, Time, Xattrs};
 use crate::tarball::{Pack, Packed};
 use crate::union::{Attr, Change, Errno, Ino, Union};
 
@@ -28,13 +28,13 @@ impl Read for Content<'_> {
     }
 }
 
-/// Writes the tar of all that `union` changes; false when that is nothing. The union must not be changed
-/// meanwhile.
+/// Writes the tar of all that `union` changes, nothing of it of a later time than `latest`; false when that is nothing.
+/// The union must not be changed meanwhile.
 ///
 /// # Errors
 /// When the union cannot be read, or `out` not be written.
-pub fn pack(union: &Union, out: &mut dyn Write) -> Result<bool> {
-    let mut pack = Pack::new(out);
+pub fn pack(union: &Union, out: &mut dyn Write, latest: Option<Time>) -> Result<bool> {
+    let mut pack = Pack::new(out).not_after(latest);
     let mut is_changed = false;
     // The union knows errors as numbers only; the one of the writer would lose its text.
     let mut failure = None;

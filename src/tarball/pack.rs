@@ -33,6 +33,7 @@ pub struct Packed<'a> {
 /// Writes a layer's tar.
 pub struct Pack<W: Write> {
     out: tar::Builder<W>,
+    latest: Option<Time>,
 }
 
 impl<W: Write> std::fmt::Debug for Pack<W> {
@@ -44,7 +45,13 @@ impl<W: Write> std::fmt::Debug for Pack<W> {
 impl<W: Write> Pack<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { out: tar::Builder::new(out) }
+        Self { out: tar::Builder::new(out), latest: None }
+    }
+
+    /// Lets no entry be of a later time.
+    #[must_use]
+    pub fn not_after(self, latest: Option<Time>) -> Self {
+        Self { latest, ..self }
     }
 
     /// Writes one entry, with the content that `content` gives for a regular file. A socket is left out: no
@@ -139,9 +146,10 @@ impl<W: Write> Pack<W> {
                 say(key, id.to_string().as_bytes());
             }
         }
-        let seconds = u64::try_from(meta.mtime.sec).ok().filter(|seconds| *seconds <= MAX_NUMBER);
-        if seconds.is_none() || meta.mtime.nsec != 0 {
-            say(b"mtime", decimal(meta.mtime).as_bytes());
+        let mtime = self.latest.map_or(meta.mtime, |latest| latest.min(meta.mtime));
+        let seconds = u64::try_from(mtime.sec).ok().filter(|seconds| *seconds <= MAX_NUMBER);
+        if seconds.is_none() || mtime.nsec != 0 {
+            say(b"mtime", decimal(mtime).as_bytes());
         }
         let mut sorted: Vec<_> = xattrs.iter().collect();
         sorted.sort_unstable();

@@ -3,6 +3,9 @@
 mod architecture;
 mod archives;
 mod beside;
+mod build;
+mod build_refusals;
+mod build_same;
 mod cli;
 mod corpus;
 mod cp;

@@ -84,6 +84,18 @@ fn a_container_that_has_changed_nothing_gives_no_layer() {
     let base = image(&mounts);
     mounts.mount(&["--name", "c", &base]);
     mounts.umount("c");
-    let made = mounts.run(&["commit", "c"]).ok();
-    assert_eq!(layers(&mounts, made.trim_end()), layers(&mounts, &base));
+    let words = ["commit", "c", "-a", "who", "--config", "Cmd=[\"x\"]", "--change", "ENV A=1", "-m", "nothing"];
+    let made = mounts.run(&words).ok();
+    let made = made.trim_end();
+    assert_eq!(layers(&mounts, made), layers(&mounts, &base));
+    let path = mounts.at("store/images").join(&made["sha256:".len()..]).join("config");
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let history = config["history"].as_array().unwrap();
+    assert_eq!(history.len(), 2);
+    let last = history[1].as_object().unwrap();
+    assert_eq!(last["empty_layer"], true);
+    assert_eq!((&last["author"], &last["comment"]), (&"who".into(), &"nothing".into()));
+    assert_eq!(config["config"], serde_json::json!({ "Cmd": ["x"], "Env": ["A=1"] }));
+    mounts.run(&["commit", "c", "--config", "x"]).fails(2, &["no KEY=VALUE"]);
+    mounts.run(&["verify"]).ok();
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Import;
 use crate::archive::{Checked, Seen};
@@ -27,10 +27,18 @@ impl<R: Read> Read for Watched<'_, R> {
 }
 
 /// A layer that was unpacked, and what it came as.
-pub(super) struct Unpacked {
-    pub(super) staged: StagedLayer,
+pub(in super::super) struct Unpacked {
+    pub(in super::super) staged: StagedLayer,
     pub(super) blob: Digest,
     pub(super) blob_size: u64,
+}
+
+/// Whose layer it is, for messages.
+pub(in super::super) struct Archive {
+    /// The archive as the user named it.
+    pub(in super::super) name: String,
+    /// Where in it the layer stands, if it is not the whole of it.
+    pub(in super::super) member: Option<String>,
 }
 
 impl Import<'_> {
@@ -43,55 +51,75 @@ impl Import<'_> {
         source: Box<dyn Read + '_>,
         task: &dyn Task,
     ) -> Result<Unpacked> {
-        use std::os::fd::AsFd as _;
-        let read_failed = |error| self.read_failed(member, error);
         let dir = self.staging.dir().join(format!("layer-{number}"));
-        let diff = dir.join(StagedLayer::DIFF);
-        std::fs::create_dir_all(&diff).doing("create", &diff)?;
-        let into = File::open(&diff).doing("open", &diff)?;
-        let path = dir.join(StagedLayer::SPLIT);
-        let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
-
-        let (source, seen) = Checked::new(Watched { source, task });
-        let (compression, mut tar) = decompress(Box::new(source)).map_err(read_failed)?;
-        if compression == Compression::None {
-            Seen::stop(&seen);
-        }
-        let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default())
-            .map_err(|failure| self.failed(&diff, member, failure))?;
-        // A blob's digest is that of all its bytes, also of those that no decoder asked for.
-        std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
-        drop(tar);
-        split.flush().doing("write", &path)?;
-
-        let (blob, blob_size) = match compression {
-            Compression::None => (unpacked.diff_id.0, unpacked.size),
-            _ => Seen::finish(&seen),
-        };
-        let record = LayerRecord {
-            diff_id: unpacked.diff_id,
-            size: unpacked.size,
-            content_bytes: unpacked.content_bytes,
-            entries: unpacked.entries,
-            blob: Some(blob).filter(|_| compression != Compression::None),
-            created: 0,
-        };
-        Ok(Unpacked { staged: StagedLayer::new(dir, record, &unpacked.index)?, blob, blob_size })
+        unpack_layer(&Archive { name: self.archive.clone(), member: member.map(str::to_owned) }, dir, source, task)
     }
 
-    fn failed(&self, diff: &Path, member: Option<&str>, failure: Failure) -> Error {
+    pub(super) fn read_failed(&self, member: Option<&str>, error: std::io::Error) -> Error {
+        crate::archive::read_failure(&self.archive, member, error)
+    }
+}
+
+/// Unpacks a layer into the directory `dir`.
+///
+/// # Errors
+/// [`Error::BadArchive`] when it is none; what keeps it from being read or written.
+pub(in super::super) fn unpack_layer(
+    archive: &Archive,
+    dir: PathBuf,
+    source: Box<dyn Read + '_>,
+    task: &dyn Task,
+) -> Result<Unpacked> {
+    use std::os::fd::AsFd as _;
+    let read_failed = |error| archive.read_failed(error);
+    let diff = dir.join(StagedLayer::DIFF);
+    std::fs::create_dir_all(&diff).doing("create", &diff)?;
+    let into = File::open(&diff).doing("open", &diff)?;
+    let path = dir.join(StagedLayer::SPLIT);
+    let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
+
+    let (source, seen) = Checked::new(Watched { source, task });
+    let (compression, mut tar) = decompress(Box::new(source)).map_err(read_failed)?;
+    if compression == Compression::None {
+        Seen::stop(&seen);
+    }
+    let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default())
+        .map_err(|failure| archive.failed(&diff, failure))?;
+    // A blob's digest is that of all its bytes, also of those that no decoder asked for.
+    std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
+    drop(tar);
+    split.flush().doing("write", &path)?;
+
+    let (blob, blob_size) = match compression {
+        Compression::None => (unpacked.diff_id.0, unpacked.size),
+        _ => Seen::finish(&seen),
+    };
+    let record = LayerRecord {
+        diff_id: unpacked.diff_id,
+        size: unpacked.size,
+        content_bytes: unpacked.content_bytes,
+        entries: unpacked.entries,
+        blob: Some(blob).filter(|_| compression != Compression::None),
+        created: 0,
+    };
+    Ok(Unpacked { staged: StagedLayer::new(dir, record, &unpacked.index)?, blob, blob_size })
+}
+
+impl Archive {
+    fn failed(&self, diff: &Path, failure: Failure) -> Error {
         match failure {
             Failure::Bad { entry, why } => {
-                let names: Vec<&str> = member.into_iter().chain(entry.as_deref()).collect();
-                self.bad(Some(names.join(": ")).filter(|names| !names.is_empty()), why)
+                let names: Vec<&str> = self.member.as_deref().into_iter().chain(entry.as_deref()).collect();
+                let entry = Some(names.join(": ")).filter(|names| !names.is_empty());
+                Error::BadArchive { archive: self.name.clone(), entry, why }
             }
-            Failure::Read(error) => self.read_failed(member, error),
+            Failure::Read(error) => self.read_failed(error),
             // By its whole path, which says which disk it is.
             Failure::Write { doing, path, source } => Error::Io { doing, path: diff.join(path), source },
         }
     }
 
-    pub(super) fn read_failed(&self, member: Option<&str>, error: std::io::Error) -> Error {
-        crate::archive::read_failure(&self.archive, member, error)
+    fn read_failed(&self, error: std::io::Error) -> Error {
+        crate::archive::read_failure(&self.name, self.member.as_deref(), error)
     }
 }

@@ -12,6 +12,8 @@ mod stream;
 
 use std::path::Path;
 
+pub(super) use layer::{Archive, unpack_layer};
+
 use crate::archive::DirMembers;
 use crate::archive::{Input, Plan, Platform, TarMembers, root_file_system_config};
 use crate::error::{Context as _, Error, Result};

@@ -1,0 +1,199 @@
+//! What the user names as a layer: a tar in a file or on standard input, or a directory.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use super::super::dir_tar::DirTar;
+use super::super::import::{self, Archive};
+use super::super::packed_layer::packed_layer;
+use crate::archive::read_failure;
+use crate::error::{Context as _, Error, Result};
+use crate::id::{DiffId, Digest, Digester};
+use crate::index::Time;
+use crate::progress::{Progress, Task};
+use crate::store::{Lease, StagedLayer, Store};
+use crate::tarball::looks_like_layer;
+
+/// Bytes by which a tar is known.
+const SNIFF: usize = 512;
+const BUFFER: usize = 1 << 18;
+
+/// A layer, new or not.
+pub(super) enum Layer {
+    /// The store has it, and keeps it as long as this is there.
+    Kept(Lease),
+    /// It was unpacked.
+    Staged(StagedLayer),
+}
+
+impl Layer {
+    pub(super) const fn diff_id(&self) -> DiffId {
+        match self {
+            Self::Kept(lease) => lease.record.diff_id,
+            Self::Staged(layer) => layer.record().diff_id,
+        }
+    }
+}
+
+/// What was named, opened.
+pub(super) enum Source {
+    Directory(PathBuf),
+    /// A file that can be read twice.
+    File(PathBuf, File),
+    Stream(PathBuf, File),
+}
+
+impl Source {
+    /// Opens it; `-` is standard input.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::BadArchive`] when it is seen at once that it is no layer.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        if path == Path::new("-") {
+            let stdin = io::stdin().as_fd().try_clone_to_owned().doing("read", "-")?;
+            return Ok(Self::Stream(path.to_owned(), stdin.into()));
+        }
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotFound { kind: "file", name: path.display().to_string() });
+            }
+            opened => opened.doing("open", path)?,
+        };
+        let kind = file.metadata().doing("read", path)?.file_type();
+        if kind.is_dir() {
+            return Ok(Self::Directory(path.to_owned()));
+        }
+        if !kind.is_file() {
+            return Ok(Self::Stream(path.to_owned(), file));
+        }
+        let mut start = Vec::new();
+        (&mut file).take(SNIFF as u64).read_to_end(&mut start).doing("read", path)?;
+        check_start(path, &start)?;
+        file.rewind().doing("read", path)?;
+        Ok(Self::File(path.to_owned(), file))
+    }
+
+    /// The layer that it is: unpacked in `dir`, which is there only then, unless the store has it.
+    ///
+    /// # Errors
+    /// [`Error::BadArchive`] for what is no layer; what keeps it from being read or written.
+    pub(super) fn layer(
+        self,
+        store: &Store,
+        dir: PathBuf,
+        latest: Option<Time>,
+        progress: &dyn Progress,
+    ) -> Result<Layer> {
+        match self {
+            Self::Directory(path) => directory(store, &path, dir, latest, progress),
+            Self::Stream(path, mut file) => {
+                let task = progress.start(&path.display().to_string(), None);
+                let mut start = Vec::new();
+                Read::by_ref(&mut file)
+                    .take(SNIFF as u64)
+                    .read_to_end(&mut start)
+                    .map_err(|error| failed(&path, error))?;
+                check_start(&path, &start)?;
+                unpacked(&path, dir, Box::new(io::Cursor::new(start).chain(file)), &*task)
+            }
+            Self::File(path, mut file) => {
+                let total = file.metadata().map(|metadata| metadata.len()).ok();
+                let task = progress.start(&path.display().to_string(), total);
+                // A plain tar's digest is the layer's name, and a compressed one is known if it came before.
+                let blob = digest(&mut file).map_err(|error| failed(&path, error))?;
+                if let Some(lease) = store.lease_blob(blob)? {
+                    task.finish("exists");
+                    return Ok(Layer::Kept(lease));
+                }
+                file.rewind().doing("read", &path)?;
+                unpacked(&path, dir, Box::new(file), &*task)
+            }
+        }
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    read_failure(&path.display().to_string(), None, error)
+}
+
+fn check_start(path: &Path, start: &[u8]) -> Result<()> {
+    if start.is_empty() {
+        return Err(Error::bad_archive(path.display().to_string(), "is empty"));
+    }
+    if !looks_like_layer(start) {
+        return Err(Error::bad_archive(path.display().to_string(), "is neither a tar nor a directory"));
+    }
+    Ok(())
+}
+
+fn unpacked(path: &Path, dir: PathBuf, source: Box<dyn Read>, task: &dyn Task) -> Result<Layer> {
+    let archive = Archive { name: path.display().to_string(), member: None };
+    let layer = import::unpack_layer(&archive, dir, source, task)?.staged;
+    task.finish("done");
+    Ok(Layer::Staged(layer))
+}
+
+fn directory(store: &Store, path: &Path, dir: PathBuf, latest: Option<Time>, progress: &dyn Progress) -> Result<Layer> {
+    let name = path.display().to_string();
+    let task = progress.start(&name, None);
+    let tar = DirTar::new(path, latest)?;
+    // To read it once more costs less than to write what is not needed.
+    let mut hashed = Hashed(Digester::new());
+    tar.write(&mut hashed)?;
+    if let Some(lease) = store.lease(DiffId(hashed.0.finish()))? {
+        task.finish("exists");
+        return Ok(Layer::Kept(lease));
+    }
+    let write = |out: &mut dyn Write| tar.write(&mut Watched { out, task: &*task }).map(|()| task);
+    let (layer, task) = packed_layer(dir, &name, write)?;
+    task.finish("done");
+    Ok(Layer::Staged(layer))
+}
+
+/// The digest of all bytes of a file.
+fn digest(file: &mut File) -> io::Result<Digest> {
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(digester.finish()),
+            Ok(read) => digester.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes a tar for its digest only.
+struct Hashed(Digester);
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Tells how far writing has come.
+struct Watched<'a> {
+    out: &'a mut dyn Write,
+    task: &'a dyn Task,
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.task.advance(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
