@@ -104,9 +104,17 @@ pub struct TarMembers {
 
 /// Reads a part of a file, wherever others read it.
 #[derive(Debug)]
-struct Part {
+pub struct Part {
     file: Arc<File>,
     at: u64,
+}
+
+impl Part {
+    /// All of it.
+    #[must_use]
+    pub const fn new(file: Arc<File>) -> Self {
+        Self { file, at: 0 }
+    }
 }
 
 impl Read for Part {

@@ -1,13 +1,15 @@
 //! `layerctl verify`.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
 use super::bars::Bars;
 use super::output::short;
 use crate::error::Result;
-use crate::ops::{self, Finding};
+use crate::ops::{self, Finding, Repaired};
 
 /// The exit status when there is damage.
 const DAMAGED: u8 = 3;
@@ -19,12 +21,21 @@ const DAMAGED: u8 = 3;
 /// nothing. One line for each finding; the exit status is 3 when there is damage. What processes that died have left
 /// (`leftover`, `orphan`) is no damage: `prune` takes it.
 ///
-/// Nothing is changed, and nothing waits for it.
+/// Nothing is changed, and nothing waits for it, unless `--repair` says so. Then each file that is not what it was is
+/// put into its place anew, and the layer is proven again. What modes, owners, times, attributes, links and the index
+/// were is known of the layer's own parts; content comes from a SOURCE. Nothing is taken of one that does not give the
+/// layer's digest. A container that is mounted meanwhile may show the old content until it is mounted again.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     /// Compare sizes, times, modes and owners only, and read no content
     #[arg(long)]
     quick: bool,
+    /// Mend what is damaged; the exit status is 0 when all of it was
+    #[arg(long, conflicts_with = "quick")]
+    repair: bool,
+    /// Where to take content from: any archive that `import` takes, an OCI layout, or the directory of another store
+    #[arg(long, value_name = "SOURCE", requires = "repair")]
+    from: Vec<PathBuf>,
     /// Images or layers: names, ids, or beginnings of ids [default: all of the store]
     #[arg(value_name = "IMAGE|LAYER")]
     names: Vec<String>,
@@ -32,6 +43,13 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
+        if self.repair {
+            let options = ops::Repair { names: self.names, sources: self.from };
+            let repaired = ops::repair(&context.store, &options, &Bars::new(context.quiet))?;
+            show_repaired(context, &repaired)?;
+            let is_damaged = repaired.iter().any(|one| one.left.is_some() && !one.finding.is_debris);
+            return Ok(if is_damaged { DAMAGED } else { 0 });
+        }
         let options = ops::Verify { names: self.names, quick: self.quick };
         let findings = ops::verify(&context.store, &options, &Bars::new(context.quiet))?;
         show(context, &findings)?;
@@ -41,13 +59,7 @@ impl Verify {
 
 fn show(context: &Context, findings: &[Finding]) -> Result<()> {
     if context.output.is_json() {
-        let values = findings.iter().map(|one| {
-            json!({
-                "Kind": one.kind, "Id": one.id, "Path": one.path, "Problem": one.problem, "Detail": one.detail,
-                "Damage": !one.is_debris,
-            })
-        });
-        return context.output.json(&values.collect());
+        return context.output.json(&findings.iter().map(value).collect());
     }
     if findings.is_empty() {
         return Ok(());
@@ -56,12 +68,43 @@ fn show(context: &Context, findings: &[Finding]) -> Result<()> {
     context.output.table(["KIND", "ID", "PROBLEM", "PATH", "DETAIL"], &rows)
 }
 
+fn show_repaired(context: &Context, repaired: &[Repaired]) -> Result<()> {
+    if context.output.is_json() {
+        let values = repaired.iter().map(|one| {
+            let mut value = value(&one.finding);
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("Repaired".into(), one.left.is_none().into());
+                fields.insert("Left".into(), one.left.clone().unwrap_or_default().into());
+            }
+            value
+        });
+        return context.output.json(&values.collect());
+    }
+    if repaired.is_empty() {
+        return Ok(());
+    }
+    let rows = repaired.iter().map(|one| {
+        let [kind, id, problem, path, _] = row(&one.finding);
+        let result = one.left.as_ref().map_or_else(|| "mended".into(), |why| format!("left: {why}"));
+        [kind, id, problem, path, visible(&result)]
+    });
+    context.output.table(["KIND", "ID", "PROBLEM", "PATH", "RESULT"], &rows.collect::<Vec<_>>())
+}
+
+fn value(finding: &Finding) -> Value {
+    json!({
+        "Kind": finding.kind, "Id": finding.id, "Path": finding.path, "Problem": finding.problem,
+        "Detail": finding.detail, "Damage": !finding.is_debris,
+    })
+}
+
+/// A layer's names are whatever its maker wrote.
+fn visible(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 fn row(finding: &Finding) -> [String; 5] {
-    // A layer's names are whatever its maker wrote.
-    let visible = |text: &str| -> String {
-        let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        text.chars().map(escape).collect()
-    };
     let id = short(finding.id.strip_prefix("sha256:").unwrap_or(&finding.id));
     let id = if matches!(finding.kind, "name") { finding.id.clone() } else { id };
     [finding.kind, &id, finding.problem, &finding.path, &finding.detail].map(visible)

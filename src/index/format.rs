@@ -162,6 +162,20 @@ impl Index {
         self.bytes.get(HEADER..).map(key_of) == Some(self.key())
     }
 
+    /// Whether the two are of the same tree, whatever is in its files.
+    #[must_use]
+    pub fn has_the_tree_of(&self, other: &Self) -> bool {
+        let names = |index: &Self| (index.dentries_at, index.names_at, index.extras_at);
+        let described = |index: &Self, id: u32| {
+            let record = index.node(NodeId(id))?.record;
+            let kind = (*record.first()?, record.get(1)? & !FLAG_DIGEST);
+            Some((kind, record.get(2..48)?.to_vec(), record.get(56..80)?.to_vec()))
+        };
+        names(self) == names(other)
+            && self.bytes.get(self.dentries_at..) == other.bytes.get(other.dentries_at..)
+            && (0..self.nodes).all(|id| described(self, id) == described(other, id))
+    }
+
     /// How many nodes there are; every [`NodeId`] below that is one.
     #[must_use]
     pub fn node_count(&self) -> u32 {

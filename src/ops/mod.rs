@@ -10,7 +10,7 @@
 //! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything
-//! - [`verify()`]: whether all is as it was imported
+//! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered as [`live`]
@@ -67,4 +67,4 @@ pub use serve::serve;
 pub use umount::umount;
 pub use union::{mount_helper, union};
 pub use union_options::UnionOptions;
-pub use verify::{Finding, Verify, verify};
+pub use verify::{Finding, Repair, Repaired, Verify, repair, verify};

@@ -63,7 +63,7 @@ impl Store {
         Ok(faults.found)
     }
 
-    fn content_bytes(&self, layer: DiffId) -> Option<u64> {
+    pub(super) fn content_bytes(&self, layer: DiffId) -> Option<u64> {
         self.layer(layer).ok().map(|record| record.content_bytes)
     }
 

@@ -74,12 +74,17 @@ impl Store {
     /// When the record cannot be opened.
     pub fn keep(&self, layer: DiffId) -> Result<Option<File>> {
         let path = self.layer_path(layer, "json");
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.doing("open", &path)?,
-        };
-        flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
-        Ok(Some(file).filter(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)))
+        loop {
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                opened => opened.doing("open", &path)?,
+            };
+            flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
+            // Meanwhile it can have been removed, or written anew, which is another file.
+            if file.metadata().doing("read", &path)?.nlink() > 0 {
+                return Ok(Some(file));
+            }
+        }
     }
 
     /// Finds a layer and keeps it, in one step; `None` when the store does not have it.

@@ -31,6 +31,7 @@ mod format;
 mod image;
 mod layer;
 mod lock;
+mod mend;
 mod placement;
 mod prune;
 mod publish;
@@ -96,6 +97,12 @@ impl Store {
         let store = Self { writable: true, durable: true, root };
         let writable = format::check_or_create(&store)?;
         Ok(Self { writable, ..store })
+    }
+
+    /// Whether there is a store at `root`.
+    #[must_use]
+    pub fn is_at(root: &Path) -> bool {
+        root.join(format::FILE).is_file()
     }
 
     /// The store's directory.

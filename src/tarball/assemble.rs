@@ -58,10 +58,37 @@ pub fn assemble_counted(
     dir: BorrowedFd<'_>,
     out: &mut dyn Write,
 ) -> Result<Assembled, Failure> {
+    run(split, dir, out, None)
+}
+
+/// As [`assemble_counted`], with zeros for all content that is missing or cannot be read: what comes out has at least
+/// the headers of the tar, if the split is not damaged. No more than `limit` bytes are made.
+///
+/// # Errors
+/// [`Failure::Bad`] when the split is damaged or asks for more than `limit`.
+pub fn assemble_headers(
+    split: &mut dyn io::Read,
+    dir: BorrowedFd<'_>,
+    out: &mut dyn Write,
+    limit: u64,
+) -> Result<Assembled, Failure> {
+    run(split, dir, out, Some(limit))
+}
+
+/// With a `limit`, zeros take the place of what is missing.
+fn run(
+    split: &mut dyn io::Read,
+    dir: BorrowedFd<'_>,
+    out: &mut dyn Write,
+    limit: Option<u64>,
+) -> Result<Assembled, Failure> {
     let mut split = Reader::new(split)?;
     let mut out = Output { out, digester: Digester::new(), size: 0 };
     let mut walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
-    let kept = Kept::open(&mut walk)?;
+    let kept = match Kept::open(&mut walk) {
+        Err(_) if limit.is_some() => Kept { dir: None, names: HashSet::new() },
+        kept => kept?,
+    };
     let mut buffer = vec![0; BUFFER];
     let (mut content, mut content_bytes) = (0u64, 0u64);
     loop {
@@ -74,14 +101,28 @@ pub fn assemble_counted(
             }
             split::CONTENT => {
                 let path = split.path()?;
-                let file = match kept.get(content)? {
-                    Some(file) => file,
-                    None => open(&mut walk, &path)?,
+                let file = match kept.get(content) {
+                    Ok(Some(file)) => Ok(file),
+                    Ok(None) => open(&mut walk, &path),
+                    Err(failure) => Err(failure),
+                };
+                let file = match file {
+                    Err(_) if limit.is_some() => None,
+                    file => Some(file?),
                 };
                 content = content.saturating_add(1);
                 for _ in 0..split.number()? {
                     let (offset, length) = (split.number()?, split.number()?);
-                    copy(&file, &path, offset, length, &mut buffer, &mut out)?;
+                    let end = out.size.saturating_add(length);
+                    if limit.is_some_and(|limit| end > limit) {
+                        return Err(Failure::bad("is damaged: it gives more than the tar had"));
+                    }
+                    let copied =
+                        file.as_ref().map_or(Ok(()), |file| copy(file, &path, offset, length, &mut buffer, &mut out));
+                    match limit {
+                        None => copied?,
+                        Some(_) => zeros(end, &mut buffer, &mut out)?,
+                    }
                     content_bytes = content_bytes.saturating_add(length);
                 }
             }
@@ -151,6 +192,16 @@ fn open_file(dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, Failure
         return Err(Failure::entry(path, "is no regular file in the layer"));
     }
     Ok(file)
+}
+
+/// Fills up to the end of what should have been copied.
+fn zeros(end: u64, buffer: &mut [u8], out: &mut Output<'_>) -> Result<(), Failure> {
+    buffer.fill(0);
+    while out.size < end {
+        let most = buffer.len().min(usize::try_from(end.saturating_sub(out.size)).unwrap_or(usize::MAX));
+        out.write(buffer.get(..most).unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 fn copy(

@@ -3,20 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat};
 use rustix::io::Errno;
 
 use super::disk::{self, Walk};
 use super::failure::display;
 use super::{Failure, split};
-use crate::id::{Digest, Digester};
 use crate::index::{Child, Children, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
 use crate::sys;
 use crate::whiteout::{self, Marker};
 
-const BUFFER: usize = 256 << 10;
 /// Attributes that the machine gives a file by itself.
-const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
+pub(super) const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 /// The name of a file that is made to see what comes of it.
 const PROBE: &[u8] = b"probe";
 
@@ -81,6 +79,14 @@ pub struct Difference {
     pub detail: String,
 }
 
+impl Difference {
+    /// That the content of the file at `path` is another one.
+    #[must_use]
+    pub fn of_content(path: &[u8]) -> Self {
+        Self { path: path.to_vec(), change: Change::Content, detail: String::new() }
+    }
+}
+
 /// Gives an empty directory on the layer's file system, in which something can be made; `None` where nothing can.
 pub type Scratch<'a> = &'a mut dyn FnMut() -> Option<OwnedFd>;
 
@@ -110,47 +116,6 @@ pub fn compare(
     let walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
     Compare { index, quick, walk, scratch, found, linked: HashMap::new() }.run();
     Ok(())
-}
-
-/// Reads all files whose digest the index has, and tells of those that have another one.
-///
-/// # Errors
-/// When `dir` itself cannot be read.
-pub fn compare_content(index: &Index, dir: BorrowedFd<'_>, found: &mut dyn FnMut(Difference)) -> Result<(), Failure> {
-    let mut walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
-    let mut buffer = vec![0; BUFFER];
-    for id in (0..index.node_count()).map(NodeId) {
-        let Some((node, digest)) = index.node(id).and_then(|node| Some((node, node.digest()?))) else { continue };
-        let Some(path) = index.path(id).filter(|_| node.kind() == Some(Kind::File)) else { continue };
-        let Some((name, dirs)) = path.split_last() else { continue };
-        let whole = path.join(&b'/');
-        let difference = match walk.open(dirs).and_then(|dir| digest_of(&dir, name, &mut buffer)) {
-            Ok(Some(other)) if other != digest => (Change::Content, format!("has the digest {other} and not {digest}")),
-            Ok(_) => continue,
-            // That it is missing, or is something else, is seen without reading it.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => continue,
-            Err(error) => (Change::Unreadable, format!("cannot be read: {}", std::io::Error::from(error))),
-        };
-        found(Difference { path: whole, change: difference.0, detail: difference.1 });
-    }
-    Ok(())
-}
-
-fn digest_of(dir: &OwnedFd, name: &[u8], buffer: &mut [u8]) -> rustix::io::Result<Option<Digest>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Ok(None);
-    }
-    let mut digester = Digester::new();
-    loop {
-        match rustix::io::read(&file, &mut *buffer) {
-            Ok(0) => return Ok(Some(digester.finish())),
-            Ok(count) => digester.update(buffer.get(..count).unwrap_or_default()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// What a file shows of itself.
@@ -295,7 +260,7 @@ fn different(one: &Xattrs, other: &Xattrs) -> Vec<String> {
     names.iter().map(|name| display(name)).collect()
 }
 
-fn joined(dirs: &[&[u8]], name: &[u8]) -> Vec<u8> {
+pub(super) fn joined(dirs: &[&[u8]], name: &[u8]) -> Vec<u8> {
     let parts: Vec<&[u8]> = dirs.iter().copied().chain([name]).filter(|part| !part.is_empty()).collect();
     parts.join(&b'/')
 }

@@ -80,8 +80,9 @@ pub(super) fn create(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
 }
 
-/// Writes `bytes` at `offset`, and leaves out what is zero. Gives the end of what was written, and how much it was.
-pub(super) fn write_data(file: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(Option<u64>, u64)> {
+/// Writes `bytes` at `offset`, and leaves out what is zero. Gives the end of what was written, and how much it was;
+/// without a file, of what would have been.
+pub(super) fn write_data(file: Option<&OwnedFd>, offset: u64, bytes: &[u8]) -> Result<(Option<u64>, u64)> {
     let zeros = [0; HOLE];
     let (mut at, mut rest) = (offset, bytes);
     let (mut end, mut written) = (None, 0u64);
@@ -100,7 +101,7 @@ pub(super) fn write_data(file: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(O
         }
         let (run, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
         if data == Some(true) {
-            write_all(file, at, run)?;
+            file.map_or(Ok(()), |file| write_all(file, at, run))?;
             written = written.saturating_add(run.len() as u64);
             end = at.checked_add(run.len() as u64);
         }
@@ -243,9 +244,9 @@ mod tests {
         content[9000] = 1;
         content[29_999] = 2;
         // From 1000 on, so that no piece begins at a block.
-        assert_eq!(write_data(&file, 1000, &content).unwrap(), (Some(31_000), 4096 + 31_000 - 28_672));
+        assert_eq!(write_data(Some(&file), 1000, &content).unwrap(), (Some(31_000), 4096 + 31_000 - 28_672));
         assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), [&[0; 1000][..], &content].concat());
-        assert_eq!(write_data(&file, 0, &[0; 5000]).unwrap(), (None, 0));
-        assert_eq!(write_data(&file, 0, &[]).unwrap(), (None, 0));
+        assert_eq!(write_data(Some(&file), 0, &[0; 5000]).unwrap(), (None, 0));
+        assert_eq!(write_data(Some(&file), 0, &[]).unwrap(), (None, 0));
     }
 }

@@ -8,6 +8,7 @@
 //! - [`assemble()`]: split and files → the same tar
 //! - [`Compress`]: a tar → the same compressed bytes each time
 //! - [`compare()`]: whether the files are still what the index says
+//! - [`Mend`]: they are so again, with what was unpacked anew
 //!
 //! The format is POSIX `pax` (with `ustar` and v7 below it) and GNU tar's extensions (`tar(5)`).
 
@@ -15,12 +16,14 @@ mod acl;
 mod assemble;
 mod compare;
 mod compress;
+mod content;
 mod decompress;
 mod disk;
 mod entry;
 mod failure;
 mod header;
 mod input;
+mod mend;
 mod pack;
 mod path;
 mod pax;
@@ -28,17 +31,21 @@ mod sparse;
 mod split;
 mod tree;
 mod unpack;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
 
-pub use assemble::{Assembled, assemble, assemble_counted};
-pub use compare::{Change, Difference, Scratch, compare, compare_content};
+pub use assemble::{Assembled, assemble, assemble_counted, assemble_headers};
+pub use compare::{Change, Difference, Scratch, compare};
 pub use compress::{Codec, Compress};
+pub use content::{compare_content, is_sparse};
 pub use decompress::{Compression, decompress};
 pub use failure::Failure;
+pub use mend::Mend;
 pub use pack::{Pack, Packed};
-pub use unpack::{Limits, Unpacked, unpack};
+pub use unpack::{Limits, Unpacked, unpack, unpack_some};
+pub use wanted::Wanted;
 
 /// Bytes of a tar's block.
 pub const BLOCK: usize = 512;

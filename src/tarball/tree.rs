@@ -50,7 +50,7 @@ fn not_a_directory(kind: Option<Kind>, part: &[u8]) -> String {
     }
 }
 
-fn joined(dirs: &[&[u8]], name: &[u8]) -> Vec<u8> {
+pub(super) fn joined(dirs: &[&[u8]], name: &[u8]) -> Vec<u8> {
     let mut path = dirs.join(&b'/');
     if !dirs.is_empty() {
         path.push(b'/');
@@ -123,7 +123,7 @@ impl Tree {
         let made = match disk::create(&place.dir, name) {
             // Said twice.
             Err(Errno::EXIST) => return Ok(()),
-            Ok(file) => disk::write_data(&file, 0, content).map(drop),
+            Ok(file) => disk::write_data(Some(&file), 0, content).map(drop),
             Err(error) => Err(error),
         };
         made.map_err(|error| Failure::write("create", &joined(place.dirs, name), error))

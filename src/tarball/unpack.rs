@@ -10,8 +10,8 @@ use super::header::Header;
 use super::input::Input;
 use super::pax;
 use super::sparse::{self, Form, Map, TextMap};
-use super::tree::{Place, Tree};
-use super::{BLOCK, Failure, disk, padding, path, split};
+use super::tree::{Place, Tree, joined};
+use super::{BLOCK, Failure, Wanted, disk, padding, path, split};
 use crate::id::{DiffId, Digester};
 use crate::index::{Index, Kind, NewNode};
 use crate::whiteout::{self, Marker};
@@ -76,6 +76,21 @@ pub fn unpack(
     split: &mut dyn Write,
     limits: &Limits,
 ) -> Result<Unpacked, Failure> {
+    unpack_some(tar, into, split, limits, &Wanted::Everything)
+}
+
+/// As [`unpack`], but writes only the content of the files that are `wanted`: the others are empty, and all else is the
+/// same, the index and the split too.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_some(
+    tar: &mut dyn Read,
+    into: BorrowedFd<'_>,
+    split: &mut dyn Write,
+    limits: &Limits,
+    wanted: &Wanted,
+) -> Result<Unpacked, Failure> {
     let (input, hasher) = Input::new(tar);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(|| hasher.run());
@@ -84,6 +99,7 @@ pub fn unpack(
             split: split::Writer::new(split)?,
             tree: Tree::new(into)?,
             limits,
+            wanted,
             global: Global::new(),
             global_bytes: 0,
             entries: 0,
@@ -107,6 +123,7 @@ struct Unpacking<'a> {
     split: split::Writer<'a>,
     tree: Tree,
     limits: &'a Limits,
+    wanted: &'a Wanted,
     global: Global,
     global_bytes: u64,
     entries: u64,
@@ -300,7 +317,7 @@ impl Unpacking<'_> {
         }
         let content = self.split.content(&entry.path, &map.regions)?;
         let file = self.tree.create_private(content)?;
-        let new = self.content(&file, entry, map)?;
+        let new = self.content(&file, &joined(dirs, name), entry, map)?;
         self.tree.add_private(dirs, name, new, content);
         self.padding(entry.data, &entry.path)
     }
@@ -308,15 +325,16 @@ impl Unpacking<'_> {
     fn file(&mut self, place: &Place<'_>, path: &[u8], entry: Entry, map: &Map) -> Result<(), Failure> {
         let file = self.tree.create(place, path)?;
         let content = if entry.data > 0 { Some(self.split.content(path, &map.regions)?) } else { None };
-        let new = self.content(&file, &entry, map)?;
+        let new = self.content(&file, path, &entry, map)?;
         self.tree.add_file(place, new, content);
         self.padding(entry.data, &entry.path)
     }
 
-    /// Reads the entry's data into `file`, and describes it.
-    fn content(&mut self, file: &OwnedFd, entry: &Entry, map: &Map) -> Result<NewNode, Failure> {
+    /// Reads the entry's data into `file`, whose path in the layer is `path`, and describes it.
+    fn content(&mut self, file: &OwnedFd, path: &[u8], entry: &Entry, map: &Map) -> Result<NewNode, Failure> {
         let failed = |error: Errno| Failure::write("write", &entry.path, error);
         let mut digester = Some(Digester::new());
+        let is_written = self.wanted.has(path);
         let (mut at, mut end, mut stored) = (0u64, 0u64, 0u64);
         for (offset, length) in &map.regions {
             self.hole(&mut digester, offset.saturating_sub(at));
@@ -330,6 +348,7 @@ impl Unpacking<'_> {
                 if let Some(digester) = &mut digester {
                     digester.update(bytes);
                 }
+                let file = Some(file).filter(|_| is_written);
                 let (written_to, written) = disk::write_data(file, at, bytes).map_err(failed)?;
                 end = written_to.unwrap_or(end);
                 stored = stored.saturating_add(written);
@@ -338,7 +357,7 @@ impl Unpacking<'_> {
             }
         }
         self.hole(&mut digester, map.size.saturating_sub(at));
-        if end < map.size {
+        if is_written && end < map.size {
             rustix::fs::ftruncate(file, map.size).map_err(failed)?;
         }
         self.content_bytes = self.content_bytes.saturating_add(entry.data);

@@ -46,6 +46,7 @@ mod own_process;
 mod plain_driver;
 mod prune_store;
 mod raw;
+mod repair;
 mod review_archive;
 mod review_store;
 mod save;

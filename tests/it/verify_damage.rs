@@ -57,3 +57,25 @@ fn findings_are_lines_with_the_layer_the_path_and_what_is_wrong() {
         assert_eq!(lines.iter().filter(|line| has(line)).count(), 1, "{words:?} in {lines:?}");
     }
 }
+
+#[test]
+fn progress_is_shown_on_a_terminal_only() {
+    let (sandbox, _) = store();
+    let program = super::mounts::PROGRAM;
+    let on_terminal = |words: &str| {
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--return", "--command", &format!("{program} {words}"), "/dev/null"]);
+        let output =
+            script.env("LAYERCTL_ROOT", sandbox.root()).env("TERM", "xterm").output().expect("script(1) is there");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let shown = on_terminal("verify");
+    for layer in &image().layers {
+        let title = &sha256(layer)[..12];
+        assert!(shown.lines().any(|line| line.contains(title) && line.contains("well")), "{title} is not in {shown:?}");
+    }
+    assert_eq!(on_terminal("--quiet verify"), "");
+    let output = sandbox.run(&["verify"]);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+}

@@ -1,16 +1,21 @@
 //! One layer: its record, its index, its split and its files, which together must give its diffID.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Finding;
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest};
-use crate::index::Index;
+use crate::index::{Index, Node};
 use crate::progress::{Progress, Task};
 use crate::store::{LayerRecord, Staging, Store};
-use crate::tarball::{Assembled, Change, Difference, Failure, assemble_counted, compare, compare_content};
+use crate::tarball::{Assembled, Change, Difference, Failure, assemble_counted, compare, compare_content, is_sparse};
 
 /// What a disk or a damaged file system says.
 const LOST: [i32; 3] = [libc::EIO, libc::EUCLEAN, libc::EBADMSG];
@@ -29,19 +34,48 @@ impl Write for Watched<'_> {
     }
 }
 
+/// What was found in a layer, and what is needed to mend it.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) findings: Vec<Finding>,
+    /// Paths in the layer at which content is, or may be, another one or missing.
+    pub(super) places: BTreeSet<Vec<u8>>,
+    /// The record, if it is one of this layer.
+    pub(super) record: Option<LayerRecord>,
+    /// The index, if it is one.
+    pub(super) index: Option<Index>,
+    /// Whether there is a directory for its files.
+    pub(super) has_dir: bool,
+    /// Whether split and files give the tar.
+    pub(super) is_proven: bool,
+    /// Whether the split is damaged.
+    pub(super) has_bad_split: bool,
+    /// Whether the tar is another one, and nobody can say why.
+    pub(super) is_unexplained: bool,
+}
+
 struct Check<'a> {
     store: &'a Store,
     layer: DiffId,
-    findings: Vec<Finding>,
+    checked: Checked,
+}
+
+/// Opens the directory of a layer's files; `None` when there is none. A link in its place is not followed.
+pub(super) fn open_dir(path: &Path) -> rustix::io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        opened => opened.map(|dir| Some(dir.into())),
+    }
 }
 
 /// Looks at one layer. One that goes meanwhile has nothing wrong with it.
 ///
 /// # Errors
 /// When the store's own directories cannot be read.
-pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Progress) -> Result<Vec<Finding>> {
-    let Some(kept) = store.keep(layer)? else { return Ok(Vec::new()) };
-    let mut check = Check { store, layer, findings: Vec::new() };
+pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Progress) -> Result<Checked> {
+    let Some(kept) = store.keep(layer)? else { return Ok(Checked::default()) };
+    let mut check = Check { store, layer, checked: Checked::default() };
     match check.run(quick, progress) {
         // The disk has lost it.
         Err(Error::Io { path, source, .. }) if LOST.iter().any(|errno| source.raw_os_error() == Some(*errno)) => {
@@ -50,13 +84,13 @@ pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Pr
         checked => checked?,
     }
     drop(kept);
-    Ok(check.findings)
+    Ok(check.checked)
 }
 
 impl Check<'_> {
     fn tell(&mut self, path: impl Into<String>, problem: &'static str, detail: impl Into<String>) {
         let (id, path, detail) = (self.layer.to_string(), path.into(), detail.into());
-        self.findings.push(Finding { kind: "layer", id, path, problem, detail, is_debris: false });
+        self.checked.findings.push(Finding { kind: "layer", id, path, problem, detail, is_debris: false });
     }
 
     /// Tells of one of the layer's files under `layers/`.
@@ -65,36 +99,47 @@ impl Check<'_> {
         self.tell(path, problem, detail);
     }
 
+    fn tell_split(&mut self, problem: &'static str, detail: impl Into<String>) {
+        self.checked.has_bad_split = true;
+        self.tell_file("split", problem, detail);
+    }
+
     fn run(&mut self, quick: bool, progress: &dyn Progress) -> Result<()> {
         let record = self.record()?;
         let task = progress.start(&self.layer.hex(), record.as_ref().filter(|_| !quick).map(|record| record.size));
         let index = self.index()?;
         let path = self.store.diff_dir(&self.layer.hex());
-        let dir = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let dir = match open_dir(&path) {
+            Ok(None) => {
                 self.tell(path.display().to_string(), "missing", "is missing: the files of the layer");
                 None
             }
-            opened => Some(opened.doing("open", &path)?),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                self.tell(path.display().to_string(), "type", "is no directory: the files of the layer");
+                None
+            }
+            opened => opened.doing("open", &path)?,
         };
+        self.checked.has_dir = dir.is_some();
         if let (Some(index), Some(dir)) = (&index, &dir) {
             self.files(index, dir, quick)?;
         }
         let split = match self.store.open_split(self.layer) {
             Err(Error::Corrupt { .. }) => {
-                self.tell_file("split", "split", "is missing");
+                self.tell_split("split", "is missing");
                 None
             }
             opened => Some(opened?),
         };
         if quick {
             if split.is_some_and(|split| split.metadata().is_ok_and(|metadata| metadata.len() == 0)) {
-                self.tell_file("split", "split", "is empty");
+                self.tell_split("split", "is empty");
             }
         } else if let Some(dir) = &dir {
             self.content(record.as_ref(), index.as_ref(), dir, split, &*task)?;
         }
-        task.finish(if self.findings.is_empty() { "well" } else { "damaged" });
+        (self.checked.record, self.checked.index) = (record, index);
+        task.finish(if self.checked.findings.is_empty() { "well" } else { "damaged" });
         Ok(())
     }
 
@@ -155,6 +200,9 @@ impl Check<'_> {
     fn difference(&mut self, difference: &Difference) {
         let path = if difference.path.is_empty() { "." } else { &String::from_utf8_lossy(&difference.path) };
         self.tell(path, difference.change.word(), difference.detail.clone());
+        if !matches!(difference.change, Change::Mode | Change::Owner | Change::Time | Change::Xattr | Change::Extra) {
+            self.checked.places.insert(difference.path.clone());
+        }
     }
 
     /// The disk failed under us: that is no finding.
@@ -183,40 +231,40 @@ impl Check<'_> {
     ) -> Result<()> {
         let assembled =
             split.map(|split| assemble_counted(&mut BufReader::new(split), dir.as_fd(), &mut Watched(task)));
+        let has_size = |finding: &Finding| finding.problem == Change::Size.word();
+        let shorter: Vec<String> =
+            self.checked.findings.iter().filter(|one| has_size(one)).map(|one| one.path.clone()).collect();
         if let Some(Ok(Assembled { digest, size, content_bytes })) = &assembled
             && *digest == self.layer.0
         {
+            self.checked.is_proven = true;
+            if let Some(index) = index {
+                // What is read in a hole is in no tar.
+                self.contents(index, dir, is_sparse, &shorter)?;
+            }
             if record.is_some_and(|record| (record.size, record.content_bytes) != (*size, *content_bytes)) {
                 self.tell_file("json", "record", format!("has sizes other than {size} and {content_bytes}"));
             }
             return Ok(());
         }
-        let known = self.findings.len();
-        let has_size = |finding: &Finding| finding.problem == Change::Size.word();
-        let shorter: Vec<String> =
-            self.findings.iter().filter(|one| has_size(one)).map(|one| one.path.clone()).collect();
+        let known = self.checked.findings.len();
         if let Some(index) = index {
-            let mut differences = Vec::new();
-            compare_content(index, dir.as_fd(), &mut |difference| differences.push(difference))
-                .map_err(|failure| self.failed(failure))?;
-            for difference in differences {
-                if !shorter.iter().any(|path| *path == String::from_utf8_lossy(&difference.path)) {
-                    self.difference(&difference);
-                }
-            }
+            self.contents(index, dir, |_| true, &shorter)?;
         }
-        let is_explained = self.findings.len() > known || !shorter.is_empty();
+        let is_explained = self.checked.findings.len() > known || !shorter.is_empty();
         match assembled {
             // The files were to be compared all the same.
             None => {}
-            Some(Err(Failure::Bad { entry: None, why })) => self.tell_file("split", "split", why),
+            Some(Err(Failure::Bad { entry: None, why })) => self.tell_split("split", why),
             Some(Err(Failure::Bad { entry: Some(entry), why })) if !self.has_told_of(&entry) => {
+                self.checked.is_unexplained = true;
                 self.tell(entry, "content", why);
             }
             Some(Err(Failure::Read(error))) => {
-                self.tell_file("split", "unreadable", format!("cannot be read: {error}"));
+                self.tell_split("unreadable", format!("cannot be read: {error}"));
             }
             Some(Err(Failure::Write { path, source, .. })) if !self.has_told_of(&path.to_string_lossy()) => {
+                self.checked.is_unexplained = true;
                 self.tell(path.to_string_lossy(), "unreadable", format!("cannot be read: {source}"));
             }
             Some(Ok(Assembled { digest, .. })) if !is_explained => self.tell_tar(digest),
@@ -225,13 +273,27 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Compares the digests of files, but for those of which more is known.
+    fn contents(&mut self, index: &Index, dir: &File, asked: fn(&Node<'_>) -> bool, known: &[String]) -> Result<()> {
+        let mut differences = Vec::new();
+        compare_content(index, dir.as_fd(), asked, &mut |difference| differences.push(difference))
+            .map_err(|failure| self.failed(failure))?;
+        for difference in differences {
+            if !known.iter().any(|path| *path == String::from_utf8_lossy(&difference.path)) {
+                self.difference(&difference);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether something was found at `path`, or at a directory on the way to it.
     fn has_told_of(&self, path: &str) -> bool {
         let at = |known: &str| path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.findings.iter().any(|finding| at(&finding.path))
+        self.checked.findings.iter().any(|finding| at(&finding.path))
     }
 
     fn tell_tar(&mut self, digest: Digest) {
+        self.checked.is_unexplained = true;
         let what = "gives a tar with the digest";
         self.tell_file("split", "content", format!("{what} {digest}: it, or a file without a digest, is damaged"));
     }

@@ -6,10 +6,16 @@
 //!                                                                no ─► which file has another sha256
 //! ```
 //!
-//! It only reads. A layer that is being looked at cannot go, so that a removal beside it leaves it for the next
-//! `prune`.
+//! It only reads, unless it is to [`repair()`]. A layer that is being looked at cannot go, so that a removal beside it
+//! leaves it for the next `prune`.
 
 mod layer;
+mod mend;
+mod reference;
+mod repair;
+mod source;
+
+pub use repair::{Repair, Repaired, repair};
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +70,8 @@ pub fn verify(store: &Store, options: &Verify, progress: &dyn Progress) -> Resul
     super::descriptors::allow_all();
     let (layers, faults) = scope(store, &options.names)?;
     let mut findings: Vec<Finding> = faults.into_iter().map(Finding::from).collect();
-    findings.extend(each_layer(store, &layers, options.quick, progress)?);
+    let checked = each_layer(store, &layers, |layer| layer::check(store, layer, options.quick, progress))?;
+    findings.extend(checked.into_iter().flat_map(|checked| checked.findings));
     findings.sort_unstable();
     findings.dedup();
     Ok(findings)
@@ -98,8 +105,21 @@ fn scope(store: &Store, names: &[String]) -> Result<(BTreeSet<DiffId>, Vec<Fault
     Ok((layers, faults))
 }
 
-/// Looks at the layers, several at once, the largest first.
-fn each_layer(store: &Store, layers: &BTreeSet<DiffId>, quick: bool, progress: &dyn Progress) -> Result<Vec<Finding>> {
+/// Why what is left could not be mended.
+fn needs(sources: &[source::Source], against: &[String]) -> String {
+    match (against.first(), sources.is_empty()) {
+        (Some(why), _) => why.clone(),
+        (None, true) => "needs a source".into(),
+        (None, false) => "no source has it".into(),
+    }
+}
+
+/// Does the same with each layer, with several at once, the largest first.
+fn each_layer<T: Send>(
+    store: &Store,
+    layers: &BTreeSet<DiffId>,
+    each: impl Fn(DiffId) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let size = |layer: DiffId| store.layer(layer).map_or(u64::MAX, |record| record.size);
     let mut layers: Vec<(u64, DiffId)> = layers.iter().map(|layer| (size(*layer), *layer)).collect();
     layers.sort_unstable_by(|one, other| other.cmp(one));
@@ -108,7 +128,7 @@ fn each_layer(store: &Store, layers: &BTreeSet<DiffId>, quick: bool, progress: &
     let done = Mutex::new(Vec::new());
     let work = || {
         while let Some((_, layer)) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = layer::check(store, *layer, quick, progress);
+            let result = each(*layer);
             done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
         }
     };
@@ -118,5 +138,5 @@ fn each_layer(store: &Store, layers: &BTreeSet<DiffId>, quick: bool, progress: &
         }
     });
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(done.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    done.into_iter().collect()
 }

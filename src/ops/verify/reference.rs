@@ -1,0 +1,146 @@
+//! What a layer should be: its tar, unpacked anew beside it.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use super::layer::{Checked, open_dir};
+use super::source::{Source, through_pipe};
+use crate::archive::{Checked as Hashed, Seen};
+use crate::error::{Context as _, Error, Result};
+use crate::id::{DiffId, Digest};
+use crate::index::Index;
+use crate::progress::Progress;
+use crate::store::{LayerRecord, Staging, Store};
+use crate::tarball::{Compression, Failure, Limits, Wanted, assemble, assemble_headers, decompress, unpack_some};
+
+/// An unpacked layer.
+pub(super) struct Reference {
+    /// Where: with `diff` and `split` in it.
+    pub(super) dir: PathBuf,
+    pub(super) index: Index,
+    /// Whether it came from its very tar.
+    pub(super) is_proven: bool,
+    /// Whether it came from elsewhere, so that its split is another file.
+    pub(super) is_foreign: bool,
+    pub(super) size: u64,
+    pub(super) content_bytes: u64,
+    pub(super) entries: u64,
+    /// The digest of what it came as, when that was compressed.
+    pub(super) blob: Option<Digest>,
+    /// The files whose content it has.
+    pub(super) wanted: Wanted,
+}
+
+/// Makes references.
+pub(super) struct Unpacking<'a> {
+    pub(super) store: &'a Store,
+    pub(super) staging: &'a Staging,
+    pub(super) layer: DiffId,
+    pub(super) progress: &'a dyn Progress,
+}
+
+impl Unpacking<'_> {
+    /// From the layer's own split and files. When these do not give the tar, then without any content, and only if
+    /// index, split and record all say the same: damaged ones do not agree.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) fn own(&self, checked: &Checked, wanted: &Wanted) -> Result<Option<Reference>> {
+        let dir = match open_dir(&self.store.diff_dir(&self.layer.hex())) {
+            Ok(Some(dir)) if !checked.has_bad_split => dir,
+            _ => return Ok(None),
+        };
+        let size = checked.record.as_ref().map(|record| record.size);
+        let Ok(split) = self.store.open_split(self.layer) else { return Ok(None) };
+        let is_proven = checked.is_proven;
+        let write = move |out: &mut dyn io::Write| {
+            let (mut split, dir) = (BufReader::new(split), dir.as_fd());
+            if is_proven {
+                assemble(&mut split, dir, out).map(drop)
+            } else {
+                assemble_headers(&mut split, dir, out, size.unwrap_or_default()).map(drop)
+            }
+        };
+        // Where the tar is right all content is, but for what is in holes.
+        let wanted = if is_proven && *wanted != Wanted::Everything { wanted.clone() } else { Wanted::nothing() };
+        let unpacked = through_pipe(write, |tar| self.unpack("own", Box::new(tar), wanted))?;
+        let Ok(reference) = unpacked? else { return Ok(None) };
+        let size = |record: &LayerRecord| (record.size, record.content_bytes, record.entries);
+        let agrees = || {
+            checked.record.as_ref().map(size) == Some((reference.size, reference.content_bytes, reference.entries))
+                && checked.index.as_ref().is_some_and(|index| index.has_the_tree_of(&reference.index))
+        };
+        Ok(if reference.is_proven || (!is_proven && agrees()) {
+            Some(Reference { is_foreign: false, ..reference })
+        } else {
+            None
+        })
+    }
+
+    /// From the first source that has it. What stands against the others is added to `against`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) fn foreign(
+        &self,
+        sources: &[Source],
+        wanted: &Wanted,
+        against: &mut Vec<String>,
+    ) -> Result<Option<Reference>> {
+        for (number, source) in sources.iter().enumerate() {
+            let place = format!("from-{number}");
+            match source.layer(self.layer, |blob| self.unpack(&place, blob, wanted.clone())) {
+                Ok(None) => {}
+                Err(error) => against.push(error.to_string()),
+                Ok(Some(unpacked)) => match unpacked? {
+                    Ok(reference) if reference.is_proven => return Ok(Some(reference)),
+                    Ok(_) => against.push(format!("{}: has something else for it", source.name())),
+                    Err(why) => against.push(format!("{}: {why}", source.name())),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives what is wrong with `blob`, if something is.
+    fn unpack(&self, place: &str, blob: Box<dyn Read + '_>, wanted: Wanted) -> Result<Result<Reference, String>> {
+        let dir = self.staging.dir().join(place);
+        let (diff, path) = (dir.join("diff"), dir.join("split"));
+        std::fs::create_dir_all(&diff).doing("create", &diff)?;
+        let into = File::open(&diff).doing("open", &diff)?;
+        let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
+        let task = self.progress.start(&self.layer.hex(), None);
+        let (blob, seen) = Hashed::new(blob);
+        let (compression, mut tar) = match decompress(Box::new(blob)) {
+            Ok(decompressed) => decompressed,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let unpacked = match unpack_some(&mut *tar, into.as_fd(), &mut split, &Limits::default(), &wanted) {
+            Err(Failure::Write { doing, path, source }) => {
+                return Err(Error::Io { doing, path: diff.join(path), source });
+            }
+            Err(bad) => return Ok(Err(bad.to_string())),
+            Ok(unpacked) => unpacked,
+        };
+        // A blob's digest is that of all its bytes.
+        if let Err(error) = io::copy(&mut tar, &mut io::sink()) {
+            return Ok(Err(error.to_string()));
+        }
+        drop(tar);
+        split.flush().doing("write", &path)?;
+        task.finish("unpacked");
+        Ok(Ok(Reference {
+            dir,
+            is_proven: unpacked.diff_id == self.layer,
+            is_foreign: true,
+            size: unpacked.size,
+            content_bytes: unpacked.content_bytes,
+            entries: unpacked.entries,
+            blob: Some(Seen::finish(&seen).0).filter(|_| compression != Compression::None),
+            index: unpacked.index,
+            wanted,
+        }))
+    }
+}

@@ -1,0 +1,188 @@
+//! Where sound layers and configs come from: an archive, an OCI layout, or another store. Nothing of them is trusted:
+//! what they give is taken when it has the digest that it must have.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _, Write};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::layer::open_dir;
+use crate::archive::{
+    DirMembers, Input, Part, Plan, Platform, TarMembers, plans, read_failure, root_file_system_config,
+};
+use crate::error::{Context as _, Error, Result};
+use crate::id::{DiffId, Digest, Digester, ImageId};
+use crate::store::{Staging, Store};
+use crate::tarball::{Failure, assemble};
+
+/// Opens a member of an archive; also gives its size.
+type Open = Box<dyn Fn(&str) -> Result<Option<(Box<dyn Read + Send>, u64)>> + Send + Sync>;
+
+/// One of what `--from` names.
+pub(super) struct Source {
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Archive { plans: Vec<Plan>, open: Open },
+    RootFileSystem { tar: Arc<File>, diff_id: DiffId, platforms: Vec<Platform> },
+    Store(Store),
+}
+
+impl Source {
+    /// Opens what the user named. An archive that can only be read once is written out in `staging` first.
+    ///
+    /// # Errors
+    /// As those of `import`.
+    pub(super) fn open(path: &Path, staging: &Staging, platforms: &[Platform]) -> Result<Self> {
+        let name = path.display().to_string();
+        if path == Path::new("-") {
+            return Err(Error::Usage("a source is read more than once, so that it cannot be standard input".into()));
+        }
+        if Store::is_at(path) {
+            return Ok(Self { name, kind: Kind::Store(Store::open(path)?) });
+        }
+        let kind = match Input::open(path)? {
+            Input::Directory(dir) => {
+                let members = DirMembers::new(&name, &dir);
+                let plans = plans_for(&name, &members, platforms)?.ok_or_else(|| no_documents(&name))?;
+                Kind::Archive { plans, open: Box::new(move |member| members.open(member)) }
+            }
+            Input::Seekable(file) => archive(&name, file, platforms)?,
+            Input::Stream(mut stream) => {
+                let mut file = tempfile::tempfile_in(staging.dir()).doing("create a file in", staging.dir())?;
+                copy(&name, &mut *stream.tar, &mut file, staging.dir())?;
+                file.rewind().doing("read", staging.dir())?;
+                archive(&name, file, platforms)?
+            }
+        };
+        Ok(Self { name, kind })
+    }
+
+    /// What the user called it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The config of an image.
+    pub(super) fn config(&self, image: ImageId) -> Option<Vec<u8>> {
+        let is_it = |config: &Vec<u8>| Digest::of(config) == image.0;
+        match &self.kind {
+            Kind::Archive { plans, .. } => plans.iter().map(|plan| &plan.config).find(|config| is_it(config)).cloned(),
+            Kind::RootFileSystem { diff_id, platforms, .. } => {
+                platforms.iter().map(|platform| root_file_system_config(*diff_id, platform)).find(is_it)
+            }
+            Kind::Store(store) => store.image_config(image).ok().flatten(),
+        }
+    }
+
+    /// Gives what this source says is the layer, perhaps compressed, to `take`; `None` when it does not have it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn layer<T>(&self, layer: DiffId, take: impl FnOnce(Box<dyn Read>) -> T) -> Result<Option<T>> {
+        match &self.kind {
+            Kind::Archive { plans, open } => {
+                let members = plans.iter().flat_map(|plan| &plan.layers);
+                let Some(planned) = members.into_iter().find(|planned| planned.diff_id == layer) else {
+                    return Ok(None);
+                };
+                match open(&planned.member)? {
+                    Some((member, _)) => Ok(Some(take(member))),
+                    None => {
+                        let (archive, entry) = (self.name.clone(), Some(planned.member.clone()));
+                        Err(Error::BadArchive { archive, entry, why: "is missing".into() })
+                    }
+                }
+            }
+            Kind::RootFileSystem { tar, diff_id, .. } if *diff_id == layer => {
+                Ok(Some(take(Box::new(Part::new(tar.clone())))))
+            }
+            Kind::RootFileSystem { .. } => Ok(None),
+            Kind::Store(store) => {
+                let Some(lease) = store.lease(layer)? else { return Ok(None) };
+                let Some(dir) = open_dir(&store.diff_dir(&layer.hex())).doing("open", store.root())? else {
+                    return Ok(None);
+                };
+                let split = store.open_split(layer)?;
+                let assembling =
+                    move |out: &mut dyn Write| assemble(&mut BufReader::new(split), dir.as_fd(), out).map(drop);
+                let taken = through_pipe(assembling, |tar| take(Box::new(tar)));
+                drop(lease);
+                taken.map(Some)
+            }
+        }
+    }
+}
+
+/// Gives what `write` writes to `read` while it comes. When writing fails what is read ends early.
+pub(super) fn through_pipe<T>(
+    write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Failure> + Send,
+    read: impl FnOnce(io::PipeReader) -> T,
+) -> Result<T> {
+    let (reader, mut writer) = io::pipe().doing("make", "a pipe")?;
+    std::thread::scope(|scope| {
+        scope.spawn(move || drop(write(&mut writer)));
+        Ok(read(reader))
+    })
+}
+
+fn no_documents(name: &str) -> Error {
+    Error::bad_archive(name, "has neither a manifest.json nor an index.json")
+}
+
+fn archive(name: &str, file: File, platforms: &[Platform]) -> Result<Kind> {
+    let copy = file.try_clone().doing("read", name)?;
+    if let Some(members) = TarMembers::find(name, copy)? {
+        match plans_for(name, &members, platforms)? {
+            Some(plans) => return Ok(Kind::Archive { plans, open: Box::new(move |member| Ok(members.open(member))) }),
+            None if members.look_like_archive() => return Err(no_documents(name)),
+            None => {}
+        }
+    }
+    let tar = Arc::new(file);
+    let mut digester = Digester::new();
+    copy_to(name, &mut Part::new(tar.clone()), |bytes| {
+        digester.update(bytes);
+        Ok(())
+    })?;
+    Ok(Kind::RootFileSystem { tar, diff_id: DiffId(digester.finish()), platforms: platforms.to_vec() })
+}
+
+/// The images that the archive has for any of the platforms.
+fn plans_for(
+    name: &str,
+    documents: &dyn crate::archive::Documents,
+    platforms: &[Platform],
+) -> Result<Option<Vec<Plan>>> {
+    let (mut all, mut failure) = (Vec::new(), None);
+    for platform in platforms {
+        match plans(name, documents, platform) {
+            Ok(None) => return Ok(None),
+            Ok(Some(plans)) => all.extend(plans),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    match failure {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok(Some(all)),
+    }
+}
+
+fn copy(name: &str, source: &mut dyn Read, file: &mut File, dir: &Path) -> Result<()> {
+    copy_to(name, source, |bytes| file.write_all(bytes).doing("write a file in", dir))
+}
+
+fn copy_to(name: &str, source: &mut dyn Read, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => take(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(read_failure(name, None, error)),
+        }
+    }
+}

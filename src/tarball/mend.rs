@@ -1,0 +1,370 @@
+//! A layer's directory becomes what its index says again, with what was unpacked anew beside it.
+//!
+//! Each file is put into place by one rename, so that it is the old one or the new one at every moment, and what was
+//! there before is moved aside, never written to: who has it open keeps what he had. No link is followed. What cannot
+//! be put right whole is left as it is.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode, RenameFlags, renameat, renameat_with};
+use rustix::io::{Errno, Result};
+
+use super::Failure;
+use super::compare::{Change, Difference, LABELS, joined};
+use super::content::digest_of;
+use super::disk::{self, Walk};
+use super::wanted::{Wanted, path_and_above};
+use crate::index::{Child, Index, Kind, Node, NodeId};
+use crate::sys;
+use crate::whiteout;
+
+const BUFFER: usize = 256 << 10;
+
+/// Mends one layer's directory.
+pub struct Mend<'a> {
+    index: &'a Index,
+    walk: Walk,
+    staged: Walk,
+    aside: BorrowedFd<'a>,
+    wanted: &'a Wanted,
+    /// Names given in `aside` so far.
+    made: u64,
+}
+
+impl std::fmt::Debug for Mend<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mend").field("index", self.index).finish_non_exhaustive()
+    }
+}
+
+/// What stands at a path of the layer.
+enum Entry<'a> {
+    Node(NodeId, Node<'a>),
+    /// A whiteout or the mark of an opaque directory.
+    Marker,
+}
+
+fn split(path: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
+    let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let name = parts.pop().filter(|name| !name.is_empty())?;
+    Some((name, parts))
+}
+
+impl<'a> Mend<'a> {
+    /// Of the directory `dir`, from the directory `staged` which the same tar was unpacked into: the content of the
+    /// files that are `wanted` is in it. What is replaced goes into `aside`, all on one file system.
+    ///
+    /// # Errors
+    /// When the directories cannot be opened.
+    pub fn new(
+        index: &'a Index,
+        dir: BorrowedFd<'_>,
+        staged: BorrowedFd<'_>,
+        aside: BorrowedFd<'a>,
+        wanted: &'a Wanted,
+    ) -> std::result::Result<Self, Failure> {
+        let failed = |error| Failure::write("open", b"", error);
+        let (walk, staged) = (Walk::new(dir).map_err(failed)?, Walk::new(staged).map_err(failed)?);
+        Ok(Self { index, walk, staged, aside, wanted, made: 0 })
+    }
+
+    /// Takes away what is not in the layer, and puts what is missing or something else in its place. Gives how many
+    /// of the differences it could do something about.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put(&mut self, differences: &[Difference]) -> std::result::Result<usize, Failure> {
+        // Taken twice it would be the old one again.
+        let mut done = BTreeSet::new();
+        self.each(differences, |mend, difference| {
+            let Some((name, dirs)) = split(&difference.path) else { return Ok(false) };
+            let is_done = path_and_above(&difference.path).any(|path| done.contains(path));
+            let is_mended = match difference.change {
+                Change::Extra => mend.set_aside(&dirs, name),
+                Change::Mode | Change::Owner | Change::Time | Change::Xattr => Ok(false),
+                _ if is_done => Ok(false),
+                _ => mend.restore(&difference.path),
+            }?;
+            if is_mended {
+                done.insert(difference.path.clone());
+            }
+            Ok(is_mended)
+        })
+    }
+
+    /// Sets modes, owners, times and attributes. To be called last: all else changes the times of directories.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn describe(&mut self, differences: &[Difference]) -> std::result::Result<usize, Failure> {
+        self.each(differences, |mend, difference| match difference.change {
+            Change::Mode | Change::Owner | Change::Time | Change::Xattr => mend.describe_one(&difference.path),
+            _ => Ok(false),
+        })
+    }
+
+    /// Takes all content whose digest nobody knows from what was unpacked.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put_what_has_no_digest(&mut self) -> std::result::Result<(), Failure> {
+        for id in (0..self.index.node_count()).map(NodeId) {
+            let Some(node) = self.index.node(id) else { continue };
+            let has_content = node.meta().is_some_and(|meta| meta.kind == Kind::File && meta.size > 0);
+            if has_content
+                && node.digest().is_none()
+                && let Some(path) = self.index.path(id).map(|path| path.join(&b'/'))
+            {
+                self.restore(&path).map_err(|error| Failure::write("restore", &path, error))?;
+            }
+        }
+        let failed = |error| Failure::write("restore", whiteout::DUPLICATES, error);
+        let (from, to) = (self.staged.open(&[]).map_err(failed)?, self.walk.open(&[]).map_err(failed)?);
+        match self.place(from.as_fd(), whiteout::DUPLICATES, &to, whiteout::DUPLICATES) {
+            Err(Errno::NOENT) => self.set_aside(&[], whiteout::DUPLICATES).map(drop),
+            placed => placed,
+        }
+        .map_err(failed)?;
+        self.staged.forget();
+        Ok(())
+    }
+
+    fn each(
+        &mut self,
+        differences: &[Difference],
+        mut mend: impl FnMut(&mut Self, &Difference) -> Result<bool>,
+    ) -> std::result::Result<usize, Failure> {
+        let mut count = 0usize;
+        for difference in differences {
+            match mend(self, difference) {
+                Ok(is_mended) => count = count.saturating_add(usize::from(is_mended)),
+                // Something on the way is no directory: that must be put right first, and it is a difference too.
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
+                Err(error) => return Err(Failure::write("restore", &difference.path, error)),
+            }
+        }
+        Ok(count)
+    }
+
+    fn entry(&self, path: &[u8]) -> Option<Entry<'a>> {
+        let (name, dirs) = split(path)?;
+        let mut parent = NodeId::ROOT;
+        for part in dirs {
+            parent = match self.index.lookup(parent, part)? {
+                Child::Node(id) => id,
+                Child::Whiteout => return None,
+            };
+        }
+        match self.index.lookup(parent, name) {
+            Some(Child::Node(id)) => Some(Entry::Node(id, self.index.node(id)?)),
+            _ => whiteout::is_reserved(name).then_some(Entry::Marker),
+        }
+    }
+
+    /// Whether what was unpacked has all of this.
+    fn can_be_restored(&self, path: &[u8], id: NodeId) -> bool {
+        let mut todo = vec![(path.to_vec(), id)];
+        while let Some((path, id)) = todo.pop() {
+            let Some(meta) = self.index.node(id).and_then(|node| node.meta()) else { return false };
+            match meta.kind {
+                Kind::File if meta.size > 0 && !self.wanted.has(&path) => return false,
+                Kind::Directory => {
+                    let children = self.index.children(id).filter_map(|child| match child.target {
+                        Child::Node(id) => Some((joined(&[&path], child.name), id)),
+                        Child::Whiteout => None,
+                    });
+                    todo.extend(children);
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn restore(&mut self, path: &[u8]) -> Result<bool> {
+        let (id, node) = match self.entry(path) {
+            None => return Ok(false),
+            Some(Entry::Marker) => return self.take(path).map(|()| true),
+            Some(Entry::Node(id, node)) => (id, node),
+        };
+        if node.kind() == Some(Kind::Directory) {
+            if !self.can_be_restored(path, id) {
+                return Ok(false);
+            }
+            return self.restore_tree(path, id).map(|()| true);
+        }
+        let names = self.paths(id);
+        let good = if names.len() > 1 { self.good_name(&names, &node)? } else { None };
+        let good = match good {
+            Some(good) => good,
+            None if !self.can_be_restored(path, id) => return Ok(false),
+            None => {
+                self.take(path)?;
+                path.to_vec()
+            }
+        };
+        for other in names.iter().filter(|other| **other != good) {
+            match self.link(&good, other) {
+                // Its directory is to be put right first.
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
+                linked => linked?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a directory with all that is in it.
+    fn restore_tree(&mut self, path: &[u8], id: NodeId) -> Result<()> {
+        let mut todo = vec![(path.to_vec(), id)];
+        while let Some((path, id)) = todo.pop() {
+            let Some(node) = self.index.node(id) else { continue };
+            if node.kind() != Some(Kind::Directory) {
+                self.restore(&path)?;
+                continue;
+            }
+            let Some((name, dirs)) = split(&path) else { continue };
+            let new = self.new_name();
+            rustix::fs::mkdirat(self.aside, &*new, Mode::RWXU)?;
+            let dir = self.walk.open(&dirs)?;
+            self.place(self.aside, &new, &dir, name)?;
+            if node.is_opaque() {
+                self.take(&joined(&[&path], whiteout::OPAQUE))?;
+            }
+            for child in self.index.children(id) {
+                match child.target {
+                    Child::Node(id) => todo.push((joined(&[&path], child.name), id)),
+                    Child::Whiteout => self.take(&joined(&[&path], &whiteout::on_disk(child.name).0))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what was unpacked at `path` there.
+    fn take(&mut self, path: &[u8]) -> Result<()> {
+        let (name, dirs) = split(path).ok_or(Errno::INVAL)?;
+        let (from, to) = (self.staged.open(&dirs)?, self.walk.open(&dirs)?);
+        self.place(from.as_fd(), name, &to, name)
+    }
+
+    /// All paths of a node.
+    fn paths(&self, id: NodeId) -> Vec<Vec<u8>> {
+        let path = |(dir, name): (NodeId, &[u8])| Some(joined(&self.index.path(dir)?, name));
+        self.index.names(id).filter_map(path).collect()
+    }
+
+    /// The one of a node's names at which it is as it should be, but for what is described.
+    fn good_name(&mut self, names: &[Vec<u8>], node: &Node<'_>) -> Result<Option<Vec<u8>>> {
+        let mut buffer = vec![0; BUFFER];
+        for path in names {
+            let Some((name, dirs)) = split(path) else { continue };
+            let Ok(dir) = self.walk.open(&dirs) else { continue };
+            let Ok(stat) = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_good = match Kind::from_mode(stat.st_mode) {
+                kind if kind != node.kind() => false,
+                Some(Kind::File) if node.digest().is_some() => {
+                    digest_of(&dir, name, &mut buffer).is_ok_and(|digest| digest == node.digest())
+                }
+                Some(Kind::File) => node.meta().is_some_and(|meta| meta.size == 0) && stat.st_size == 0,
+                Some(Kind::Symlink) => rustix::fs::readlinkat(&*dir, name, Vec::new())?.as_bytes() == node.target(),
+                _ => true,
+            };
+            if is_good {
+                return Ok(Some(path.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes `path` one more name of the file at `good`.
+    fn link(&mut self, good: &[u8], path: &[u8]) -> Result<()> {
+        let ((from_name, from), (name, to)) = split(good).zip(split(path)).ok_or(Errno::INVAL)?;
+        let from: Rc<OwnedFd> = self.walk.open(&from)?;
+        let to = self.walk.open(&to)?;
+        let new = self.new_name();
+        rustix::fs::linkat(&*from, from_name, self.aside, &*new, AtFlags::empty())?;
+        self.place(self.aside, &new, &to, name)
+    }
+
+    fn new_name(&mut self) -> Vec<u8> {
+        self.made = self.made.saturating_add(1);
+        format!("mend.{}", self.made).into_bytes()
+    }
+
+    fn set_aside(&mut self, dirs: &[&[u8]], name: &[u8]) -> Result<bool> {
+        let dir = self.walk.open(dirs)?;
+        let new = self.new_name();
+        self.walk.forget();
+        match renameat(&*dir, name, self.aside, &*new) {
+            Err(Errno::NOENT) => Ok(false),
+            moved => moved.map(|()| true),
+        }
+    }
+
+    /// Moves something to where it belongs. What was there is where it was, or aside.
+    fn place(&mut self, from: BorrowedFd<'_>, from_name: &[u8], to: &OwnedFd, name: &[u8]) -> Result<()> {
+        match renameat_with(from, from_name, to, name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {}
+            moved => return moved,
+        }
+        self.walk.forget();
+        match renameat_with(from, from_name, to, name, RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            moved => return moved,
+        }
+        // A file system that cannot exchange two names.
+        match renameat(from, from_name, to, name) {
+            Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                let old = self.new_name();
+                renameat(to, name, self.aside, &*old)?;
+                renameat(from, from_name, to, name)
+            }
+            moved => moved,
+        }
+    }
+
+    fn describe_one(&mut self, path: &[u8]) -> Result<bool> {
+        let node = match self.entry(path) {
+            Some(Entry::Node(_, node)) => node,
+            None if path.is_empty() => self.index.node(NodeId::ROOT).ok_or(Errno::INVAL)?,
+            _ => return Ok(false),
+        };
+        let Some(meta) = node.meta() else { return Ok(false) };
+        let xattrs = node.xattrs().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        let Some((name, dirs)) = split(path) else {
+            let root = self.walk.open(&[])?;
+            self.remove_xattrs(&sys::proc_path(root.as_fd(), b""), &node)?;
+            return disk::describe(&root, &meta, &xattrs).map(|()| true);
+        };
+        let dir = self.walk.open(&dirs)?;
+        let stat = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // Where a device could not be made a file is in its place.
+        let is_stand_in = matches!(meta.kind, Kind::CharDevice | Kind::BlockDevice)
+            && Kind::from_mode(stat.st_mode) == Some(Kind::File);
+        if Kind::from_mode(stat.st_mode) != Some(meta.kind) && !is_stand_in {
+            return Ok(false);
+        }
+        self.remove_xattrs(&sys::proc_path(dir.as_fd(), name), &node)?;
+        disk::describe_at(&dir, name, &meta, &xattrs).map(|()| true)
+    }
+
+    /// Removes the attributes that are not the node's: first, as an access list changes what a mode means.
+    fn remove_xattrs(&self, path: &[u8], node: &Node<'_>) -> Result<()> {
+        let names = match sys::list_xattrs(path) {
+            Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
+            names => names?,
+        };
+        for name in names {
+            let is_known = node.xattrs().any(|(known, _)| known == name && disk::is_on_disk(known));
+            if !is_known && !LABELS.contains(&&name[..]) {
+                match rustix::fs::lremovexattr(path, &*name) {
+                    Err(Errno::NODATA) => {}
+                    removed => removed?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
