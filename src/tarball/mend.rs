@@ -357,7 +357,8 @@ impl<'a> Mend<'a> {
             names => names?,
         };
         for name in names {
-            let is_known = node.xattrs().any(|(known, _)| known == name && disk::is_on_disk(known));
+            let is_known =
+                node.xattrs().any(|(known, _)| disk::on_disk(known).is_some_and(|on_disk| *on_disk == *name));
             if !is_known && !LABELS.contains(&&name[..]) {
                 match rustix::fs::lremovexattr(path, &*name) {
                     Err(Errno::NODATA) => {}
