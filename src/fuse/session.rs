@@ -74,6 +74,7 @@ impl Session {
             .doing("mount a union at", mountpoint)?;
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
+        let takes_changes = union.branches().first().is_some_and(|branch| branch.writable);
         let given = Arc::new(Given::new());
         let filesystem = Filesystem {
             union: union.clone(),
@@ -81,7 +82,9 @@ impl Session {
             given: given.clone(),
             wakeful: Wakeful::start(),
             counters: counters.clone(),
-            writeback: options.io == Io::Cached,
+            // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
+            // asks again at the next `stat`: not where nothing is written.
+            writeback: options.io == Io::Cached && !options.flags.contains(MountFlags::RDONLY) && takes_changes,
             opens: (options.io == Io::Passthrough).then(Opens::default),
             stack_depth: stack_depth(&union),
             no_open: false,
