@@ -11,6 +11,7 @@ mod corpus;
 mod cp;
 mod damage;
 mod disk;
+mod errors;
 mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
