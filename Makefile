@@ -4,9 +4,11 @@ PREFIX ?= /usr/local
 SBINDIR ?= /sbin
 DESTDIR ?=
 CARGO ?= cargo
+PROGRAM ?= target/release/layerctl
+SHARE ?= target/share
 
 .PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded \
-	roundtrip crash powercut torture-quick fuzz bench bench-quick fixtures install uninstall clean needs
+	roundtrip crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -95,13 +97,25 @@ bench-quick: ## Shows that the benchmark runs; the figures mean nothing
 fixtures: ## Write the archives in fixtures/, and the seeds of its corpus, anew
 	$(CARGO) run --locked --quiet --example fixtures -- fixtures
 
-install: build ## Install the program, and mount(8)'s helper
-	install -D -m 755 target/release/layerctl $(DESTDIR)$(PREFIX)/bin/layerctl
+share: ## Manual pages and completions, in target/share
+	$(CARGO) run --release --locked --quiet --example share -- $(SHARE)
+
+install: build share install-files ## Install the program, mount(8)'s helper, manual pages and completions
+
+# What was built before, also by others.
+install-files:
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/layerctl
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sf $(PREFIX)/bin/layerctl $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
+	set -e; for file in $$(cd $(SHARE) && find . -type f); do \
+		install -D -m 644 $(SHARE)/$$file $(DESTDIR)$(PREFIX)/share/$$file; done
 
 uninstall: ## Remove what was installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/layerctl $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/layerctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/layerctl-*.1
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/layerctl
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_layerctl
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/layerctl.fish
 
 clean: ## Remove what was built
 	$(CARGO) clean

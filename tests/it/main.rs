@@ -53,6 +53,9 @@ mod review_store;
 mod save;
 #[path = "../../fixtures/seeds.rs"]
 mod seeds;
+mod share;
+#[path = "../../share/generator.rs"]
+mod share_generator;
 mod store_damage;
 mod store_durable;
 mod store_full;
