@@ -230,12 +230,13 @@ impl<'a> Mend<'a> {
             let dir = self.walk.open(&dirs)?;
             self.place(self.aside, &new, &dir, name)?;
             if node.is_opaque() {
-                self.take(&joined(&[&path], whiteout::OPAQUE))?;
+                self.take_if_there(&joined(&[&path], whiteout::OPAQUE))?;
             }
             for child in self.index.children(id) {
-                match child.target {
-                    Child::Node(id) => todo.push((joined(&[&path], child.name), id)),
-                    Child::Whiteout => self.take(&joined(&[&path], &whiteout::on_disk(child.name).0))?,
+                // What is in the layer may have a whiteout beside it.
+                self.take_if_there(&joined(&[&path], &whiteout::on_disk(child.name).0))?;
+                if let Child::Node(id) = child.target {
+                    todo.push((joined(&[&path], child.name), id));
                 }
             }
         }
@@ -247,6 +248,14 @@ impl<'a> Mend<'a> {
         let (name, dirs) = split(path).ok_or(Errno::INVAL)?;
         let (from, to) = (self.staged.open(&dirs)?, self.walk.open(&dirs)?);
         self.place(from.as_fd(), name, &to, name)
+    }
+
+    /// As [`Mend::take`], of a mark that another one may stand for.
+    fn take_if_there(&mut self, path: &[u8]) -> Result<()> {
+        match self.take(path) {
+            Err(Errno::NOENT) => Ok(()),
+            taken => taken,
+        }
     }
 
     /// All paths of a node.

@@ -14,7 +14,7 @@ use super::cli::Sandbox;
 use super::generator::{Image, Tar, docker_since_25, sha256};
 
 /// A PAX header with extended attributes before the next entry.
-fn with_xattr(mut tar: Tar, name: &str, value: &[u8]) -> Tar {
+pub(crate) fn with_xattr(mut tar: Tar, name: &str, value: &[u8]) -> Tar {
     tar.0.append_pax_extensions([(format!("SCHILY.xattr.{name}").as_str(), value)]).expect("a tar takes a header");
     tar
 }

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::archives::{oci_packed, podman, single};
 use super::cli::{Output, Sandbox};
-use super::damage::{DAMAGES, change, diff, flip, found, image, part, store};
+use super::damage::{DAMAGES, change, diff, flip, found, image, part, store, with_xattr};
 use super::generator::{Image, Tar, docker_before_25, docker_since_25, gzip, oci, sha256};
-use super::listing::Listing;
+use super::listing::{Listing, xattrs};
 
 /// The layers' files, indexes and splits, as they are to be again.
 fn layers(sandbox: &Sandbox) -> Listing {
@@ -330,6 +330,40 @@ fn the_names_of_one_file_become_those_of_the_sound_one() {
         assert_eq!(found(&sandbox, &[]), (0, Vec::new()), "{damaged}");
         layers(&sandbox).assert_same(&before, damaged);
     }
+}
+
+#[test]
+fn attributes_that_unions_would_take_for_their_marks_stay_what_they_are() {
+    let tar = with_xattr(Tar::new().dir("p"), "trusted.overlay.opaque", b"y").file("p/f", b"f").finish();
+    let image = Image::new("amd64", vec![tar], &["marks:1"]);
+    let sandbox = Sandbox::new();
+    let archive = sandbox.write("marks.tar", &docker_since_25(from_ref(&image)).tar());
+    sandbox.run(&["import", &archive]).lines();
+    let before = layers(&sandbox);
+    let path = sandbox.root().join("diff").join(sha256(&image.layers[0])).join("p/f");
+    let [(name, _)] = &xattrs(&path).into_iter().collect::<Vec<_>>()[..] else { panic!("it has one, by another name") };
+    assert_ne!(name, "trusted.overlay.opaque");
+    rustix::fs::lsetxattr(&path, "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).expect("it is set");
+    assert_mended(&sandbox, &repair(&sandbox, &[]), &before, "one more");
+    rustix::fs::lremovexattr(&path, name.as_str()).expect("it goes");
+    assert_mended(&sandbox, &repair(&sandbox, &[]), &before, "one less");
+}
+
+#[test]
+fn a_directory_comes_back_with_all_its_marks() {
+    let tar = Tar::new().dir("p").file("p/.wh.d", b"").dir("p/d").file("p/d/f", b"f").file("p/.wh.gone", b"");
+    let tar = tar.dir("p/e").file("p/e/.wh..wh..opq", b"").file("p/e/f", b"f").file("p/x", b"file").dir("p/x");
+    let image = Image::new("amd64", vec![tar.finish()], &["marks:1"]);
+    let sandbox = Sandbox::new();
+    let archive = sandbox.write("marks.tar", &docker_since_25(from_ref(&image)).tar());
+    sandbox.run(&["import", &archive]).lines();
+    let before: Vec<PathBuf> = layers(&sandbox).0.into_keys().collect();
+    assert!(before.iter().any(|path| path.ends_with("p/.wh.d")), "{before:?}");
+    fs::remove_dir_all(sandbox.root().join("diff").join(sha256(&image.layers[0])).join("p")).expect("it goes");
+    let output = repair(&sandbox, &[&archive]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
+    assert_eq!(layers(&sandbox).0.into_keys().collect::<Vec<_>>(), before);
 }
 
 #[test]
