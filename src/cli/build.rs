@@ -18,7 +18,7 @@ use crate::ops;
 /// and not unpacked again. All of the image comes into the store, or nothing.
 ///
 /// Of a directory all is taken that is in it, but not its own owner, mode and time: hard links, devices, extended attributes
-/// and access lists too, but no sockets and no SELinux labels. What is .wh.NAME in it hides NAME of the layers below, .wh..wh..opq all that
+/// and access lists too, but no sockets and no labels of SELinux and IMA. What is .wh.NAME in it hides NAME of the layers below, .wh..wh..opq all that
 /// they have in its directory; so do overlayfs' whiteouts. The same files give the same layer, whenever and in whatever order
 /// they were made.
 #[derive(Debug, Args)]

@@ -12,6 +12,8 @@ use crate::ops::{self, Setting};
 ///
 /// The rw layer becomes one more layer over those of the container's image: only what has changed, hard links as links.
 /// Where nothing has, there is no layer more, only one more step in the image's history.
+///
+/// A container may be mounted. The layer has all that was written in it before, whether that is on the disk yet or not.
 #[derive(Debug, Args)]
 #[command(after_long_help = CONFIG_HELP)]
 pub(super) struct Commit {
@@ -24,9 +26,18 @@ pub(super) struct Commit {
     /// Who made it
     #[arg(short, long)]
     author: Option<String>,
+    /// Let changes in a mounted container wait until its layer is packed; this is so without being said
+    #[arg(
+        short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = true, hide_default_value = true, action = clap::ArgAction::Set, hide_possible_values = true
+    )]
+    pause: bool,
+    /// Let them go on: each file is as it was at one moment, but not all at the same
+    #[arg(long)]
+    live: bool,
     #[command(flatten)]
     config: ConfigOptions,
-    /// A name, an id, or the beginning of one; it must not be mounted
+    /// A name, an id, or the beginning of one
     container: String,
 }
 
@@ -38,6 +49,7 @@ impl Commit {
             container: self.container.clone(),
             names: self.tags.iter().map(name).collect::<Result<_>>()?,
             message: self.message.clone(),
+            live: self.live || !self.pause,
             settings: self.config.settings()?.into_iter().chain(author).collect(),
         };
         let id = ops::commit(&context.store, &request)?;

@@ -23,6 +23,7 @@ use fuser::{
 };
 
 use super::counters::{Counters, Operation};
+use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
 use super::opens::Opens;
 use super::seek::{Seek, Seeks};
@@ -48,6 +49,7 @@ pub(super) struct Filesystem {
     pub(super) counters: Arc<Counters>,
     pub(super) seeks: Seeks,
     pub(super) given: Arc<Given>,
+    pub(super) gate: Arc<Gate>,
     pub(super) wakeful: Arc<Wakeful>,
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,
@@ -114,6 +116,12 @@ impl Filesystem {
     /// How long an inode's attributes are what they are now, if no message changes them.
     fn valid(&self, ino: Ino) -> Duration {
         if self.opens.as_ref().is_some_and(|opens| opens.is_written(ino)) { AT_ONCE } else { FOREVER }
+    }
+
+    /// Counts an operation that changes something, and lets it pass.
+    fn change(&self, operation: Operation) -> Pass<'_> {
+        self.count(operation);
+        self.gate.pass()
     }
 
     /// What an operation gave that changes this directory's entries.
@@ -217,7 +225,7 @@ impl fuser::Filesystem for Filesystem {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.count(Operation::Setattr);
+        let _pass = self.change(Operation::Setattr);
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let answer = self.given.answer();
         self.attributes(given(&answer, self.union.setattr(ino(node), &set, caller(request))), reply);
@@ -241,31 +249,31 @@ impl fuser::Filesystem for Filesystem {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.count(Operation::Mknod);
+        let _pass = self.change(Operation::Mknod);
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(errno(Errno::EINVAL)) };
         let new = NewFile { kind, mode: mode & 0o7777, umask, rdev: device_parts(rdev) };
         self.entry(self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))), reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        self.count(Operation::Mkdir);
+        let _pass = self.change(Operation::Mkdir);
         let answer = self.given.answer();
         let made = self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, caller(request));
         self.entry(given(&answer, self.changed(parent, made)), reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Operation::Unlink);
+        let _pass = self.change(Operation::Unlink);
         empty(self.changed(parent, self.union.unlink(ino(parent), name.as_bytes())), reply);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Operation::Rmdir);
+        let _pass = self.change(Operation::Rmdir);
         empty(self.changed(parent, self.union.rmdir(ino(parent), name.as_bytes())), reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.count(Operation::Symlink);
+        let _pass = self.change(Operation::Symlink);
         let target = target.as_os_str().as_bytes();
         let made = self.union.symlink(ino(parent), name.as_bytes(), target, caller(request));
         self.entry(self.changed(parent, made), reply);
@@ -281,7 +289,7 @@ impl fuser::Filesystem for Filesystem {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::Rename);
+        let _pass = self.change(Operation::Rename);
         let mode = match flags {
             flags if flags.is_empty() => RenameMode::Replace,
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
@@ -295,7 +303,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn link(&self, _request: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Operation::Link);
+        let _pass = self.change(Operation::Link);
         self.entry(self.changed(parent, self.union.link(ino(node), ino(parent), name.as_bytes())), reply);
     }
 
@@ -304,6 +312,7 @@ impl fuser::Filesystem for Filesystem {
         if let Some(opens) = &self.opens {
             let (mode, truncates) = (flags.0 & libc::O_ACCMODE, flags.0 & libc::O_TRUNC != 0);
             let nothing = SetAttr { size: Some(0), ..SetAttr::default() };
+            let _pass = (truncates || mode != libc::O_RDONLY).then(|| self.gate.pass());
             match truncates.then(|| self.union.setattr(ino(node), &nothing, caller(request))) {
                 Some(Err(error)) => reply.error(errno(error)),
                 _ => opens.open(&self.union, &self.given, ino(node), mode != libc::O_RDONLY, reply),
@@ -352,7 +361,7 @@ impl fuser::Filesystem for Filesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.count(Operation::Write);
+        let _pass = self.change(Operation::Write);
         let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.writeback {
             self.union.write_gathered(ino(node), offset, data)
         } else {
@@ -473,7 +482,7 @@ impl fuser::Filesystem for Filesystem {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::Setxattr);
+        let _pass = self.change(Operation::Setxattr);
         let set = self.union.setxattr(ino(node), name.as_bytes(), value, flags);
         self.given.outdate(ino(node));
         empty(set, reply);
@@ -490,7 +499,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Operation::Removexattr);
+        let _pass = self.change(Operation::Removexattr);
         let removed = self.union.removexattr(ino(node), name.as_bytes());
         self.given.outdate(ino(node));
         empty(removed, reply);
@@ -540,7 +549,7 @@ impl fuser::Filesystem for Filesystem {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::Fallocate);
+        let _pass = self.change(Operation::Fallocate);
         empty(self.union.fallocate(ino(node), offset, length, mode, caller(request)), reply);
     }
 
@@ -577,7 +586,7 @@ impl fuser::Filesystem for Filesystem {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.count(Operation::CopyFileRange);
+        let _pass = self.change(Operation::CopyFileRange);
         let (from, to) = ((ino(from), from_offset), (ino(to), to_offset));
         written(self.union.copy_file_range(from, to, length, caller(request)), reply);
     }

@@ -5,6 +5,7 @@
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
+//! - [`gate`]: holding back all changes for a while
 //! - [`mod@io`]: by which way data go
 //! - [`opens`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
@@ -16,6 +17,7 @@
 
 mod counters;
 mod filesystem;
+mod gate;
 mod given;
 mod io;
 mod mounts;
@@ -27,6 +29,7 @@ mod value;
 mod wakeful;
 
 pub use counters::{Counters, Operation};
+pub use gate::{Gate, Held};
 pub use io::Io;
 pub use mounts::{Mount, abort, is_mountpoint, mounts, set_mount_flags, unmount};
 pub use session::{MountOptions, Session};

@@ -12,6 +12,7 @@ use rustix::mount::MountFlags;
 
 use super::counters::Counters;
 use super::filesystem::Filesystem;
+use super::gate::Gate;
 use super::given::Given;
 use super::io::Io;
 use super::mounts::{self, FS_TYPE, Mount};
@@ -43,6 +44,7 @@ pub struct MountOptions {
 pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
+    gate: Arc<Gate>,
     seek: JoinHandle<()>,
     mount: Mount,
 }
@@ -76,10 +78,12 @@ impl Session {
         let (seeks, questions) = seek::questions();
         let takes_changes = union.branches().first().is_some_and(|branch| branch.writable);
         let given = Arc::new(Given::new());
+        let gate = Arc::new(Gate::default());
         let filesystem = Filesystem {
             union: union.clone(),
             seeks,
             given: given.clone(),
+            gate: gate.clone(),
             wakeful: Wakeful::start(),
             counters: counters.clone(),
             // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
@@ -99,8 +103,9 @@ impl Session {
         match (started, mount) {
             (Ok((seek, session)), Some(mount)) => {
                 given.invalidate_by(session.notifier());
+                gate.flush_by(session.notifier());
                 page_cache::widen(mount.device());
-                Ok(Self { session, counters, seek, mount })
+                Ok(Self { session, counters, gate, seek, mount })
             }
             (started, _) => {
                 let _ = mounts::unmount(mountpoint, true);
@@ -121,6 +126,12 @@ impl Session {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// By which all changes can be held back.
+    #[must_use]
+    pub fn gate(&self) -> Arc<Gate> {
+        self.gate.clone()
     }
 
     /// The mount, as others may unmount it too.

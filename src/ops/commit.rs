@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use super::image_config::{Document, Setting, Step};
 use super::pack::pack;
 use super::packed_layer::packed_layer;
+use super::packing::{Wish, mounted_layer};
 use super::timestamp::latest_mtime;
 use crate::error::{Context as _, Error, Result};
-use crate::id::{ImageId, ImageName};
+use crate::id::{DiffId, ImageId, ImageName};
 use crate::index::Time;
-use crate::store::{NewImage, StagedLayer, Store};
+use crate::store::{Container, Lease, NewImage, StagedLayer, Store};
 use crate::union::Union;
 
 /// What the user asked for.
@@ -23,30 +24,40 @@ pub struct Commit {
     pub message: Option<String>,
     /// What is set in the config.
     pub settings: Vec<Setting>,
+    /// Whether the changes of a mounted container go on while its layer is packed.
+    pub live: bool,
 }
 
 /// Makes an image of a container: its image with one more layer, of what the container has changed. A container that
-/// has changed nothing gives an image with the same layers.
+/// has changed nothing gives an image with the same layers. In a mounted one changes wait until the layer is packed.
 ///
 /// # Errors
-/// [`Error::InUse`] while it is mounted; what keeps a layer from being packed.
+/// [`Error::InUse`] while somebody else has it; what keeps a layer from being packed.
 pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
+    super::descriptors::allow_all();
     let container = store.find_container(&request.container)?;
     let latest = latest_mtime()?;
-    // Held to the end, so that the container is neither mounted nor removed meanwhile.
-    let _lock = container.lock()?;
     let parent = store.image(container.record.image)?;
     let mut document = Document::of(parent.id, &parent.config)?;
     document.apply(&request.settings);
     document.set_comment(request.message.clone());
+    let mut layers = container.record.layers.clone();
+    let missing = |layer| Error::corrupt(format!("image {}", parent.id), format!("its layer {layer} is missing"));
+    let lease = |layer: &DiffId| store.lease(*layer)?.ok_or_else(|| missing(*layer));
+    // A mounted container may be gone before its image is there.
+    let _leases: Vec<Lease> = layers.iter().map(lease).collect::<Result<_>>()?;
 
-    let union = Union::open(store.stack(&container)?).doing("open", container.upper())?;
     let staging = store.stage()?;
     let dir = staging.dir().join("layer");
-    let layer = stage(&union, dir, latest)?;
-    drop(union);
-
-    let mut layers = container.record.layers.clone();
+    // Held to the end, so that the container is neither mounted nor removed meanwhile.
+    let (layer, _lock) = match container.lock() {
+        Ok(lock) => (stage(store, &container, dir, latest)?, Some(lock)),
+        Err(Error::InUse { .. }) => {
+            let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec) };
+            (mounted_layer(store, &container, dir, wish)?, None)
+        }
+        Err(error) => return Err(error),
+    };
     layers.extend(layer.as_ref().map(|layer| layer.record().diff_id));
     let config = document.finish(&layers, &[Step { by: "layerctl commit", has_layer: layer.is_some() }])?;
     let image = NewImage { config, layers, names: request.names.clone() };
@@ -55,8 +66,9 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     ids.into_iter().next().ok_or_else(|| Error::Unsupported("no image was made".into()))
 }
 
-/// The layer of what the union changes; none when that is nothing.
-fn stage(union: &Union, dir: PathBuf, latest: Option<Time>) -> Result<Option<StagedLayer>> {
+/// The layer of what a container has changed; none when that is nothing.
+fn stage(store: &Store, container: &Container, dir: PathBuf, latest: Option<Time>) -> Result<Option<StagedLayer>> {
+    let union = &Union::open(store.stack(container)?).doing("open", container.upper())?;
     let (layer, is_changed) = packed_layer(dir, "the rw layer", |out| pack(union, out, latest))?;
     Ok(Some(layer).filter(|_| is_changed))
 }

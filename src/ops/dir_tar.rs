@@ -17,10 +17,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::error::{Context as _, Error, Result};
 use crate::index::{self, Child, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
-use crate::tarball::{Pack, Packed};
-
-/// What a machine's policy says of its files, and nothing of their content.
-const LABEL: &[u8] = b"security.selinux";
+use crate::tarball::{Pack, Packed, is_label};
 
 /// A directory that was looked through.
 pub(super) struct DirTar {
@@ -105,7 +102,7 @@ impl DirTar {
     fn entry(&self, pack: &mut Pack<&mut dyn Write>, path: &[u8], node: &Node<'_>, meta: &Meta) -> Result<()> {
         let xattrs: Xattrs = node
             .xattrs()
-            .filter(|(name, _)| *name != LABEL)
+            .filter(|(name, _)| !is_label(name))
             .map(|(name, value)| (name.to_vec(), value.to_vec()))
             .collect();
         let packed = Packed { path, meta, target: node.target(), xattrs: &xattrs };

@@ -6,6 +6,7 @@
 //! mount.json         [`LiveRecord`]
 //! lock               held by the server as long as it lives
 //! control            a socket that gives a [`Live`] to whoever connects
+//! pack               a socket that gives the rw layer, of a container's mount ([`Packing`])
 //! ```
 //!
 //! Every mount has an id of its own: at one mountpoint, a new one may be there before the server of the last one
@@ -24,6 +25,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::packing::Packing;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Counters};
 use crate::id::Digest;
@@ -38,6 +40,7 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 const LOCK: &str = "lock";
+const CONTROL: &str = "control";
 
 /// What is known of a live mount without asking its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +127,7 @@ impl Registration {
         record: LiveRecord,
         branches: Vec<LiveBranch>,
         counters: Arc<Counters>,
+        packing: Option<Packing>,
     ) -> Result<Self> {
         // Whoever finds it under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
         let staging = store.stage_briefly()?;
@@ -140,7 +144,12 @@ impl Registration {
         let json = serde_json::to_vec(&record).map_err(|error| Error::corrupt(dir, error.to_string()))?;
         write(&dir.join("mount.json"), &json)?;
         let handle = open_dir(dir)?;
-        let listener = UnixListener::bind(socket_path(&handle)).doing("listen at", dir)?;
+        let bind = |name| UnixListener::bind(socket_path(&handle, name)).doing("listen at", dir);
+        if let Some(packing) = packing {
+            let listener = bind(packing.socket())?;
+            packing.listen(listener).doing("start a thread for", dir)?;
+        }
+        let listener = bind(CONTROL)?;
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
@@ -178,12 +187,18 @@ fn answer(mut stream: UnixStream, live: &Live) {
 /// Asks the server of the mount that is registered at `dir`; `None` when nobody answers.
 #[must_use]
 pub(super) fn ask(dir: &Path) -> Option<Live> {
-    let handle = open_dir(dir).ok()?;
-    let mut stream = UnixStream::connect(socket_path(&handle)).ok()?;
+    let mut stream = connect(dir, CONTROL)?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).ok()?;
     let mut json = Vec::new();
     stream.read_to_end(&mut json).ok()?;
     serde_json::from_slice(&json).ok()
+}
+
+/// Connects to a socket of the server of the mount that is registered at `dir`; `None` when nobody is there.
+#[must_use]
+pub(super) fn connect(dir: &Path, socket: &str) -> Option<UnixStream> {
+    let handle = open_dir(dir).ok()?;
+    UnixStream::connect(socket_path(&handle, socket)).ok()
 }
 
 /// The registrations in `run`, dead ones taken away.
@@ -302,6 +317,6 @@ fn open_dir(dir: &Path) -> Result<OwnedFd> {
 }
 
 /// A socket's path may have 108 bytes (unix(7)); a store's directory may have more.
-fn socket_path(dir: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}/control", dir.as_raw_fd())
+fn socket_path(dir: &OwnedFd, name: &str) -> String {
+    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
 }

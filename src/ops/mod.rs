@@ -2,7 +2,7 @@
 //!
 //! - [`import()`]: archives become images
 //! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
-//! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]
+//! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]; of a mounted one its server does the [`packing`]
 //! - [`build()`]: tars and directories ([`dir_tar`]) become the layers of an image, with an [`image_config`] as `commit` makes
 //!   it; layers that are made here are [`packed_layer`]s
 //! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
@@ -32,6 +32,7 @@ mod mountpoint;
 mod output_file;
 mod pack;
 mod packed_layer;
+mod packing;
 mod prune;
 mod remove;
 mod run_mount;

@@ -3,9 +3,10 @@
 use std::io::{self, Read, Write};
 
 use crate::error::{Context as _, Result};
+use crate::fuse::Gate;
 use crate::index::{Kind, Meta, Time, Xattrs};
 use crate::tarball::{Pack, Packed};
-use crate::union::{Attr, Change, Errno, Ino, Union};
+use crate::union::{Attr, Change, Errno, FsResult, Ino, Union};
 
 /// The content of a file of the union.
 pub(super) struct Content<'a> {
@@ -34,13 +35,44 @@ impl Read for Content<'_> {
 /// # Errors
 /// When the union cannot be read, or `out` not be written.
 pub fn pack(union: &Union, out: &mut dyn Write, latest: Option<Time>) -> Result<bool> {
+    write(out, latest, |each| union.changes(each), &mut |pack, change| write_entry(union, pack, change))
+}
+
+/// The same while the union is changed: changes wait at `gate` as long as one entry is written, so that each is as it was at
+/// one moment.
+///
+/// # Errors
+/// As [`pack()`].
+pub(super) fn pack_live(union: &Union, gate: &Gate, out: &mut dyn Write, latest: Option<Time>) -> Result<bool> {
+    write(out, latest, |each| union.changes_live(each), &mut |pack, change| {
+        let Change::Entry { path, attr } = change else { return write_entry(union, pack, change) };
+        let _held = gate.hold();
+        match union.getattr(attr.ino) {
+            // It has gone since it was found.
+            Ok(attr) if attr.nlink == 0 => Ok(()),
+            Err(Errno::ENOENT | Errno::ESTALE) => Ok(()),
+            attr => write_entry(union, pack, Change::Entry { path, attr: attr? }),
+        }
+    })
+}
+
+/// Takes the changes of a union.
+type Each<'a> = &'a mut dyn FnMut(Change<'_>) -> FsResult<()>;
+type WriteEntry<'a> = &'a mut dyn FnMut(&mut Pack<&mut dyn Write>, Change<'_>) -> io::Result<()>;
+
+fn write(
+    out: &mut dyn Write,
+    latest: Option<Time>,
+    changes: impl FnOnce(Each<'_>) -> FsResult<()>,
+    entry: WriteEntry<'_>,
+) -> Result<bool> {
     let mut pack = Pack::new(out).not_after(latest);
     let mut is_changed = false;
     // The union knows errors as numbers only; the one of the writer would lose its text.
     let mut failure = None;
-    let told = union.changes(&mut |change| {
+    let told = changes(&mut |change| {
         is_changed = true;
-        write_entry(union, &mut pack, change).map_err(|error| {
+        entry(&mut pack, change).map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno);
             failure = Some(error);
             errno

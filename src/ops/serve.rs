@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::live::{self, LiveRecord, Registration, describe};
+use super::packing::Packing;
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::timestamp::now;
 use super::{descriptors, mountpoint};
@@ -28,6 +29,7 @@ struct Served {
     session: Session,
     registration: Registration,
     container: Option<ServedContainer>,
+    packing: Packing,
 }
 
 struct ServedContainer {
@@ -53,7 +55,7 @@ pub fn serve() -> Result<()> {
         let served = start(&store, &spec, &mountpoint)?;
         Ok((store, served))
     })();
-    let (store, Served { session, registration, container }) = match started {
+    let (store, Served { session, registration, container, packing }) = match started {
         Ok(started) => started,
         Err(error) => {
             let _ = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
@@ -65,6 +67,8 @@ pub fn serve() -> Result<()> {
         let _ = fuse::unmount(&mountpoint, true);
     }
     let result = session.serve();
+    // A commit gets all of what there is, and then the union is closed.
+    let _ended = packing.end();
     let ended = container.map_or(Ok(()), |container| container.end(&store));
     drop(registration);
     result.and(ended)
@@ -117,16 +121,20 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     let union = open(store, stack)?;
     let branches = describe(union.branches(), &ids);
     let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), io: spec.io, threads: THREADS };
+    let union = Arc::new(union);
     let session = {
         let _reserved = mountpoint::reserve(mountpoint)?;
         mountpoint::check_free(mountpoint)?;
-        Session::mount(Arc::new(union), mountpoint, &options)?
+        Session::mount(union.clone(), mountpoint, &options)?
     };
+    let packing = Packing::new(&union, session.gate());
+    drop(union);
     // From here on a failure must not leave a mount that nobody serves.
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
         let record = LiveRecord { mountpoint: mountpoint.to_owned(), pid: std::process::id(), container: container_id };
-        let registration = Registration::new(store, &live, record, branches, session.counters())?;
+        let packs = container.as_ref().map(|_| packing.clone());
+        let registration = Registration::new(store, &live, record, branches, session.counters(), packs)?;
         if let Some(served) = &container {
             store.set_mount(&served.container, &served.mount)?;
         }
@@ -138,7 +146,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         Ok(registration)
     })();
     match registered {
-        Ok(registration) => Ok(Served { session, registration, container }),
+        Ok(registration) => Ok(Served { session, registration, container, packing }),
         Err(error) => {
             let _ = fuse::unmount(mountpoint, true);
             Err(error)

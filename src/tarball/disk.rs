@@ -20,11 +20,17 @@ const XATTR_NAME_MAX: usize = 255;
 /// Labels of the machine are not the tar's: they are in the index, and not on disk.
 const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 
+/// Whether an attribute is a label: what a machine's policy says of its files, and nothing of their content.
+#[must_use]
+pub fn is_label(name: &[u8]) -> bool {
+    LABELS.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The name on disk of an attribute of the index: one that some union would take for its own mark is escaped. `None`
 /// when it is not to be there.
 pub(super) fn on_disk(name: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let is_label = LABELS.iter().any(|prefix| name.starts_with(prefix));
-    Some(mark::escape(name)).filter(|on_disk| !is_label && !on_disk.contains(&0) && on_disk.len() <= XATTR_NAME_MAX)
+    Some(mark::escape(name))
+        .filter(|on_disk| !is_label(name) && !on_disk.contains(&0) && on_disk.len() <= XATTR_NAME_MAX)
 }
 
 /// Opens directories by their components, with the last ones kept open: entries come in order.

@@ -41,6 +41,7 @@ pub use compare::{Change, Difference, Scratch, compare};
 pub use compress::{Codec, Compress};
 pub use content::{compare_content, is_sparse};
 pub use decompress::{Compression, decompress};
+pub use disk::is_label;
 pub use failure::Failure;
 pub use mend::Mend;
 pub use pack::{Pack, Packed};

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Union;
-use super::errno::FsResult;
+use super::errno::{Errno, FsResult};
 use super::lowers::LowerDir;
 use super::types::{Attr, Ino};
 use crate::index::{Kind, Meta};
@@ -71,14 +71,32 @@ struct Frame {
     names: Vec<(Vec<u8>, Option<Ino>)>,
 }
 
+/// Whether this is the error for what is no longer there.
+fn has_gone(error: Errno) -> bool {
+    matches!(error, Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR)
+}
+
 impl Union {
     /// Tells all that the upper changes. The union must not be changed meanwhile.
     ///
     /// # Errors
     /// What `each` answers, and what reading gives.
     pub fn changes(&self, each: Each<'_>) -> FsResult<()> {
+        self.tell(false, each)
+    }
+
+    /// The same while the union is changed: what goes meanwhile may be told or not, and what is moved may be told twice
+    /// or not at all.
+    ///
+    /// # Errors
+    /// As [`Union::changes`].
+    pub fn changes_live(&self, each: Each<'_>) -> FsResult<()> {
+        self.tell(true, each)
+    }
+
+    fn tell(&self, live: bool, each: Each<'_>) -> FsResult<()> {
         let mut shared = HashSet::new();
-        self.walk(&Forced::default(), &mut |change| {
+        self.walk(&Forced::default(), live, &mut |change| {
             if let Change::Entry { attr, .. } = change
                 && attr.kind != Kind::Directory
                 && attr.nlink > 1
@@ -89,7 +107,7 @@ impl Union {
             Ok(())
         })?;
         let forced = self.force(shared)?;
-        self.walk(&forced, each)
+        self.walk(&forced, live, each)
     }
 
     /// Finds the way to all names of these files.
@@ -107,7 +125,7 @@ impl Union {
         Ok(Forced { files, dirs })
     }
 
-    fn walk(&self, forced: &Forced, each: Each<'_>) -> FsResult<()> {
+    fn walk(&self, forced: &Forced, live: bool, each: Each<'_>) -> FsResult<()> {
         let root = self.getattr(Ino::ROOT)?;
         if !self.is_as_below(&root)? {
             each(Change::Entry { path: b"", attr: root })?;
@@ -130,7 +148,10 @@ impl Union {
                 each(Change::Whiteout { dir: &path, name: &name })?;
                 continue;
             }
-            let attr = self.lookup(frame.ino, &name)?;
+            let attr = match self.lookup(frame.ino, &name) {
+                Err(error) if live && has_gone(error) => continue,
+                found => found?,
+            };
             let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
             let is_same = below.is_some_and(|below| below.ino == attr.ino);
             let is_upper = self.is_in_upper(attr.ino);
@@ -149,10 +170,17 @@ impl Union {
                 let hides = below.is_some_and(|below| below.kind == Kind::Directory) && !is_same;
                 let entered = each(Change::Entry { path: &path, attr })
                     .and_then(|()| if hides { each(Change::Opaque { dir: &path }) } else { Ok(()) })
-                    .and_then(|()| self.frame(attr.ino, path.len(), base));
-                stack.push(entered.inspect_err(|_| {
-                    self.forget(attr.ino, 1);
-                })?);
+                    .map(|()| self.frame(attr.ino, path.len(), base));
+                match entered {
+                    Ok(Ok(frame)) => stack.push(frame),
+                    Ok(Err(error)) if live && has_gone(error) => {
+                        self.forget(attr.ino, 1);
+                    }
+                    Ok(Err(error)) | Err(error) => {
+                        self.forget(attr.ino, 1);
+                        return Err(error);
+                    }
+                }
                 continue;
             }
             let result = match told.get(&attr.ino) {

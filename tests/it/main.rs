@@ -7,6 +7,8 @@ mod build;
 mod build_refusals;
 mod build_same;
 mod cli;
+mod commit_cost;
+mod commit_mounted;
 mod corpus;
 mod cp;
 mod damage;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::mounts::{Mounts, finish, listing};
 
-fn image(mounts: &Mounts) -> String {
+pub(crate) fn image(mounts: &Mounts) -> String {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, content) in [("d/a", &b"a\n"[..]), ("d/b", b"b\n"), ("e/c", b"c\n"), ("f", b"f\n")] {
         super::mounts::add(&mut tar, path, 0o644, Some(content));
@@ -14,13 +14,13 @@ fn image(mounts: &Mounts) -> String {
     mounts.import("base", &finish(tar))
 }
 
-fn layers(mounts: &Mounts, image: &str) -> Vec<String> {
+pub(crate) fn layers(mounts: &Mounts, image: &str) -> Vec<String> {
     let layers = mounts.inspect(image)["RootFS"]["Layers"].clone();
     layers.as_array().unwrap().iter().map(|layer| layer.as_str().unwrap().to_owned()).collect()
 }
 
 /// What is the same in another mount: not the place, the times of change and the numbers of inodes.
-fn shown(at: &Path) -> Vec<String> {
+pub(crate) fn shown(at: &Path) -> Vec<String> {
     let place = at.to_str().unwrap();
     let lines = listing(at).into_iter().map(|line| {
         let parts: Vec<&str> = line.strip_prefix(place).unwrap().splitn(3, '(').collect();
@@ -43,7 +43,6 @@ fn an_image_of_a_container_shows_what_the_container_showed() {
     fs::hard_link(at.join("f"), at.join("g")).unwrap();
     fs::create_dir(at.join("d")).unwrap();
     let before = shown(at);
-    mounts.run(&["commit", "c"]).fails(125, &["c", "in use"]);
     mounts.umount("c");
 
     let made = mounts.run(&["commit", "c", "-t", "new", "-m", "why"]).ok();

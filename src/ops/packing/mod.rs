@@ -1,0 +1,44 @@
+//! The rw layer of a mounted container as a layer's tar: only its server may read it, and sends it to who commits.
+//!
+//! ```text
+//! commit ─ syncfs ─► the kernel writes out what it has gathered
+//!        ─ Wish ──► server: the files that were changed once more, for kernels whose syncfs does not wait
+//!                           changes wait; the tar is sent; changes go on
+//! ```
+//!
+//! What was written before the commit began is in the layer. Of what is written meanwhile, the layer has all up to one moment,
+//! in the order in which it came to the server, as a power cut would leave it.
+//! With [`Wish::live`] changes wait only while the one file is read that they may belong to, and the layer is not of one
+//! moment.
+//!
+//! - [`server`]: the socket `pack` beside `control`, and what answers on it
+//! - [`client`]: who asks
+//! - [`frames`]: the tar on the socket, so that its end is told from the server's
+
+mod client;
+mod frames;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use client::mounted_layer;
+pub(super) use server::Packing;
+
+/// The name of the socket in the directory of a live mount.
+const SOCKET: &str = "pack";
+
+/// What is asked for: a line of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wish {
+    /// Whether changes go on meanwhile.
+    pub(super) live: bool,
+    /// The latest time that a file may have, in seconds since 1970.
+    pub(super) latest: Option<i64>,
+}
+
+/// How it ended: JSON after the tar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum End {
+    Packed { is_changed: bool },
+    Failed { message: String, code: u8 },
+}

@@ -1,0 +1,255 @@
+//! `commit` of a container that is mounted: all that was written before is in the layer, changes wait or go on.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::mount_commit::{image, layers, shown};
+use super::mounts::{Mounts, end_of, eventually, is_alive, kill, names, said};
+
+/// Longer than anything takes that does not wait.
+const WHILE: Duration = Duration::from_millis(500);
+const EPOCH: &str = "1000000000";
+/// More than a socket and a pipe take.
+const LARGE: usize = 24 << 20;
+
+fn commit(mounts: &Mounts, words: &[&str]) -> String {
+    let words: Vec<&str> = ["commit", "c"].iter().chain(words).copied().collect();
+    said(mounts.program(&words).env("SOURCE_DATE_EPOCH", EPOCH)).ok().trim_end().to_owned()
+}
+
+#[test]
+fn what_was_written_before_is_in_the_layer() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    let container = mounts.mount(&["--name", "c", &base]);
+    let at = &container.mountpoint;
+    let empty = commit(&mounts, &[]);
+    assert_eq!(layers(&mounts, &empty), layers(&mounts, &base));
+    // The kernel has these, and nobody has closed the files.
+    let mut new = File::create(at.join("new")).unwrap();
+    new.write_all(&vec![b'n'; 3 << 20]).unwrap();
+    let lower = File::options().write(true).open(at.join("e/c")).unwrap();
+    lower.write_all_at(b"C", 0).unwrap();
+    fs::rename(at.join("d"), at.join("e/d")).unwrap();
+    fs::hard_link(at.join("e/d/a"), at.join("link")).unwrap();
+    fs::remove_file(at.join("f")).unwrap();
+    let paused = commit(&mounts, &["-t", "paused"]);
+    assert_eq!(commit(&mounts, &["--live"]), paused);
+    assert_eq!(commit(&mounts, &["--pause=false"]), paused);
+    assert_eq!(commit(&mounts, &["--pause"]), paused);
+    let before = shown(at);
+    drop((new, lower));
+    mounts.umount("c");
+    assert_eq!(commit(&mounts, &[]), paused, "mounted or not, it is the same layer");
+    let again = mounts.mount(&["--read-only", "paused"]);
+    assert_eq!(fs::read_to_string(again.mountpoint.join("e/c")).unwrap(), "C\n");
+    assert_eq!(fs::read(again.mountpoint.join("new")).unwrap(), vec![b'n'; 3 << 20]);
+    assert_eq!(shown(&again.mountpoint).len(), before.len());
+    mounts.run(&["verify"]).ok();
+}
+
+#[test]
+fn a_container_whose_command_runs_is_committed() {
+    let mounts = Mounts::with_programs();
+    let mut command = mounts.program(&["run-mount", "--name", "c", "programs", "--", "sh", "-c"]);
+    let script = "echo one > /written; exec 9>> /open; echo two >&9; echo go; cat";
+    let mut child = command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let made = commit(&mounts, &[]);
+    drop(child.stdin.take());
+    assert!(end_of(&mut child).success());
+    let said = mounts.run(&["run-mount", "--rm", &made, "--", "cat", "/written", "/open"]);
+    assert_eq!(said.ok(), "one\ntwo\n");
+}
+
+/// A commit that has stopped in the middle of a large file.
+struct Stopped {
+    child: Child,
+}
+
+impl Stopped {
+    fn new(mounts: &Mounts, words: &[&str]) -> Self {
+        let words: Vec<&str> = ["--quiet", "commit", "c"].iter().chain(words).copied().collect();
+        let child = mounts.program(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stopped = Self { child };
+        // It is stopped and goes on until it is where the layer's first bytes are on the disk.
+        let has_begun = || {
+            stopped.signal(Signal::STOP);
+            let begun = content_in(&mounts.at("store/tmp")) > 1 << 20;
+            if !begun {
+                stopped.signal(Signal::CONT);
+            }
+            begun
+        };
+        assert!(eventually(has_begun), "it packs");
+        stopped
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is there");
+    }
+
+    fn go_on(self) -> super::mounts::Said {
+        self.signal(Signal::CONT);
+        let output = self.child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        super::mounts::Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Bytes of the files below a directory.
+fn content_in(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let size = |path: &Path| fs::symlink_metadata(path).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+    entries.map(|entry| if entry.path().is_dir() { content_in(&entry.path()) } else { size(&entry.path()) }).sum()
+}
+
+/// A mounted container with a large file in it.
+fn large(mounts: &Mounts) -> super::mounts::Container {
+    let base = image(mounts);
+    let container = mounts.mount(&["--name", "c", &base]);
+    fs::write(container.mountpoint.join("a-large-one"), vec![b'x'; LARGE]).unwrap();
+    container
+}
+
+#[test]
+fn changes_wait_until_the_layer_is_packed_and_reading_does_not() {
+    let mounts = Mounts::new();
+    let container = large(&mounts);
+    let at = &container.mountpoint;
+    let stopped = Stopped::new(&mounts, &["-t", "made"]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            fs::create_dir(at.join("late")).unwrap();
+            done.store(true, Ordering::SeqCst);
+        });
+        let begin = Instant::now();
+        while begin.elapsed() < WHILE {
+            assert_eq!(fs::read_to_string(at.join("e/c")).unwrap(), "c\n");
+            assert_eq!(fs::metadata(at.join("a-large-one")).unwrap().len(), LARGE as u64);
+            assert!(!done.load(Ordering::SeqCst), "it should wait");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        stopped.go_on().ok();
+        changing.join().unwrap();
+    });
+    assert!(at.join("late").is_dir());
+    let again = mounts.mount(&["--read-only", "made"]);
+    assert!(!again.mountpoint.join("late").exists());
+    assert_eq!(fs::read(again.mountpoint.join("a-large-one")).unwrap(), vec![b'x'; LARGE]);
+}
+
+#[test]
+fn a_commit_that_dies_holds_nobody_back_and_leaves_nothing() {
+    let mounts = Mounts::new();
+    let container = large(&mounts);
+    let mut stopped = Stopped::new(&mounts, &["-t", "made"]);
+    kill(stopped.child.id());
+    assert!(!end_of(&mut stopped.child).success());
+    fs::create_dir(container.mountpoint.join("late")).unwrap();
+    mounts.run(&["inspect", "made"]).fails_and_prints(1, &["made"], "[]\n");
+    let made = commit(&mounts, &["-t", "made"]);
+    assert_eq!(layers(&mounts, &made).len(), 2);
+    assert_eq!(names(&mounts.at("store/tmp")), Vec::<String>::new());
+    mounts.run(&["verify"]).ok();
+}
+
+#[test]
+fn a_server_that_dies_is_told_and_nothing_is_half_made() {
+    let mounts = Mounts::new();
+    let container = large(&mounts);
+    rustix::fs::syncfs(File::open(&container.mountpoint).unwrap()).unwrap();
+    let server = mounts.servers()[0];
+    let stopped = Stopped::new(&mounts, &["-t", "made"]);
+    kill(server);
+    assert!(eventually(|| !is_alive(server)));
+    stopped.go_on().fails(125, &["container c", "its server has ended"]);
+    assert_eq!(names(&mounts.at("store/tmp")), Vec::<String>::new());
+    // What was written is still there.
+    let made = commit(&mounts, &[]);
+    assert_eq!(layers(&mounts, &made).len(), 2);
+}
+
+#[test]
+fn what_is_committed_while_changes_go_on_has_whole_files() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    let container = mounts.mount(&["--name", "c", &base]);
+    let at = &container.mountpoint;
+    fs::create_dir(at.join("stays")).unwrap();
+    (0..50).for_each(|number| fs::write(at.join(format!("stays/{number}")), "stays").unwrap());
+    let content = |number: u32| format!("{number}\n").repeat(5000);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for worker in 0..3u32 {
+            let (over, container) = (&over, &container);
+            scope.spawn(move || {
+                let at = &container.mountpoint;
+                for number in (0..).map(|number| number * 3 + worker) {
+                    if over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let dir = at.join(format!("dir-{}", number % 7));
+                    let _ = fs::create_dir(&dir);
+                    let (part, whole) = (at.join(format!("part-{worker}")), dir.join(number.to_string()));
+                    let written = File::create(&part).and_then(|mut file| {
+                        file.write_all(content(number).as_bytes())?;
+                        file.sync_data()
+                    });
+                    if written.is_ok() && fs::rename(&part, &whole).is_ok() && number % 2 == 0 {
+                        let _ = fs::remove_file(&whole);
+                    }
+                    if number % 30 == 0 {
+                        let _ = fs::remove_dir_all(&dir);
+                    }
+                }
+            });
+        }
+        let commits = || {
+            for number in 0..12 {
+                let mode = if number % 3 == 0 { "--pause" } else { "--live" };
+                mounts.run(&["commit", "c", "-t", &format!("made-{number}"), mode]).ok();
+            }
+        };
+        // A failure must not leave the others running.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(commits));
+        over.store(true, Ordering::SeqCst);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    for number in 0..12 {
+        let made = mounts.mount(&["--name", "look", "--read-only", &format!("made-{number}")]);
+        for name in 0..50 {
+            assert_eq!(fs::read_to_string(made.mountpoint.join(format!("stays/{name}"))).unwrap(), "stays");
+        }
+        for dir in names(&made.mountpoint).iter().filter(|name| name.starts_with("dir-")) {
+            for name in names(&made.mountpoint.join(dir)) {
+                let read = fs::read_to_string(made.mountpoint.join(dir).join(&name)).unwrap();
+                assert!(read == content(name.parse().unwrap()), "made-{number}: {dir}/{name}");
+            }
+        }
+        mounts.umount("look");
+        mounts.run(&["rm", "look"]).ok();
+    }
+    mounts.run(&["verify"]).ok();
+}
+
+#[test]
+fn several_commits_at_once_are_the_same() {
+    let mounts = Mounts::new();
+    let _container = large(&mounts);
+    let made: Vec<String> = std::thread::scope(|scope| {
+        let commits: Vec<_> = (0..4).map(|_| scope.spawn(|| commit(&mounts, &[]))).collect();
+        commits.into_iter().map(|commit| commit.join().unwrap()).collect()
+    });
+    assert!(made.iter().all(|one| *one == made[0]), "{made:?}");
+}
