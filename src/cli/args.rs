@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    commit, cp, df, export, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, save, umount, union, verify,
+    commit, cp, df, exists, export, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, save, tag, umount,
+    union, untag, verify,
 };
 use crate::cli::output::Format;
 
 const EXIT_STATUSES: &str = "\
 Exit status:
   0      done
-  1      not found: an image, container, layer, file, mountpoint or mount
+  1      not found: an image, container, layer, file, mountpoint or mount; exists: no
   2      the command line is wrong, or the beginning of an id is not unique
   3      verify has found damage
   125    any other failure
@@ -44,7 +45,10 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     Import(import::Import),
     Images(images::Images),
+    Tag(tag::Tag),
+    Untag(untag::Untag),
     Rmi(rmi::Rmi),
+    Exists(exists::Exists),
     RunMount(run_mount::RunMount),
     Ps(ps::Ps),
     Umount(umount::Umount),

@@ -8,6 +8,7 @@ mod bars;
 mod commit;
 mod cp;
 mod df;
+mod exists;
 mod export;
 mod images;
 mod import;
@@ -20,8 +21,10 @@ mod rm;
 mod rmi;
 mod run_mount;
 mod save;
+mod tag;
 mod umount;
 mod union;
+mod untag;
 mod verify;
 
 use std::ffi::OsString;
@@ -95,7 +98,10 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
     match command {
         Command::Import(import) => import.run(&context),
         Command::Images(images) => images.run(&context),
+        Command::Tag(tag) => tag.run(&context),
+        Command::Untag(untag) => untag.run(&context),
         Command::Rmi(rmi) => rmi.run(&context),
+        Command::Exists(exists) => exists.run(&context),
         Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
         Command::Ps(ps) => ps.run(&context),
         Command::Commit(commit) => commit.run(&context),

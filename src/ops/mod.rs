@@ -7,7 +7,7 @@
 //! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
 //! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
-//! - [`inspect()`]: what is known of anything
+//! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
 //! - [`verify()`]: whether all is as it was imported
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
@@ -17,6 +17,7 @@ mod commit;
 mod copy;
 mod descriptors;
 mod df;
+mod exists;
 mod export;
 mod import;
 mod inspect;
@@ -46,6 +47,7 @@ mod verify;
 
 pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
+pub use exists::{Kind, exists};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;

@@ -31,6 +31,7 @@ mod format;
 mod image;
 mod layer;
 mod lock;
+mod name;
 mod placement;
 mod prune;
 mod publish;

@@ -35,6 +35,7 @@ mod mount_threads;
 mod mount_times;
 mod mount_union;
 mod mounts;
+mod names;
 mod own_process;
 mod plain_driver;
 mod prune_store;
