@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Context;
 use super::bars::Bars;
-use super::output::short;
+use super::output::{short, visible};
 use crate::error::Result;
 use crate::ops::{self, Finding};
 
@@ -57,11 +57,6 @@ fn show(context: &Context, findings: &[Finding]) -> Result<()> {
 }
 
 fn row(finding: &Finding) -> [String; 5] {
-    // A layer's names are whatever its maker wrote.
-    let visible = |text: &str| -> String {
-        let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        text.chars().map(escape).collect()
-    };
     let id = short(finding.id.strip_prefix("sha256:").unwrap_or(&finding.id));
     let id = if matches!(finding.kind, "name") { finding.id.clone() } else { id };
     [finding.kind, &id, finding.problem, &finding.path, &finding.detail].map(visible)

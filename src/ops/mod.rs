@@ -8,6 +8,7 @@
 //! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
+//! - [`history()`]: how an image was made
 //! - [`verify()`]: whether all is as it was imported
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
@@ -19,6 +20,7 @@ mod descriptors;
 mod df;
 mod exists;
 mod export;
+mod history;
 mod import;
 mod inspect;
 mod launch;
@@ -48,6 +50,7 @@ mod verify;
 pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
 pub use exists::{Kind, exists};
+pub use history::{History, history};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
@@ -58,6 +61,7 @@ pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
 pub use save::{Save, SaveForm, save};
 pub use serve::serve;
+pub(crate) use timestamp::{rfc3339, seconds};
 pub use umount::umount;
 pub use union::{mount_helper, union};
 pub use union_options::UnionOptions;
