@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    commit, cp, df, exists, export, history, images, import, inspect, layers, prune, ps, rm, rmi,
+    commit, cp, df, diff, exists, export, history, images, import, inspect, layers, prune, ps, rm, rmi,
     run_mount, save, tag, umount, union, untag, verify,
 };
 use crate::cli::format::Format;
@@ -56,6 +56,7 @@ pub(super) enum Command {
     Commit(commit::Commit),
     Rm(rm::Rm),
     Save(save::Save),
+    Diff(diff::Diff),
     Export(export::Export),
     Cp(cp::Cp),
     Inspect(inspect::Inspect),
@@ -76,6 +77,7 @@ impl Command {
                 | Self::Ps(_)
                 | Self::Layers(_)
                 | Self::Df(_)
+                | Self::Diff(_)
                 | Self::Inspect(_)
                 | Self::Verify(_)
         )

@@ -9,6 +9,7 @@ mod bars;
 mod commit;
 mod cp;
 mod df;
+mod diff;
 mod exists;
 mod export;
 mod filter;
@@ -20,6 +21,7 @@ mod inspect;
 mod layers;
 mod list;
 mod output;
+mod path_text;
 mod prune;
 mod ps;
 mod rm;
@@ -116,6 +118,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),
         Command::Save(save) => save.run(&context),
+        Command::Diff(diff) => diff.run(&context),
         Command::Export(export) => export.run(&context),
         Command::Cp(cp) => cp.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),

@@ -8,6 +8,7 @@
 //! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
+//! - [`diff()`]: what is different in two trees
 //! - [`history()`]: how an image was made
 //! - [`verify()`]: whether all is as it was imported
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
@@ -18,6 +19,7 @@ mod commit;
 mod copy;
 mod descriptors;
 mod df;
+mod diff;
 mod exists;
 mod export;
 mod history;
@@ -49,6 +51,7 @@ mod verify;
 
 pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
+pub use diff::{Difference, DifferenceKind, diff, diff_tar};
 pub use exists::{Kind, exists};
 pub use history::{History, history};
 pub use import::{ImportOptions, import};

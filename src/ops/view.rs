@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::error::{Context as _, Error, Result};
+use crate::id::DiffId;
 use crate::index;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, ContainerState, Lease, Store};
@@ -67,14 +68,21 @@ pub(super) fn container_view(store: &Store, container: &Container) -> Result<Vie
 
 fn image_view(store: &Store, name: &str) -> Result<View> {
     let id = store.find_image(name)?.id();
-    let image = store.image(id)?;
+    layers_view(store, &store.image(id)?.record.layers)
+}
+
+/// Opens the tree of an image's layers, lowest first.
+///
+/// # Errors
+/// When a layer is missing or damaged.
+pub(super) fn layers_view(store: &Store, layers: &[DiffId]) -> Result<View> {
     let (mut leases, mut lowers) = (Vec::new(), Vec::new());
-    for layer in image.record.layers.iter().rev() {
-        let missing = || Error::corrupt(format!("image {id}"), format!("its layer {layer} is missing"));
+    for layer in layers.iter().rev() {
+        let missing = || Error::corrupt(format!("layer {layer}"), "is missing");
         leases.push(store.lease(*layer)?.ok_or_else(missing)?);
         lowers.push(store.lower(*layer)?);
     }
     let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
-    let union = Union::open(stack).doing("open", format!("image {id}"))?;
+    let union = Union::open(stack).doing("open", "the layers of an image")?;
     Ok(View { union, _keeper: Keeper::Image { _layers: leases } })
 }

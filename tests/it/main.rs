@@ -17,6 +17,7 @@ mod import_metadata;
 mod import_refusals;
 mod layer_tree;
 mod listing;
+mod look_diff;
 mod look_lists;
 mod model_case;
 mod mount_calls;
