@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    commit, cp, df, diff, exists, export, history, images, import, inspect, layers, prune, ps, rm, rmi,
+    commit, cp, df, diff, exists, explain, export, history, images, import, inspect, layers, prune, ps, rm, rmi,
     run_mount, save, tag, umount, union, untag, verify,
 };
 use crate::cli::format::Format;
@@ -57,6 +57,7 @@ pub(super) enum Command {
     Rm(rm::Rm),
     Save(save::Save),
     Diff(diff::Diff),
+    Explain(explain::Explain),
     Export(export::Export),
     Cp(cp::Cp),
     Inspect(inspect::Inspect),
@@ -78,6 +79,7 @@ impl Command {
                 | Self::Layers(_)
                 | Self::Df(_)
                 | Self::Diff(_)
+                | Self::Explain(_)
                 | Self::Inspect(_)
                 | Self::Verify(_)
         )

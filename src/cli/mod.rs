@@ -11,6 +11,7 @@ mod cp;
 mod df;
 mod diff;
 mod exists;
+mod explain;
 mod export;
 mod filter;
 mod format;
@@ -119,6 +120,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rm(rm) => rm.run(&context),
         Command::Save(save) => save.run(&context),
         Command::Diff(diff) => diff.run(&context),
+        Command::Explain(explain) => explain.run(&context),
         Command::Export(export) => export.run(&context),
         Command::Cp(cp) => cp.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),

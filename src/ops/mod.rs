@@ -9,6 +9,7 @@
 //! - [`union()`]: the same for plain directories, with [`union_options`]
 //! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
 //! - [`diff()`]: what is different in two trees
+//! - [`explain()`]: which layer gives a path, and what removed it
 //! - [`history()`]: how an image was made
 //! - [`verify()`]: whether all is as it was imported
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
@@ -21,6 +22,7 @@ mod descriptors;
 mod df;
 mod diff;
 mod exists;
+mod explain;
 mod export;
 mod history;
 mod import;
@@ -46,6 +48,7 @@ mod view;
 
 pub use commit::{Commit, commit};
 pub use copy::{Copy, Place, copy};
+pub use explain::{Action, Explanation, Followed, Given, Source, explain};
 pub use export::export;
 mod verify;
 

@@ -18,6 +18,7 @@ mod import_refusals;
 mod layer_tree;
 mod listing;
 mod look_diff;
+mod look_explain;
 mod look_lists;
 mod model_case;
 mod mount_calls;
