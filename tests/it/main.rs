@@ -19,6 +19,7 @@ mod layer_tree;
 mod listing;
 mod look_diff;
 mod look_explain;
+mod look_json;
 mod look_lists;
 mod model_case;
 mod mount_calls;
