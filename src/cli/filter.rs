@@ -74,7 +74,8 @@ impl Reference {
     pub(super) fn fits(&self, name: &ImageName) -> bool {
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
         let full = name.to_string();
-        let short = full.strip_prefix("localhost/").unwrap_or(&full);
+        let short = ["localhost/", "docker.io/library/", "docker.io/"].iter().find_map(|host| full.strip_prefix(host));
+        let short = short.unwrap_or(&full);
         let without_tag = |name: &str| name.rsplit_once(':').map_or_else(String::new, |(name, _)| name.to_owned());
         [full.clone(), short.to_owned(), without_tag(&full), without_tag(short)]
             .iter()
@@ -99,6 +100,8 @@ mod tests {
             ("*/*", "a/b:1", true),
             ("**/b", "x/a/b:1", true),
             ("b", "localhost/b:1", true),
+            ("b", "docker.io/library/b:1", true),
+            ("a/b:1", "docker.io/a/b:1", true),
             ("[a-c]x", "bx:1", true),
         ] {
             let name = name.parse().expect("a name");

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use gotmpl::parse::Node;
 use gotmpl::{MissingKey, TemplateError, Value as Datum};
 use serde_json::Value;
 
@@ -51,11 +52,12 @@ impl Template {
 
     fn run(&self, of: Of, value: &Value) -> Result<String> {
         let rendered = self.compile(of).and_then(|template| template.execute_to_string(&datum(value)));
+        let rendered = rendered.and_then(|mut text| if text.pop() == Some(END) { Ok(text) } else { Err(cut_off()) });
         rendered.map_err(|error| Error::Usage(format!("--format: {error}")))
     }
 
     fn compile(&self, of: Of) -> Result<gotmpl::Template, TemplateError> {
-        let mut template = gotmpl::Template::new("format").missing_key(MissingKey::Error);
+        let mut template = gotmpl::Template::new(NAME).missing_key(MissingKey::Error);
         for (name, function) in FUNCTIONS {
             let of_head = |arguments: &[Datum]| Ok(arguments.first().cloned().unwrap_or(Datum::Nil));
             template = match of {
@@ -63,8 +65,20 @@ impl Template {
                 _ => template.func(name, function),
             };
         }
-        template.parse(&self.source)
+        let template = template.parse(&format!("{}{END}", self.source))?;
+        match template.lookup(NAME).and_then(|tree| tree.nodes.last()) {
+            Some(Node::Text(text)) if text.text.ends_with(END) => Ok(template),
+            _ => Err(cut_off()),
+        }
     }
+}
+
+const NAME: &str = "format";
+/// Stands behind every template, and in none: the parser takes an `{{end}}` too many as the end of all, which Go refuses.
+const END: char = '\0';
+
+fn cut_off() -> TemplateError {
+    TemplateError::Exec("there is an {{end}} or {{else}} without its beginning".into())
 }
 
 /// `\t` and `\n`, but for those in an action, where Go's own rules are.
@@ -276,6 +290,9 @@ mod tests {
             "{{nope .Id}}",
             "{{range}}",
             "{{end}}",
+            "{{.Id}}{{end}}{{.Id}}",
+            "{{else}}",
+            "{{break}}",
             "{{index .List 5}}",
             "{{index .List -1}}",
             "{{pad .Id 999999999999 1}}",
@@ -291,4 +308,70 @@ mod tests {
             assert!(!error.is_empty());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_template_or_an_error(words in proptest::collection::vec(0..WORDS.len(), 0..24)) {
+            let text: String = words.into_iter().map(|word| WORDS[word]).collect();
+            let value = json!({ "Id": "x", "List": ["a", "b"], "Map": { "k": 1 }, "None": null });
+            if let Err(error) = made(&text, &value) {
+                assert!(!error.is_empty());
+            }
+        }
+    }
+
+    const WORDS: [&str; 52] = [
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        "{{/*",
+        "*/}}",
+        "{{end}}",
+        "{{else}}",
+        "{{if ",
+        "{{range ",
+        "{{with ",
+        "{{define \"t\"}}",
+        "{{template \"t\" .}}",
+        "{{block \"t\" .}}",
+        "{{break}}",
+        "{{continue}}",
+        "$",
+        "$x",
+        " := ",
+        " = ",
+        ",",
+        "|",
+        "(",
+        ")",
+        ".",
+        ".Id",
+        ".List",
+        ".Map",
+        ".None",
+        ".k",
+        " ",
+        "\"",
+        "`",
+        "'",
+        "\\",
+        "\n",
+        "0",
+        "-1",
+        "1e9",
+        "0x",
+        "nil",
+        "true",
+        "index ",
+        "join ",
+        "json ",
+        "pad ",
+        "truncate ",
+        "split ",
+        "printf \"%*d\" ",
+        "slice ",
+        "len ",
+        "日",
+    ];
 }

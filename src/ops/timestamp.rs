@@ -19,12 +19,8 @@ pub(crate) fn seconds(text: &str) -> Option<u64> {
                 ("-", rest) => (-1, rest.split_once(':')?),
                 _ => return None,
             };
-            let minutes = hours
-                .parse::<u8>()
-                .ok()?
-                .checked_mul(60)
-                .map(i64::from)?
-                .checked_add(minutes.parse::<u8>().ok()?.into())?;
+            let (hours, minutes) = (i64::from(hours.parse::<u8>().ok()?), i64::from(minutes.parse::<u8>().ok()?));
+            let minutes = hours * 60 + minutes;
             (local, sign * minutes * 60)
         }
     };

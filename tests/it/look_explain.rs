@@ -110,6 +110,9 @@ fn a_containers_own_layer_is_on_top_mounted_or_not() {
     fs::write(at("etc/gone"), "back\n").unwrap();
     fs::create_dir(at("own")).unwrap();
     fs::rename(at("cache"), at("own/cache")).unwrap();
+    fs::remove_dir_all(at("usr")).unwrap();
+    fs::create_dir_all(at("usr/lib")).unwrap();
+    fs::write(at("etc/new"), "").unwrap();
     let check = |how: &str| {
         for (path, present, told) in [
             ("/etc/name", true, &[(0, "gives"), (2, "hidden"), (1, "hidden")][..]),
@@ -119,6 +122,10 @@ fn a_containers_own_layer_is_on_top_mounted_or_not() {
             ("/own/cache/b", true, &[(0, "gives")]),
             ("/cache/b", false, &[(0, "removes"), (3, "hidden")]),
             ("/lib", true, &[(1, "gives")]),
+            ("/etc", true, &[(0, "gives"), (2, "merges"), (1, "merges")]),
+            ("/usr", true, &[(0, "gives"), (0, "opaque"), (1, "hidden")]),
+            ("/usr/lib", true, &[(0, "gives"), (0, "opaque"), (1, "hidden")]),
+            ("/", true, &[(0, "gives"), (4, "merges"), (3, "merges"), (2, "merges"), (1, "merges")]),
         ] {
             let said = explain(&mounts, "c", path);
             assert_eq!((actions(&said), &said["Present"]), (done(told), &json!(present)), "{how}: {path}");

@@ -4,28 +4,34 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Given;
 use crate::error::Result;
 use crate::index::{Kind, Meta, Time};
 use crate::ops::pack::meta_of;
-use crate::ops::view::{View, container_view, layers_view};
+use crate::ops::view::{View, container_view};
 use crate::store::{Container, ContainerState, Store};
-use crate::union::{Attr, Errno, Ino, Union};
-
-/// A container's tree, and that of its layers alone.
-pub(super) struct Own {
-    container: View,
-    layers: View,
-}
+use crate::union::{Errno, Ino, Union};
 
 /// How a container's tree is looked at.
 pub(super) enum Rw {
     /// Nobody else has it.
-    Own(Box<Own>),
+    Own(Box<View>),
     /// Its mount.
     Mounted(PathBuf),
+}
+
+/// What a rw layer does to a path.
+pub(super) enum Touch {
+    /// It is as in the layers.
+    Nothing,
+    /// It is not there any more.
+    Removes,
+    /// It is that of the layers, changed.
+    Merges(Given),
+    /// It is another.
+    Replaces(Given),
 }
 
 impl Rw {
@@ -35,46 +41,36 @@ impl Rw {
         {
             return Ok(Self::Mounted(mount.mountpoint));
         }
-        let layers = layers_view(store, &container.record.layers)?;
-        Ok(Self::Own(Box::new(Own { container: container_view(store, container)?, layers })))
+        Ok(Self::Own(Box::new(container_view(store, container)?)))
     }
 
-    /// What the rw layer has at a path, `Some(None)` when it removes it, `None` when it does nothing to it. Its layers show
-    /// `below` there.
-    pub(super) fn given(&self, path: &[Vec<u8>], below: Option<&Given>) -> io::Result<Option<Option<Given>>> {
-        let now = match self {
-            Self::Own(own) => {
-                let union = &own.container.union;
-                match find(union, path)? {
-                    None => None,
-                    Some(attr) => {
-                        let is_below = find(&own.layers.union, path)?.is_some_and(|below| below.ino == attr.ino);
-                        if is_below && !union.is_in_upper(attr.ino) {
-                            return Ok(None);
-                        }
-                        let target = if attr.kind == Kind::Symlink { union.readlink(attr.ino)? } else { Vec::new() };
-                        Some(given(meta_of(&attr), target))
-                    }
-                }
-            }
-            Self::Mounted(dir) => match mounted(dir, path)? {
-                Some((now, ctime)) => {
-                    // What is not changed shows all times of the layer's tar.
-                    let is_same = |below: &Given| below.meta.mtime == ctime && same(&below.meta, &now.meta);
-                    if below.is_some_and(is_same) {
-                        return Ok(None);
-                    }
-                    Some(now)
-                }
-                None => None,
-            },
+    /// What the rw layer does to a path where its layers show `below`.
+    pub(super) fn touch(&self, path: &[Vec<u8>], below: Option<(&Given, Ino)>) -> io::Result<Touch> {
+        let found = match self {
+            Self::Own(view) => found(&view.union, path)?,
+            Self::Mounted(dir) => mounted(dir, path)?,
         };
-        Ok(match (now, below) {
-            (None, None) => None,
-            (None, Some(_)) => Some(None),
-            (now, _) => Some(now),
+        Ok(match (found, below) {
+            (None, None) => Touch::Nothing,
+            (None, Some(_)) => Touch::Removes,
+            (Some(found), Some((below, ino))) if found.ino == ino => {
+                // Of a mount nobody says what is in the rw layer, but what was never changed shows all times of the layer's tar.
+                let untouched = || found.ctime == below.meta.mtime && same(&below.meta, &found.given.meta);
+                let is_touched = found.is_in_upper.unwrap_or_else(|| !untouched());
+                if is_touched { Touch::Merges(found.given) } else { Touch::Nothing }
+            }
+            (Some(found), _) => Touch::Replaces(found.given),
         })
     }
+}
+
+/// What a container shows at a path.
+struct Found {
+    given: Given,
+    ino: Ino,
+    ctime: Time,
+    /// Where that is known.
+    is_in_upper: Option<bool>,
 }
 
 fn given(meta: Meta, target: Vec<u8>) -> Given {
@@ -86,7 +82,7 @@ fn same(one: &Meta, other: &Meta) -> bool {
     of(one) == of(other) && (one.kind == Kind::Directory || one.size == other.size)
 }
 
-fn find(union: &Union, path: &[Vec<u8>]) -> io::Result<Option<Attr>> {
+fn found(union: &Union, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
     let mut at = union.getattr(Ino::ROOT)?;
     for name in path {
         if at.kind != Kind::Directory {
@@ -97,12 +93,14 @@ fn find(union: &Union, path: &[Vec<u8>]) -> io::Result<Option<Attr>> {
             found => found?,
         };
     }
-    Ok(Some(at))
+    let target = if at.kind == Kind::Symlink { union.readlink(at.ino)? } else { Vec::new() };
+    let is_in_upper = Some(union.is_in_upper(at.ino));
+    Ok(Some(Found { given: given(meta_of(&at), target), ino: at.ino, ctime: at.ctime, is_in_upper }))
 }
 
-/// What a mount shows at a path, and when that was last changed. No link is followed: every directory on the way is looked
+/// What a mount shows at a path. No link is followed: every directory on the way is looked
 /// at first.
-fn mounted(dir: &std::path::Path, path: &[Vec<u8>]) -> io::Result<Option<(Given, Time)>> {
+fn mounted(dir: &Path, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
     let mut at = dir.to_owned();
     let mut stat = at.symlink_metadata()?;
     for name in path {
@@ -132,5 +130,6 @@ fn mounted(dir: &std::path::Path, path: &[Vec<u8>]) -> io::Result<Option<(Given,
         Kind::Symlink => at.read_link()?.into_os_string().into_encoded_bytes(),
         _ => Vec::new(),
     };
-    Ok(Some((given(meta, target), time(stat.ctime(), stat.ctime_nsec()))))
+    let ctime = time(stat.ctime(), stat.ctime_nsec());
+    Ok(Some(Found { given: given(meta, target), ino: Ino(stat.ino()), ctime, is_in_upper: None }))
 }

@@ -3,17 +3,20 @@
 use std::io;
 use std::sync::Arc;
 
-use super::container::Rw;
+use super::container::{Rw, Touch};
 use super::{Action, Given, Source, joined};
 use crate::archive;
 use crate::error::{Error, Result};
 use crate::id::{DiffId, ImageId};
 use crate::index::{Index, Kind, NodeId, Target};
 use crate::store::{Lease, Store};
+use crate::union::Ino;
 
 struct Layer {
     source: Source,
     index: Arc<Index>,
+    /// The number of its first inode in a union of all layers.
+    first: u64,
     _lease: Lease,
 }
 
@@ -27,6 +30,8 @@ pub(super) struct Layers {
 #[derive(Default)]
 struct Facts {
     given: Option<Given>,
+    /// Which inode of the layer that is.
+    node: Option<NodeId>,
     hides: Vec<Action>,
 }
 
@@ -43,12 +48,16 @@ impl Layers {
         let config = image.as_ref().map(|image| image.config.as_slice()).unwrap_or_default();
         let mut steps = archive::history(config, ids).into_iter().zip(1..).filter(|(step, _)| step.layer.is_some());
         let mut layers = Vec::new();
+        let mut first = Ino::ROOT.0;
         for (diff_id, number) in ids.iter().zip(1..) {
             let missing = || Error::corrupt(format!("layer {diff_id}"), "is missing");
             let lease = store.lease(*diff_id)?.ok_or_else(missing)?;
             let step = steps.next().map(|(step, number)| (number, step));
             let source = Source::Layer { number, diff_id: *diff_id, step };
-            layers.push(Layer { source, index: store.lower(*diff_id)?.index, _lease: lease });
+            let index = store.lower(*diff_id)?.index;
+            let nodes = u64::from(index.node_count());
+            layers.push(Layer { source, index, first, _lease: lease });
+            first = first.saturating_add(nodes);
         }
         layers.reverse();
         Ok(Self { rw: None, layers })
@@ -57,32 +66,23 @@ impl Layers {
     /// What is done to a path, from the top down, and whether it is there.
     pub(super) fn actions(&self, path: &[Vec<u8>]) -> io::Result<(Vec<(Source, Action)>, bool)> {
         let mut story = Story::default();
-        let (mut below, shown) = self.of_image(path);
+        let below: Vec<(&Layer, Facts)> = self.layers.iter().map(|layer| (layer, facts(&layer.index, path))).collect();
         if let Some(rw) = &self.rw {
-            match rw.given(path, shown.as_ref())? {
-                Some(Some(given)) => story.take(&Source::Container, Facts { given: Some(given), hides: Vec::new() }),
-                Some(None) => story.take(&Source::Container, Facts { given: None, hides: vec![Action::Removes] }),
-                None => {}
-            }
+            let (given, hides) = match rw.touch(path, shown(&below, path.is_empty()))? {
+                Touch::Nothing => (None, Vec::new()),
+                Touch::Removes => (None, vec![Action::Removes]),
+                Touch::Merges(given) => (Some(given), Vec::new()),
+                Touch::Replaces(given) => {
+                    let hides = if given.is_directory() { vec![Action::Opaque(joined(path))] } else { Vec::new() };
+                    (Some(given), hides)
+                }
+            };
+            story.take(&Source::Container, Facts { given, node: None, hides });
         }
-        for (source, facts) in below.drain(..) {
-            story.take(source, facts);
+        for (layer, facts) in below {
+            story.take(&layer.source, facts);
         }
         Ok((story.actions, story.is_present))
-    }
-
-    /// The facts of each layer, and what the image shows there.
-    fn of_image(&self, path: &[Vec<u8>]) -> (Vec<(&Source, Facts)>, Option<Given>) {
-        let mut story = Story::default();
-        for layer in &self.layers {
-            story.take(&layer.source, facts(&layer.index, path));
-        }
-        let shown = story.actions.into_iter().find_map(|(_, action)| match action {
-            Action::Gives(given) => Some(given),
-            _ => None,
-        });
-        let facts = self.layers.iter().map(|layer| (&layer.source, facts(&layer.index, path))).collect();
-        (facts, shown)
     }
 
     /// What stands at a path, and what gives it.
@@ -93,6 +93,20 @@ impl Layers {
             _ => None,
         }))
     }
+}
+
+/// What the layers show at a path, with its number in a union of them.
+fn shown<'a>(layers: &'a [(&Layer, Facts)], is_root: bool) -> Option<(&'a Given, Ino)> {
+    for (layer, facts) in layers {
+        if let (Some(given), Some(node)) = (&facts.given, facts.node) {
+            let ino = Ino(layer.first.saturating_add(node.0.into()));
+            return Some((given, if is_root { Ino::ROOT } else { ino }));
+        }
+        if !facts.hides.is_empty() {
+            return None;
+        }
+    }
+    None
 }
 
 /// What was found so far.
@@ -140,6 +154,7 @@ fn facts(index: &Index, path: &[Vec<u8>]) -> Facts {
         }
         let Some(name) = path.get(depth) else {
             facts.given = given(index, dir);
+            facts.node = Some(dir);
             return facts;
         };
         depth += 1;
@@ -156,6 +171,7 @@ fn facts(index: &Index, path: &[Vec<u8>]) -> Facts {
             Some(Target::Node(node)) => {
                 if depth == path.len() {
                     facts.given = given(index, node);
+                    facts.node = Some(node);
                 } else {
                     facts.hides.push(Action::Replaces(here));
                 }
