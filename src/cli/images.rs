@@ -33,6 +33,9 @@ const KEYS: [&str; 6] = ["reference", "dangling", "label", "before", "since", "i
 pub(super) struct Images {
     #[command(flatten)]
     look: Look,
+    /// As all are listed anyway
+    #[arg(long, short, hide = true)]
+    all: bool,
     /// Only those that fit; may be given several times
     #[arg(long, short, value_name = "KEY=VALUE")]
     filter: Vec<String>,

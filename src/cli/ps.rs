@@ -33,6 +33,9 @@ const STATES: [&str; 4] = ["created", "running", "exited", "dead"];
 pub(super) struct Ps {
     #[command(flatten)]
     look: Look,
+    /// As all are listed anyway
+    #[arg(long, short, hide = true)]
+    all: bool,
     /// Only those that fit; may be given several times
     #[arg(long, short, value_name = "KEY=VALUE")]
     filter: Vec<String>,

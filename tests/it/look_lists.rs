@@ -126,6 +126,7 @@ fn images_are_filtered_and_sorted() {
         assert_eq!(by(&words), wanted, "{filter:?}");
     }
     assert_eq!(by(&["stor*"]), ["storied:1"], "as docker images PATTERN");
+    assert_eq!(by(&["-a"]), all);
     assert_eq!(by(&["--sort", "size", "--filter", "dangling=false"])[0], "other:latest");
     assert_eq!(by(&["--sort", "tag"]), ["storied:1", "again/storied:2", "<none>:<none>", "other:latest"]);
     assert_eq!(by(&["--sort", "IMAGE ID"]).len(), 4);

@@ -15,11 +15,11 @@ use compare::compare;
 use super::layer_tar::write_layer_tar;
 use super::output_file::OutputFile;
 use super::pack::pack;
-use super::view::{View, container_view, layers_view, view};
+use super::view::{View, container_view, layers_view};
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::progress::Quiet;
-use crate::store::{Container, ContainerState, Store};
+use crate::store::Store;
 use crate::union::{Attr, Union};
 
 /// What became of a path, by Docker's letters.
@@ -89,11 +89,11 @@ impl Sides {
                 (layers.split_last().map(|(_, rest)| rest.to_vec()).unwrap_or_default(), top)
             }
         };
-        let live = container.as_ref().map(mountpoint).transpose()?.flatten();
         let new = match &container {
             Some(container) => container_view(store, container)?,
-            None => view(store, name)?,
+            None => layers_view(store, &layers)?,
         };
+        let live = new.mountpoint().map(Path::to_owned);
         let is_own = container.is_some() && live.is_none() && base == layers;
         Ok(Self { new, old: layers_view(store, &base)?, live, layers: [layers, base], is_own, top })
     }
@@ -103,14 +103,6 @@ impl Sides {
         let new = Side { union: &self.new.union, live: self.live.clone(), layers: new.clone() };
         compare(&Side { union: &self.old.union, live: None, layers: old.clone() }, &new)
     }
-}
-
-/// Where a running container is mounted.
-fn mountpoint(container: &Container) -> Result<Option<PathBuf>> {
-    if container.state()? != ContainerState::Running {
-        return Ok(None);
-    }
-    Ok(container.mount()?.map(|mount| mount.mountpoint))
 }
 
 /// Says what is different in a container or image, against the image `base`; else in a container against its image, and in

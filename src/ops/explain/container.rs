@@ -41,7 +41,10 @@ impl Rw {
         {
             return Ok(Self::Mounted(mount.mountpoint));
         }
-        Ok(Self::Own(Box::new(container_view(store, container)?)))
+        let view = container_view(store, container)?;
+        // It may have been mounted meanwhile.
+        let mountpoint = view.mountpoint().map(Path::to_owned);
+        Ok(mountpoint.map_or_else(|| Self::Own(Box::new(view)), Self::Mounted))
     }
 
     /// What the rw layer does to a path where its layers show `below`.
