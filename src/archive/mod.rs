@@ -9,7 +9,7 @@
 //! - [`input`]: the user's argument, opened and looked at: a directory, a tar one can seek in, a stream
 //! - [`members`]: the files of an archive, by name
 //! - [`docker`], [`oci`]: the formats' own documents become [`Plan`]s
-//! - [`config`]: the image config
+//! - [`config`]: the image config, [`mod@history`] what it tells of the layers
 //! - [`saved`]: the same documents for an archive that is written
 //!
 //! Nothing here writes. Members are named by the archive's own names and are never used as paths.
@@ -17,6 +17,7 @@
 mod config;
 mod docker;
 mod exact;
+mod history;
 mod input;
 mod members;
 mod metered;
@@ -27,6 +28,7 @@ mod saved;
 
 pub use config::{ImageConfig, Process, root_file_system_config};
 pub use exact::{Checked, Exact, Seen};
+pub use history::{HistoryStep, history};
 pub use input::{Input, Stream, read_failure};
 pub use members::{DOCUMENT_LIMIT, DirMembers, Documents, MemberKind, Part, TarMembers, member_kind, normal_name};
 pub use metered::{Meter, Metered};

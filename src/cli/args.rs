@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    build, commit, cp, df, export, images, import, inspect, layers, prune, ps, rm, rmi, run_mount, save, umount, union,
-    verify,
+    build, commit, cp, df, diff, exists, explain, export, history, images, import, inspect, layers, prune, ps, rm, rmi,
+    run_mount, save, tag, umount, union, untag, verify,
 };
-use crate::cli::output::Format;
+use crate::cli::format::Format;
 
 const EXIT_STATUSES: &str = "\
 Exit status:
   0      done
-  1      not found: an image, container, layer, file, mountpoint or mount
+  1      not found: an image, container, layer, file, mountpoint or mount; exists: no
   2      the command line is wrong, or the beginning of an id is not unique
   3      verify has found damage
   125    any other failure
@@ -31,11 +31,11 @@ pub(super) struct Arguments {
     /// The store [env: LAYERCTL_ROOT] [default: /var/lib/layerctl, for users $XDG_DATA_HOME/layerctl]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
-    /// Show no progress
+    /// Print ids only, and show no progress
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
-    /// How results are printed
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_default_value = true)]
+    /// How results are printed: text, json, or of lists and inspect a Go template, as '{{.ID}}' or 'table {{.ID}}\t{{.Size}}'
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT", hide_default_value = true)]
     pub(super) format: Format,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -45,7 +45,11 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     Import(import::Import),
     Images(images::Images),
+    History(history::History),
+    Tag(tag::Tag),
+    Untag(untag::Untag),
     Rmi(rmi::Rmi),
+    Exists(exists::Exists),
     RunMount(run_mount::RunMount),
     Ps(ps::Ps),
     Umount(umount::Umount),
@@ -53,6 +57,8 @@ pub(super) enum Command {
     Commit(commit::Commit),
     Rm(rm::Rm),
     Save(save::Save),
+    Diff(diff::Diff),
+    Explain(explain::Explain),
     Export(export::Export),
     Cp(cp::Cp),
     Inspect(inspect::Inspect),
@@ -61,6 +67,24 @@ pub(super) enum Command {
     Df(df::Df),
     Prune(prune::Prune),
     Verify(verify::Verify),
+}
+
+impl Command {
+    /// Whether it only shows what is there, and by a template too.
+    pub(super) const fn takes_template(&self) -> bool {
+        matches!(
+            self,
+            Self::Images(_)
+                | Self::History(_)
+                | Self::Ps(_)
+                | Self::Layers(_)
+                | Self::Df(_)
+                | Self::Diff(_)
+                | Self::Explain(_)
+                | Self::Inspect(_)
+                | Self::Verify(_)
+        )
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::list::{Column, List, Look, Place};
 use super::output::{short, size};
 use crate::error::Result;
 use crate::ops::{self, DfRow};
@@ -40,6 +41,9 @@ impl Df {
             ("Leftovers", &df.leftovers),
             ("Total", &df.total),
         ];
+        if context.output.template().is_some() {
+            return by_template(context, &rows).map(|()| 0);
+        }
         if context.output.is_json() {
             let mut values: serde_json::Map<String, Value> =
                 rows.iter().map(|(name, row)| ((*name).to_owned(), value(row))).collect();
@@ -49,10 +53,6 @@ impl Df {
             context.output.json(&values.into())?;
             return Ok(0);
         }
-        let percent = |row: &DfRow| {
-            let part = row.reclaimable.bytes.saturating_mul(100).checked_div(row.usage.bytes).unwrap_or_default();
-            format!("{} ({part}%)", size(row.reclaimable.bytes))
-        };
         let rows: Vec<[String; 7]> = rows
             .iter()
             .map(|(name, row)| {
@@ -74,6 +74,39 @@ impl Df {
         }
         Ok(0)
     }
+}
+
+fn percent(row: &DfRow) -> String {
+    let part = row.reclaimable.bytes.saturating_mul(100).checked_div(row.usage.bytes).unwrap_or_default();
+    format!("{} ({part}%)", size(row.reclaimable.bytes))
+}
+
+const COLUMNS: [Column; 7] = [
+    Column { head: "TYPE", name: "Type", place: Place::Table },
+    Column { head: "TOTAL", name: "TotalCount", place: Place::Table },
+    Column { head: "ACTIVE", name: "Active", place: Place::Table },
+    Column { head: "SIZE", name: "Size", place: Place::Table },
+    Column { head: "INODES", name: "Inodes", place: Place::Table },
+    Column { head: "RECLAIMABLE", name: "Reclaimable", place: Place::Table },
+    Column { head: "RECLAIMABLE INODES", name: "ReclaimableInodes", place: Place::Template },
+];
+
+/// The rows as a template has them: its fields are those of `docker system df`, and the inodes.
+fn by_template(context: &Context, rows: &[(&str, &DfRow)]) -> Result<()> {
+    let mut list = List::new(&COLUMNS);
+    for (name, row) in rows {
+        let cells = vec![
+            (*name).into(),
+            row.total.to_string().into(),
+            row.active.to_string().into(),
+            size(row.usage.bytes).into(),
+            row.usage.inodes.to_string().into(),
+            percent(row).into(),
+            row.reclaimable.inodes.to_string().into(),
+        ];
+        list.push(name, Value::Null, [cells]);
+    }
+    list.print(context, &Look::default())
 }
 
 fn each(df: &ops::Df) -> [(String, Value); 3] {

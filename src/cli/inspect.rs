@@ -1,6 +1,7 @@
 //! `layerctl inspect`.
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::{Context, for_each};
 use crate::error::Result;
@@ -10,6 +11,9 @@ use crate::ops;
 ///
 /// The fields have Docker's names. A mounted container also shows its branches as AUFS showed them, uppermost
 /// first, and how many messages of each kind the kernel has sent to its server.
+///
+/// With --format TEMPLATE each of them is one line that the template makes: --format '{{json .Config}}',
+/// --format '{{range .RepoTags}}{{println .}}{{end}}'.
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
     /// Names, ids, beginnings of ids, or mountpoints
@@ -25,7 +29,36 @@ impl Inspect {
             values.push(ops::inspect(&context.store, name)?);
             Ok(())
         });
+        if context.output.template().is_some() {
+            values.iter_mut().for_each(complete);
+        }
         context.output.json(&values.into())?;
         Ok(status)
+    }
+}
+
+/// Gives a template what Docker's users expect in a config, also where the image does not say it.
+fn complete(value: &mut Value) {
+    let Some(config) = value.get_mut("Config") else { return };
+    if config.is_null() {
+        *config = json!({});
+    }
+    let Some(fields) = config.as_object_mut() else { return };
+    let (text, list, map) = (json!(""), json!([]), json!({}));
+    for (field, empty) in [
+        ("User", &text),
+        ("ExposedPorts", &map),
+        ("Env", &list),
+        ("Cmd", &list),
+        ("Volumes", &map),
+        ("WorkingDir", &text),
+        ("Entrypoint", &list),
+        ("Labels", &map),
+        ("StopSignal", &text),
+    ] {
+        let value = fields.entry(field).or_insert(Value::Null);
+        if value.is_null() {
+            *value = empty.clone();
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The command line: words to requests, results to text. Data go to standard output, everything else to
 //! standard error.
 //!
-//! One file per command; [`output`] prints, [`bars`] shows progress.
+//! One file per command; [`output`] prints, [`list`] a table, JSON, or what a [`template`] says; [`filter`] chooses what is
+//! listed; [`bars`] shows progress.
 
 mod args;
 mod bars;
@@ -10,20 +11,31 @@ mod commit;
 mod config_options;
 mod cp;
 mod df;
+mod diff;
+mod exists;
+mod explain;
 mod export;
+mod filter;
+mod format;
+mod history;
 mod images;
 mod import;
 mod inspect;
 mod layers;
+mod list;
 mod output;
+mod path_text;
 mod prune;
 mod ps;
 mod rm;
 mod rmi;
 mod run_mount;
 mod save;
+mod tag;
+mod template;
 mod umount;
 mod union;
+mod untag;
 mod verify;
 
 use std::ffi::OsString;
@@ -33,7 +45,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Arguments, Command};
-use output::Output;
+use output::{Output, visible};
 
 use crate::container;
 use crate::error::{Error, Result};
@@ -99,11 +111,16 @@ fn root(given: Option<std::path::PathBuf>) -> std::path::PathBuf {
 
 fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
     let Arguments { root: given, quiet, format, command } = arguments;
+    format.check(command.takes_template())?;
     let context = Context { store: Store::open(&root(given))?, output: Output::new(format), quiet };
     match command {
         Command::Import(import) => import.run(&context),
         Command::Images(images) => images.run(&context),
+        Command::History(history) => history.run(&context),
+        Command::Tag(tag) => tag.run(&context),
+        Command::Untag(untag) => untag.run(&context),
         Command::Rmi(rmi) => rmi.run(&context),
+        Command::Exists(exists) => exists.run(&context),
         Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
         Command::Ps(ps) => ps.run(&context),
         Command::Build(build) => build.run(&context),
@@ -111,6 +128,8 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Umount(umount) => umount.run(&context),
         Command::Rm(rm) => rm.run(&context),
         Command::Save(save) => save.run(&context),
+        Command::Diff(diff) => diff.run(&context),
+        Command::Explain(explain) => explain.run(&context),
         Command::Export(export) => export.run(&context),
         Command::Cp(cp) => cp.run(&context),
         Command::Inspect(inspect) => inspect.run(&context),
@@ -137,9 +156,8 @@ fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> u8 {
 
 /// Says what went wrong, in one sentence.
 fn report(error: &Error) {
-    // The names in an archive are whatever its maker wrote, and nothing for a terminal to obey.
-    let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    let text: String = error.to_string().chars().map(visible).collect();
+    // The names in an archive are whatever its maker wrote.
+    let text = visible(&error.to_string());
     // There is nobody else to tell.
     let _ = writeln!(std::io::stderr().lock(), "error: {text}");
 }

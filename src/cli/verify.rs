@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::bars::Bars;
-use super::output::short;
+use super::output::{short, visible};
 use crate::error::Result;
 use crate::ops::{self, Finding, Repaired};
 
@@ -96,12 +96,6 @@ fn value(finding: &Finding) -> Value {
         "Kind": finding.kind, "Id": finding.id, "Path": finding.path, "Problem": finding.problem,
         "Detail": finding.detail, "Damage": !finding.is_debris,
     })
-}
-
-/// A layer's names are whatever its maker wrote.
-fn visible(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escape).collect()
 }
 
 fn row(finding: &Finding) -> [String; 5] {

@@ -9,7 +9,10 @@
 //! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
 //! - [`copy()`]: files between a container and the host
 //! - [`union()`]: the same for plain directories, with [`union_options`]
-//! - [`inspect()`]: what is known of anything
+//! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
+//! - [`diff()`]: what is different in two trees
+//! - [`explain()`]: which layer gives a path, and what removed it
+//! - [`history()`]: how an image was made
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
@@ -20,8 +23,12 @@ mod commit;
 mod copy;
 mod descriptors;
 mod df;
+mod diff;
 mod dir_tar;
+mod exists;
+mod explain;
 mod export;
+mod history;
 mod image_config;
 mod import;
 mod inspect;
@@ -44,16 +51,20 @@ mod tree_tar;
 mod umount;
 mod union;
 mod union_options;
+mod verify;
 mod view;
 
 pub use build::{Build, build};
 pub use commit::{Commit, commit};
 pub use copy::{Copy, Place, copy};
+pub use explain::{Action, Explanation, Followed, Given, Source, explain};
 pub use export::export;
-mod verify;
 
 pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
+pub use diff::{Difference, DifferenceKind, diff, diff_tar};
+pub use exists::{Kind, exists};
+pub use history::{History, history};
 pub use image_config::{Setting, instruction};
 pub use import::{ImportOptions, import};
 pub use inspect::inspect;
@@ -65,6 +76,7 @@ pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
 pub use save::{Save, SaveForm, save};
 pub use serve::serve;
+pub(crate) use timestamp::{rfc3339, seconds};
 pub use umount::umount;
 pub use union::{mount_helper, union};
 pub use union_options::UnionOptions;

@@ -6,9 +6,29 @@ use crate::error::{Error, Result};
 use crate::index::Time;
 
 /// Seconds since 1970 as RFC 3339 has them, in UTC.
-pub(super) fn rfc3339(seconds: u64) -> String {
+pub(crate) fn rfc3339(seconds: u64) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
     humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// Reads RFC 3339, with any offset; `None` for what is none, or before 1970.
+pub(crate) fn seconds(text: &str) -> Option<u64> {
+    let (local, offset) = match text.strip_suffix(['Z', 'z']) {
+        Some(local) => (local, 0),
+        None => {
+            let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+            let (sign, (hours, minutes)) = match offset.split_at_checked(1)? {
+                ("+", rest) => (1, rest.split_once(':')?),
+                ("-", rest) => (-1, rest.split_once(':')?),
+                _ => return None,
+            };
+            let (hours, minutes) = (i64::from(hours.parse::<u8>().ok()?), i64::from(minutes.parse::<u8>().ok()?));
+            let minutes = hours * 60 + minutes;
+            (local, sign * minutes * 60)
+        }
+    };
+    let time = humantime::parse_rfc3339_weak(local).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(i64::try_from(time.as_secs()).ok()?.checked_sub(offset)?).ok()
 }
 
 /// Seconds since 1970.
@@ -33,4 +53,27 @@ pub(super) fn source_date_epoch() -> Result<Option<u64>> {
 pub(super) fn latest_mtime() -> Result<Option<Time>> {
     let seconds = source_date_epoch()?;
     Ok(seconds.map(|seconds| Time { sec: i64::try_from(seconds).unwrap_or(i64::MAX), nsec: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_any_offset_are_read() {
+        for (text, wanted) in [
+            ("2001-09-09T01:46:40Z", Some(1_000_000_000)),
+            ("2001-09-09T01:46:40.123456789Z", Some(1_000_000_000)),
+            ("2001-09-09T03:46:40+02:00", Some(1_000_000_000)),
+            ("2001-09-08T20:16:40.5-05:30", Some(1_000_000_000)),
+            ("0001-01-01T00:00:00Z", None),
+            ("1969-12-31T23:59:59Z", None),
+            ("yesterday", None),
+            ("", None),
+            ("Z", None),
+            ("äöü+aa:bb", None),
+        ] {
+            assert_eq!(seconds(text), wanted, "{text}");
+        }
+    }
 }

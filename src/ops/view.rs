@@ -1,9 +1,11 @@
 //! A container or image as one tree that can be read, without a mount.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Context as _, Error, Result};
+use crate::id::DiffId;
 use crate::index;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, ContainerState, Lease, Store};
@@ -17,7 +19,7 @@ enum Keeper {
     /// The image's layers are not removed.
     Image { _layers: Vec<Lease> },
     /// The container is mounted, and stays so if nobody ends it.
-    Mount,
+    Mount(PathBuf),
 }
 
 /// A tree, and what keeps it.
@@ -25,7 +27,17 @@ enum Keeper {
 pub(super) struct View {
     /// The tree.
     pub(super) union: Union,
-    _keeper: Keeper,
+    keeper: Keeper,
+}
+
+impl View {
+    /// Where the container is mounted whose mount this is.
+    pub(super) fn mountpoint(&self) -> Option<&Path> {
+        match &self.keeper {
+            Keeper::Mount(dir) => Some(dir),
+            _ => None,
+        }
+    }
 }
 
 /// Opens what has this name: a container, else an image.
@@ -58,23 +70,30 @@ pub(super) fn container_view(store: &Store, container: &Container) -> Result<Vie
         let index = scanned.map_err(|error| Error::Io { doing: "read", path: error.path, source: error.source })?;
         let lowers = vec![Lower { dir: dir.clone(), index: Arc::new(index) }];
         let stack = Stack { upper: None, lowers, lowers_are_immutable: false };
-        return Ok(View { union: Union::open(stack).doing("open", &dir)?, _keeper: Keeper::Mount });
+        return Ok(View { union: Union::open(stack).doing("open", &dir)?, keeper: Keeper::Mount(dir) });
     }
     let lock = container.lock()?;
     let union = Union::open(store.stack(container)?).doing("open", container.upper())?;
-    Ok(View { union, _keeper: Keeper::Container { _lock: lock } })
+    Ok(View { union, keeper: Keeper::Container { _lock: lock } })
 }
 
 fn image_view(store: &Store, name: &str) -> Result<View> {
     let id = store.find_image(name)?.id();
-    let image = store.image(id)?;
+    layers_view(store, &store.image(id)?.record.layers)
+}
+
+/// Opens the tree of an image's layers, lowest first.
+///
+/// # Errors
+/// When a layer is missing or damaged.
+pub(super) fn layers_view(store: &Store, layers: &[DiffId]) -> Result<View> {
     let (mut leases, mut lowers) = (Vec::new(), Vec::new());
-    for layer in image.record.layers.iter().rev() {
-        let missing = || Error::corrupt(format!("image {id}"), format!("its layer {layer} is missing"));
+    for layer in layers.iter().rev() {
+        let missing = || Error::corrupt(format!("layer {layer}"), "is missing");
         leases.push(store.lease(*layer)?.ok_or_else(missing)?);
         lowers.push(store.lower(*layer)?);
     }
     let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
-    let union = Union::open(stack).doing("open", format!("image {id}"))?;
-    Ok(View { union, _keeper: Keeper::Image { _layers: leases } })
+    let union = Union::open(stack).doing("open", "the layers of an image")?;
+    Ok(View { union, keeper: Keeper::Image { _layers: leases } })
 }

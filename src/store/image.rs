@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::publish::set_aside;
 use super::{Found, Store, names_in, read_json, read_optional};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
 
 /// What is known of an image beside its config.
@@ -141,11 +141,5 @@ impl Store {
         removed.extend(self.remove_unused(&guard, &staging)?.into_iter().map(Removed::Layer));
         drop(guard);
         Ok(removed)
-    }
-
-    fn remove_name(&self, name: &ImageName) -> Result<()> {
-        let path = self.name_path(name);
-        std::fs::remove_file(&path).doing("remove", &path)?;
-        self.sync_dir(&self.root.join("images/names"))
     }
 }

@@ -32,6 +32,7 @@ mod image;
 mod layer;
 mod lock;
 mod mend;
+mod name;
 mod placement;
 mod prune;
 mod publish;

@@ -30,13 +30,20 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`].
     pub fn find_image(&self, text: &str) -> Result<Found> {
+        if let Some((name, image)) = self.find_image_name(text)? {
+            return Ok(Found::ByName(name, image));
+        }
+        unique("image", text, self.images()?.into_iter().map(|id| id.0)).map(|id| Found::ById(ImageId(id)))
+    }
+
+    pub(super) fn find_image_name(&self, text: &str) -> Result<Option<(ImageName, ImageId)>> {
         let names = [text.to_owned(), format!("localhost/{text}")];
         for name in names.iter().filter_map(|name| name.parse::<ImageName>().ok()) {
             if let Some(NameRecord { name, image }) = read_json(&self.name_path(&name))? {
-                return Ok(Found::ByName(name, image));
+                return Ok(Some((name, image)));
             }
         }
-        unique("image", text, self.images()?.into_iter().map(|id| id.0)).map(|id| Found::ById(ImageId(id)))
+        Ok(None)
     }
 
     /// Finds a layer by its diffID or the beginning of it.

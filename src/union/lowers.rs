@@ -130,6 +130,12 @@ impl Lowers {
         self.layer(place)?.index.node(place.node)
     }
 
+    /// The number of the node 0 of a layer, or the first number behind all layers.
+    pub(super) fn first(&self, layer: usize) -> u64 {
+        let behind = || self.layers.last().map(|last| last.first + u64::from(last.index.node_count()));
+        self.layers.get(layer).map(|layer| layer.first).or_else(behind).unwrap_or(Ino::ROOT.0)
+    }
+
     /// The number of a node.
     pub(super) fn ino(&self, place: Place) -> Option<Ino> {
         let layer = self.layer(place)?;

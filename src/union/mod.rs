@@ -30,6 +30,7 @@
 mod attr;
 mod changes;
 mod copy_up;
+mod data;
 mod descriptors;
 mod errno;
 mod file;
@@ -122,6 +123,12 @@ impl Union {
     #[must_use]
     pub fn is_in_upper(&self, ino: Ino) -> bool {
         self.tree.read().nodes.contains_key(&ino)
+    }
+
+    /// The number of the first inode of a layer, counted from the base, or the first that no layer has.
+    #[must_use]
+    pub fn first_of_layer(&self, layer: usize) -> u64 {
+        self.lowers.first(layer)
     }
 
     fn upper(&self) -> FsResult<&Upper> {

@@ -1,0 +1,54 @@
+//! Names of images that come and go while the images stay.
+
+use super::image::NameRecord;
+use super::placement::Placement;
+use super::{Store, json};
+use crate::error::{Context as _, Error, Result};
+use crate::id::{ImageId, ImageName};
+
+impl Store {
+    /// Gives an image, which is found as [`Store::find_image`] finds it, more names: all of them, or none. What had one
+    /// of them before is without it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`]; when the disk refuses.
+    pub fn add_image_names(&self, text: &str, names: &[ImageName]) -> Result<ImageId> {
+        let staging = self.stage_briefly()?;
+        let guard = self.lock()?;
+        let id = self.find_image(text)?.id();
+        // A name that stands for nothing is damage.
+        self.image(id)?;
+        let mut placement = Placement::new(&staging);
+        let placed = names.iter().enumerate().try_for_each(|(number, name)| {
+            let made = staging.dir().join(format!("name-{number}"));
+            guard.write(&made, &json(&NameRecord { name: name.clone(), image: id })?)?;
+            placement.put(made, self.name_path(name))
+        });
+        let placed = placed.and_then(|()| self.sync_dir(&self.root.join("images/names")));
+        if placed.is_err() {
+            placement.take_back();
+        }
+        drop(guard);
+        placed.map(|()| id)
+    }
+
+    /// Takes a name off its image, which stays, also without any.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for what is no image's name, but its id too.
+    pub fn remove_image_name(&self, text: &str) -> Result<ImageName> {
+        // What dead processes have left goes with whoever changes the store next.
+        let _staging = self.stage_removal()?;
+        let _guard = self.lock()?;
+        let missing = || Error::NotFound { kind: "image name", name: text.to_owned() };
+        let (name, _) = self.find_image_name(text)?.ok_or_else(missing)?;
+        self.remove_name(&name)?;
+        Ok(name)
+    }
+
+    pub(super) fn remove_name(&self, name: &ImageName) -> Result<()> {
+        let path = self.name_path(name);
+        std::fs::remove_file(&path).doing("remove", &path)?;
+        self.sync_dir(&self.root.join("images/names"))
+    }
+}
