@@ -4,6 +4,7 @@
 //! an [`Error`] without saying what was being done: use [`Context::doing`] in place of a bare `?`.
 //! The union does not use this type: its errors are errno values ([`crate::union::Errno`]).
 
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ pub enum Error {
         by: String,
     },
     /// An image archive or layer that came from outside is not what it should be.
-    #[error("{archive}: {}{why}", entry.as_ref().map(|entry| format!("{entry}: ")).unwrap_or_default())]
+    #[error("{}: {}{}", Line(archive), entry.as_ref().map(|entry| format!("{}: ", Line(entry))).unwrap_or_default(), Line(why))]
     BadArchive {
         /// The file as the user named it, `-` for standard input.
         archive: String,
@@ -61,7 +62,7 @@ pub enum Error {
         why: String,
     },
     /// A file of the store is damaged.
-    #[error("{}: damaged: {why}", path.display())]
+    #[error("{}: damaged: {}", Line(path.display()), Line(why))]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
@@ -83,13 +84,13 @@ pub enum Error {
         code: u8,
     },
     /// The command of a container could not be found.
-    #[error("{command}: command not found")]
+    #[error("{}: command not found", Line(command))]
     CommandNotFound {
         /// The command's first word.
         command: String,
     },
     /// The command of a container could not be run.
-    #[error("{command}: cannot be run: {source}")]
+    #[error("{}: cannot be run: {source}", Line(command))]
     CommandNotRunnable {
         /// The command's first word.
         command: String,
@@ -97,7 +98,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}", Line(path.display()))]
     Io {
         /// What was being done, as a verb in the infinitive: `read`, `rename into place`.
         doing: &'static str,
@@ -106,6 +107,18 @@ pub enum Error {
         /// The errno.
         source: io::Error,
     },
+}
+
+/// Text that may be from outside, as a part of one line: control characters are escaped, so that no archive writes to
+/// the user's terminal.
+struct Line<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Line<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.to_string().chars().try_for_each(|character| {
+            if character.is_control() { write!(f, "{}", character.escape_default()) } else { f.write_char(character) }
+        })
+    }
 }
 
 impl Error {
@@ -164,6 +177,11 @@ mod tests {
                 125,
             ),
             (Error::bad_archive("a.tar", "is empty"), "a.tar: is empty", 125),
+            (
+                Error::BadArchive { archive: "ä".into(), entry: Some("b\x1b[2J".into()), why: "is\ncut".into() },
+                "ä: b\\u{1b}[2J: is\\ncut",
+                125,
+            ),
             (Error::Usage("give a name".into()), "give a name", 2),
             (Error::CommandNotFound { command: "x".into() }, "x: command not found", 127),
             (

@@ -4,15 +4,11 @@
 use super::tar;
 use super::throwaway::{From, imported_bytes};
 
-pub(crate) fn run(data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+pub(crate) fn run(data: &[u8]) -> bool {
+    let Some((first, rest)) = data.split_first() else { return false };
     if tar::may_be_sparse(rest) {
-        return;
+        return false;
     }
     let from = if first & 1 == 0 { From::File } else { From::Pipe };
-    if first & 2 == 0 {
-        imported_bytes(&tar::repaired(rest), from);
-    } else {
-        imported_bytes(rest, from);
-    }
+    if first & 2 == 0 { imported_bytes(&tar::repaired(rest), from) } else { imported_bytes(rest, from) }
 }

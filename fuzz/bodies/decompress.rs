@@ -9,22 +9,24 @@ use super::is_one_sentence;
 /// Plain bytes that are looked at: streams can be of any length.
 const MOST: u64 = 16 << 20;
 
-pub(crate) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) -> bool {
     let _ = looks_like_layer(data);
     let (compression, mut plain) = decompress(Box::new(data)).expect("memory can be read");
     let mut bytes = Vec::new();
-    match plain.by_ref().take(MOST).read_to_end(&mut bytes) {
+    let understood = match plain.by_ref().take(MOST).read_to_end(&mut bytes) {
         Ok(length) if (length as u64) < MOST => {
             assert!(compression != Compression::None || bytes == data, "what is plain stays");
             assert_eq!(plain.read(&mut [0; 100]).ok(), Some(0), "the end stays the end");
+            true
         }
-        Ok(_) => {}
+        Ok(_) => true,
         Err(error) => {
             is_one_sentence(&error);
             assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData), "{error:?}");
             assert!(plain.read(&mut [0; 100]).is_err(), "what has failed stays failed");
+            false
         }
-    }
+    };
     if data.len() < 4096 {
         for codec in [Codec::Gzip, Codec::Zstd] {
             let mut out = Compress::new(codec, Vec::new()).expect("there is memory");
@@ -36,4 +38,5 @@ pub(crate) fn run(data: &[u8]) {
             assert!(again == data, "what was compressed comes back");
         }
     }
+    understood
 }

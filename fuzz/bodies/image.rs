@@ -10,10 +10,10 @@ use super::parts::{self, Content, Part};
 use super::tar;
 use super::throwaway::{From, imported, imported_bytes};
 
-pub(crate) fn run(data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+pub(crate) fn run(data: &[u8]) -> bool {
+    let Some((first, rest)) = data.split_first() else { return false };
     if tar::may_be_sparse(rest) || rest.windows(6).any(|window| window == b"sparse") {
-        return;
+        return false;
     }
     let parts = parts::parse(rest);
     match first % 4 {
@@ -22,7 +22,7 @@ pub(crate) fn run(data: &[u8]) {
         2 => {
             let mut out = Compress::new(Codec::Gzip, Vec::new()).expect("there is memory");
             out.write_all(&parts::as_tar(&parts)).expect("memory takes all");
-            imported_bytes(&out.finish().expect("memory takes all"), From::File);
+            imported_bytes(&out.finish().expect("memory takes all"), From::File)
         }
         _ => imported(|dir| {
             write(dir, &parts);

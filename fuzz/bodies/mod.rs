@@ -35,8 +35,8 @@ mod split;
 mod tar;
 mod throwaway;
 
-/// Does what a target does with these bytes.
-pub(crate) type Body = fn(&[u8]);
+/// Does what a target does with these bytes; says whether the program understood them.
+pub(crate) type Body = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also that of its corpus in `fixtures/corpus/`.
 pub(crate) const TARGETS: [(&str, Body); 13] = [

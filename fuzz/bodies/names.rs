@@ -7,7 +7,7 @@ use layerctl::whiteout::{self, Marker, NAME_MAX};
 
 use super::{layer, tar};
 
-pub(crate) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) -> bool {
     let mut bytes = Vec::new();
     for line in data.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).take(200) {
         line.split(|byte| *byte == b'/').for_each(marker);
@@ -34,7 +34,7 @@ pub(crate) fn run(data: &[u8]) {
         // What replaces a file is seen by its content.
         tar::push(&mut bytes, header, if kind == b'0' { line } else { b"" });
     }
-    layer::unpacked(&tar::finish(bytes));
+    layer::unpacked(&tar::finish(bytes)).is_some()
 }
 
 /// What is written for a name says the same when it is read.

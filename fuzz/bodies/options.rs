@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use layerctl::Error;
 use layerctl::ops::UnionOptions;
 
-pub(crate) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) -> bool {
+    let mut understood = true;
     let mut options = UnionOptions::default();
     for line in data.split(|byte| *byte == b'\n') {
         let read = match line.strip_prefix(b"!") {
@@ -15,7 +16,8 @@ pub(crate) fn run(data: &[u8]) {
         };
         match read {
             // An error has the user's own words in it, whatever these are.
-            Ok(()) | Err(Error::Usage(_)) => {}
+            Ok(()) => {}
+            Err(Error::Usage(_)) => understood = false,
             Err(error) => panic!("no usage error: {error:?}"),
         }
     }
@@ -32,4 +34,5 @@ pub(crate) fn run(data: &[u8]) {
         assert!(options.lowers.iter().all(|lower| lower == dir) && options.lowers.len() == 2, "{options:?}");
         assert_eq!(options.upper.as_deref(), Some(dir.as_ref()));
     }
+    understood
 }

@@ -3,7 +3,7 @@
 
 use super::{layer, tar};
 
-pub(crate) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) -> bool {
     let (mut own, mut global) = (Vec::new(), Vec::new());
     if data.first().is_some_and(u8::is_ascii_digit) {
         own = data.to_vec();
@@ -27,7 +27,7 @@ pub(crate) fn run(data: &[u8]) {
         tar::set(&mut header, tar::LINK, b"../outside/file");
         tar::push(&mut bytes, header, if kind == b'0' { &[b'd'; tar::BLOCK] } else { b"" });
     }
-    layer::unpacked(&tar::finish(bytes));
+    layer::unpacked(&tar::finish(bytes)).is_some()
 }
 
 /// `KEYWORD=VALUE` with its length, which counts its own digits.

@@ -76,15 +76,22 @@ impl Template {
         Self { _dir: dir, root, records, image, layer }
     }
 
-    fn ask(&self) {
+    /// Says whether every record could be read.
+    fn ask(&self) -> bool {
         let store = match Store::open(&self.root) {
             Ok(store) => store,
-            Err(error) => return is_one_sentence(&error),
+            Err(error) => {
+                is_one_sentence(&error);
+                return false;
+            }
         };
-        tell(store.images());
-        tell(store.image_names());
-        tell(store.containers());
-        for container in store.containers().into_iter().flatten().flatten() {
+        let mut good = true;
+        let mut all = |is_good: bool| good &= is_good;
+        all(tell(store.images()).is_some());
+        all(tell(store.image_names()).is_some());
+        all(tell(store.containers()).is_some());
+        for container in store.containers().into_iter().flatten() {
+            let Some(container) = tell(container) else { return false };
             tell(container.state());
             tell(container.mount());
             tell(store.stack(&container));
@@ -93,15 +100,17 @@ impl Template {
             tell(inspect(&store, name));
         }
         for quick in [true, false] {
-            let found = verify(&store, &Verify { names: Vec::new(), quick }, &Quiet);
-            for finding in tell(found).into_iter().flatten() {
+            let found = tell(verify(&store, &Verify { names: Vec::new(), quick }, &Quiet));
+            for finding in found.into_iter().flatten() {
                 is_one_sentence(&finding.detail);
+                all(!finding.detail.starts_with("damaged"));
             }
         }
         tell(df(&store));
-        for (all, containers) in [(false, false), (true, true)] {
-            tell(prune(&store, PruneScope { all, containers }, true));
+        for (of_all, containers) in [(false, false), (true, true)] {
+            tell(prune(&store, PruneScope { all: of_all, containers }, true));
         }
+        good
     }
 }
 
@@ -126,12 +135,15 @@ fn tell<T>(result: Result<T, layerctl::Error>) -> Option<T> {
     result.inspect_err(|error| is_one_sentence(error)).ok()
 }
 
-pub(crate) fn run(data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+pub(crate) fn run(data: &[u8]) -> bool {
+    let Some((first, rest)) = data.split_first() else { return false };
     TEMPLATE.with(|template| {
-        let Some((path, was)) = template.records.get(usize::from(*first) % template.records.len()) else { return };
+        let Some((path, was)) = template.records.get(usize::from(*first) % template.records.len()) else {
+            return false;
+        };
         fs::write(path, rest).expect("a record can be written");
-        template.ask();
+        let understood = template.ask();
         fs::write(path, was).expect("a record can be written");
-    });
+        understood
+    })
 }

@@ -8,12 +8,11 @@ use super::{layer, pax, tar};
 /// Larger files are not read back.
 const READ: u64 = 1 << 20;
 
-pub(crate) fn run(data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+pub(crate) fn run(data: &[u8]) -> bool {
+    let Some((first, rest)) = data.split_first() else { return false };
     if first & 4 != 0 {
         let (text, content) = rest.split_at(rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len()));
-        layer::unpacked(&member(first & 3, text, content));
-        return;
+        return layer::unpacked(&member(first & 3, text, content.get(1..).unwrap_or_default())).is_some();
     }
     let mut regions: Vec<(u64, u64)> = Vec::new();
     let (mut at, mut total) = (0u64, 0u64);
@@ -40,6 +39,7 @@ pub(crate) fn run(data: &[u8]) {
         }
         assert!(fs::read(sandbox.path("layer/file")).expect("it is there") == wanted, "the data are elsewhere");
     }
+    true
 }
 
 /// `SIZE;OFFSET,LENGTH,...` as a member in one of four spellings.

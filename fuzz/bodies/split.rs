@@ -54,32 +54,37 @@ impl std::io::Write for Bounded {
     }
 }
 
-pub(crate) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) -> bool {
     if data.starts_with(MAGIC) {
-        assembled(data, SECRET);
+        assembled(data, SECRET)
     } else {
         let packed = zstd::encode_all(data, 1).expect("memory takes all");
-        assembled(&[MAGIC, &packed].concat(), data);
+        assembled(&[MAGIC, &packed].concat(), data)
     }
 }
 
 /// `plain` is all that the split itself can have said.
-fn assembled(mut split: &[u8], plain: &[u8]) {
+fn assembled(mut split: &[u8], plain: &[u8]) -> bool {
     SANDBOX.with(|sandbox| {
         let mut out = Bounded(Vec::new());
         let layer = sandbox.open("layer");
-        match assemble_counted(&mut split, layer.as_fd(), &mut out) {
+        let understood = match assemble_counted(&mut split, layer.as_fd(), &mut out) {
             Ok(assembled) => {
                 assert_eq!(assembled.digest, Digest::of(&out.0), "the digest");
                 assert_eq!(assembled.size, out.0.len() as u64, "the size");
                 assert!(assembled.content_bytes <= assembled.size, "more content than bytes");
+                true
             }
-            Err(failure @ Failure::Bad { .. }) => is_one_sentence(&failure),
-            Err(Failure::Write { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {}
+            Err(failure @ Failure::Bad { .. }) => {
+                is_one_sentence(&failure);
+                false
+            }
+            Err(Failure::Write { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => false,
             Err(failure) => panic!("a good disk is no reason: {failure:?}"),
-        }
+        };
         let has = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|window| window == SECRET);
         assert!(!has(&out.0) || has(plain), "a file outside of the layer was read");
         sandbox.is_untouched();
-    });
+        understood
+    })
 }

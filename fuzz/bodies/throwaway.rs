@@ -105,20 +105,26 @@ impl Throwaway {
     }
 }
 
-/// Imports what `make` makes in an empty directory.
-pub(crate) fn imported(make: impl FnOnce(&Path) -> PathBuf) {
+/// Imports what `make` makes in an empty directory; says whether it was taken.
+pub(crate) fn imported(make: impl FnOnce(&Path) -> PathBuf) -> bool {
     // It stays as long as it is as it was.
     let store = STORE.with(|store| store.borrow_mut().take()).unwrap_or_else(Throwaway::new);
     let source = sandbox::temporary();
     let source_path = make(source.path());
     match store.import(&source_path) {
-        Some(ids) => store.is_whole(&ids),
-        None => STORE.with(|place| *place.borrow_mut() = Some(store)),
+        Some(ids) => {
+            store.is_whole(&ids);
+            true
+        }
+        None => {
+            STORE.with(|place| *place.borrow_mut() = Some(store));
+            false
+        }
     }
 }
 
 /// Imports an archive's bytes.
-pub(crate) fn imported_bytes(bytes: &[u8], from: From) {
+pub(crate) fn imported_bytes(bytes: &[u8], from: From) -> bool {
     match from {
         From::File => imported(|dir| {
             let file = dir.join("archive.tar");
@@ -133,9 +139,10 @@ pub(crate) fn imported_bytes(bytes: &[u8], from: From) {
                     // Who reads may have seen enough.
                     let _ = std::io::Write::write_all(&mut fs::File::from(writer), bytes);
                 });
-                imported(|_| path);
+                let taken = imported(|_| path);
                 drop(reader);
-            });
+                taken
+            })
         }
     }
 }

@@ -18,7 +18,7 @@ pub enum Failure {
     #[error("cannot be read: {0}")]
     Read(#[source] io::Error),
     /// The layer's directory, or the output, failed.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}", display(path.as_os_str().as_encoded_bytes()))]
     Write {
         /// What was being done, as a verb in the infinitive.
         doing: &'static str,
