@@ -54,7 +54,7 @@ mod verify;
 pub use crate::fuse::Io;
 pub use df::{Df, DfContainer, DfImage, DfLayer, DfRow, df};
 pub use image_config::{Setting, instruction};
-pub use import::{ImportOptions, import};
+pub use import::{ImportLimits, ImportOptions, Policy, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
