@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use layerctl::Error;
-use layerctl::archive::{Documents, ImageConfig, Platform, normal_name, plans};
+use layerctl::archive::{DocumentLimits, Documents, ImageConfig, Platform, normal_name, plans};
 
 use super::is_one_sentence;
 use super::parts::{self, Content};
@@ -23,7 +23,7 @@ pub(crate) fn run(data: &[u8]) -> bool {
     };
     let members = Members(parts::parse(data).into_iter().filter_map(file).collect());
     let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
-    match plans("archive.tar", &members, &platform) {
+    match plans("archive.tar", &members, DocumentLimits::default(), &platform) {
         Ok(None) => false,
         Ok(Some(plans)) => {
             assert!(!plans.is_empty(), "no image at all is an error");

@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) -> bool {
 
 /// What a tar asks for is bounded here as it is for users, and holes further: hashing them takes time.
 fn limits() -> Limits {
-    Limits { hole_bytes: 1 << 20, depth: 200, ..Limits::default() }
+    Limits { hashed_holes: 1 << 20, depth: 200, ..Limits::default() }
 }
 
 fn unpack_into(sandbox: &Sandbox, name: &str, tar: &[u8]) -> Result<(Unpacked, Vec<u8>), Failure> {

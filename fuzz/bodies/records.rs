@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use layerctl::archive::Platform;
-use layerctl::ops::{ImportOptions, Verify, df, import, inspect, prune, verify};
+use layerctl::ops::{ImportLimits, ImportOptions, Policy, Verify, df, import, inspect, prune, verify};
 use layerctl::progress::Quiet;
 use layerctl::store::{MountRecord, NewContainer, PruneScope, Store};
 use tempfile::TempDir;
@@ -40,7 +40,13 @@ impl Template {
         tar::push(&mut bytes, header, b"content");
         fs::write(&archive, tar::finish(bytes)).expect("a file can be made");
         let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
-        let options = ImportOptions { names: vec!["image:tag".parse().expect("a name")], platform };
+        let options = ImportOptions {
+            names: vec!["image:tag".parse().expect("a name")],
+            platform,
+            limits: ImportLimits::default(),
+            policy: Policy::Compat,
+            report: None,
+        };
         let ids = import(&store, &archive, &options, &Quiet).expect("it is a root file system");
         let new = NewContainer { name: Some("box".into()), image: "image:tag".into() };
         let container = store.create_container(&new).expect("the image is there");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use layerctl::Error;
 use layerctl::archive::Platform;
 use layerctl::id::ImageId;
-use layerctl::ops::{ImportOptions, Save, SaveForm, Verify, import, save, verify};
+use layerctl::ops::{ImportLimits, ImportOptions, Policy, Save, SaveForm, Verify, import, save, verify};
 use layerctl::progress::Quiet;
 use layerctl::store::Store;
 use tempfile::TempDir;
@@ -53,7 +53,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, u64> {
 
 fn options() -> ImportOptions {
     let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
-    ImportOptions { names: Vec::new(), platform }
+    ImportOptions { names: Vec::new(), platform, limits: ImportLimits::default(), policy: Policy::Compat, report: None }
 }
 
 impl Throwaway {

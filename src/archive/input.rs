@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::members::{is_archive_member, normal_name};
 use crate::error::{Context as _, Error, Result};
-use crate::tarball::{BLOCK, Compression, decompress, is_header};
+use crate::tarball::{BLOCK, Compression, Refusal, decompress_within, is_header, refusal_of};
 
 /// Bytes that are looked at to find out what a stream is.
 const SNIFF_LIMIT: u64 = 4 << 20;
@@ -46,11 +46,11 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Input {
-    /// Opens `source`; `-` is standard input.
+    /// Opens `source`; `-` is standard input. `ratio` is how many times as large as it came it may become.
     ///
     /// # Errors
     /// [`Error::NotFound`] without such a file; [`Error::BadArchive`] when it is empty or no tar.
-    pub fn open(source: &Path) -> Result<Self> {
+    pub fn open(source: &Path, ratio: u64) -> Result<Self> {
         let archive = source.display().to_string();
         let file = if source == Path::new("-") {
             // A copy of the descriptor: a file on standard input can be seeked in as any other.
@@ -74,17 +74,22 @@ impl Input {
         if kind.is_file() && is_at_start(&file) && is_plain(&file).doing("read", source)? {
             return Ok(Self::Seekable(file));
         }
-        Self::stream(&archive, Box::new(file))
+        Self::stream(&archive, Box::new(file), ratio)
     }
 
     /// Finds out what comes.
     ///
     /// # Errors
     /// As [`Input::open`].
-    pub fn stream(archive: &str, source: Box<dyn Read + Send>) -> Result<Self> {
-        let (compression, tar) = decompress(source).map_err(|error| read_failure(archive, None, error))?;
-        let mut sniffed = Sniffed { source: tar, seen: Vec::new() };
-        let first = first_member(&mut sniffed).map_err(|error| read_failure(archive, None, error))?;
+    pub fn stream(archive: &str, source: Box<dyn Read + Send>, ratio: u64) -> Result<Self> {
+        let (compression, tar) =
+            decompress_within(source, ratio).map_err(|error| read_failure(archive, None, error))?;
+        let mut sniffed = Sniffed { source: tar, seen: Vec::new(), failed: false };
+        let first = match first_member(&mut sniffed) {
+            // What is wrong with a tar that is no archive of images, a layer's own reader says better.
+            Err(_) if !sniffed.failed => First::Nothing,
+            first => first.map_err(|error| read_failure(archive, None, error))?,
+        };
         let is_archive = match first {
             First::Member(name) => is_archive_member(&name),
             // A tar of nothing is a layer of nothing.
@@ -104,6 +109,10 @@ impl Input {
 #[must_use]
 pub fn read_failure(archive: &str, member: Option<&str>, error: io::Error) -> Error {
     let bad = |why: String| Error::BadArchive { archive: archive.to_owned(), entry: member.map(str::to_owned), why };
+    if let Some(Refusal { why, limit }) = refusal_of(&error) {
+        let hint = limit.map(|limit| format!(" (`--limit {limit}=` allows more)"));
+        return bad(format!("{why}{}", hint.unwrap_or_default()));
+    }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => bad("is cut short".into()),
         _ if error.raw_os_error().is_none() => bad(format!("is damaged: {error}")),
@@ -128,6 +137,8 @@ fn is_plain(file: &File) -> io::Result<bool> {
 struct Sniffed {
     source: Box<dyn Read>,
     seen: Vec<u8>,
+    /// Whether the source failed, and not who reads it.
+    failed: bool,
 }
 
 impl Read for Sniffed {
@@ -135,7 +146,7 @@ impl Read for Sniffed {
         if self.seen.len() as u64 >= SNIFF_LIMIT {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its first headers do not end"));
         }
-        let read = self.source.read(buffer)?;
+        let read = self.source.read(buffer).inspect_err(|_| self.failed = true)?;
         self.seen.extend_from_slice(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }

@@ -7,12 +7,38 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::exact::Exact;
 use super::metered::{Meter, Metered};
 use crate::error::{Context as _, Error, Result};
+use crate::sys;
+use crate::tarball::size_text;
 
-/// Bytes that a document may have: real ones have some thousand.
-pub const DOCUMENT_LIMIT: u64 = 16 << 20;
+/// How large documents may be: real ones have some thousand bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct DocumentLimits {
+    /// Bytes of one.
+    pub one: u64,
+    /// Bytes of all of an archive together, each as often as it is named.
+    pub all: u64,
+}
+
+impl Default for DocumentLimits {
+    fn default() -> Self {
+        Self { one: 16 << 20, all: 256 << 20 }
+    }
+}
+
+impl DocumentLimits {
+    /// Why a document is refused.
+    #[must_use]
+    pub fn too_large(self) -> String {
+        let limit = size_text(self.one);
+        format!("is too large for a document: it has more than {limit} bytes (`--limit document=` allows more)")
+    }
+}
+
 /// Bytes that all names of an archive of images may have; a root file system's may have more.
 const NAMES_LIMIT: usize = 64 << 20;
 /// A link to a link to a link is no archive that any tool writes.
@@ -76,14 +102,20 @@ pub fn member_kind<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Option<Mem
 }
 
 /// Reads a member's content that was announced with `size` bytes into memory.
-pub(super) fn read_document(archive: &str, name: &str, size: u64, source: impl Read) -> Result<Vec<u8>> {
+pub(super) fn read_document(
+    archive: &str,
+    limits: DocumentLimits,
+    name: &str,
+    size: u64,
+    source: impl Read,
+) -> Result<Vec<u8>> {
     let bad = |why: &str| Error::BadArchive {
         archive: archive.to_owned(),
         entry: Some(name.to_owned()),
         why: why.to_owned(),
     };
-    if size > DOCUMENT_LIMIT {
-        return Err(bad("is too large to be a document"));
+    if size > limits.one {
+        return Err(bad(&limits.too_large()));
     }
     let mut bytes = Vec::new();
     match Exact::new(source, size).read_to_end(&mut bytes) {
@@ -96,6 +128,7 @@ pub(super) fn read_document(archive: &str, name: &str, size: u64, source: impl R
 #[derive(Debug)]
 pub struct TarMembers {
     archive: String,
+    limits: DocumentLimits,
     file: Arc<File>,
     members: BTreeMap<String, MemberKind>,
     /// Whether all names are those of an archive of images, and there is one.
@@ -131,7 +164,7 @@ impl TarMembers {
     ///
     /// # Errors
     /// [`Error::BadArchive`] when the tar is damaged or cut short.
-    pub fn find(archive: &str, file: File) -> Result<Option<Self>> {
+    pub fn find(archive: &str, limits: DocumentLimits, file: File) -> Result<Option<Self>> {
         let length = file.metadata().doing("read", archive)?.len();
         let bad = |entry: Option<String>, why: String| Error::BadArchive { archive: archive.to_owned(), entry, why };
         let damaged = |error: io::Error| match error.kind() {
@@ -146,7 +179,11 @@ impl TarMembers {
         let (mut has_known, mut has_unknown) = (false, false);
         let mut name_bytes = 0_usize;
         for entry in tar.entries_with_seek().map_err(damaged)? {
-            let entry = entry.map_err(damaged)?;
+            let entry = match entry {
+                // A layer's own reader says it better.
+                Err(_) if !has_known || has_unknown => return Ok(None),
+                entry => entry.map_err(damaged)?,
+            };
             let name = normal_name(&entry.path_bytes());
             let is_known = is_archive_member(&name);
             has_known |= is_known;
@@ -164,6 +201,9 @@ impl TarMembers {
             if let MemberKind::File { offset, size } = kind
                 && offset.checked_add(size).is_none_or(|end| end > length)
             {
+                if !has_known || has_unknown {
+                    return Ok(None);
+                }
                 return Err(bad(Some(name), "is cut short".into()));
             }
             if name.matches('/').count() > 2 {
@@ -177,7 +217,7 @@ impl TarMembers {
             meter.headers();
         }
         let look_like_archive = has_known && !has_unknown;
-        Ok(Some(Self { archive: archive.to_owned(), file, members, look_like_archive }))
+        Ok(Some(Self { archive: archive.to_owned(), limits, file, members, look_like_archive }))
     }
 
     /// Whether all names are those of an archive of images, directories' among them: of one that was cut
@@ -207,7 +247,7 @@ impl TarMembers {
 impl Documents for TarMembers {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some((source, size)) = self.open(name) else { return Ok(None) };
-        read_document(&self.archive, name, size, source).map(Some)
+        read_document(&self.archive, self.limits, name, size, source).map(Some)
     }
 }
 
@@ -233,14 +273,15 @@ fn link_target(name: &str, target: Option<&[u8]>, symbolic: bool) -> String {
 #[derive(Debug)]
 pub struct DirMembers {
     archive: String,
+    limits: DocumentLimits,
     dir: PathBuf,
 }
 
 impl DirMembers {
     /// Takes the layout at `dir`.
     #[must_use]
-    pub fn new(archive: &str, dir: &Path) -> Self {
-        Self { archive: archive.to_owned(), dir: dir.to_owned() }
+    pub fn new(archive: &str, limits: DocumentLimits, dir: &Path) -> Self {
+        Self { archive: archive.to_owned(), limits, dir: dir.to_owned() }
     }
 
     /// Opens a member; also gives its size. `None` when there is none of this name.
@@ -253,11 +294,25 @@ impl DirMembers {
             return Ok(None);
         }
         let path = self.dir.join(name);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.doing("open", &path)?,
+        let bad = |why: &str| Error::BadArchive {
+            archive: self.archive.clone(),
+            entry: Some(name.to_owned()),
+            why: why.to_owned(),
         };
-        let size = file.metadata().doing("read", &path)?.len();
+        let dir = File::open(&self.dir).doing("open", &self.dir)?;
+        let file = match sys::open_below(&dir, name.as_bytes()) {
+            Err(Errno::NOENT) => return Ok(None),
+            // Some build tools make links of blobs, but what they mean must be a part of the archive.
+            Err(Errno::XDEV) => return Err(bad("is a link that leads out of the layout")),
+            Err(Errno::LOOP) => return Err(bad("is a link that leads nowhere")),
+            Err(Errno::NXIO) => return Err(bad("is no regular file")),
+            opened => File::from(opened.doing("open", &path)?),
+        };
+        let metadata = file.metadata().doing("read", &path)?;
+        if !metadata.is_file() {
+            return Err(bad("is no regular file"));
+        }
+        let size = metadata.len();
         Ok(Some((Box::new(Exact::new(file, size)), size)))
     }
 }
@@ -265,7 +320,7 @@ impl DirMembers {
 impl Documents for DirMembers {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some((source, size)) = self.open(name)? else { return Ok(None) };
-        read_document(&self.archive, name, size, source).map(Some)
+        read_document(&self.archive, self.limits, name, size, source).map(Some)
     }
 }
 

@@ -30,7 +30,7 @@ pub use config::{ImageConfig, Process, root_file_system_config};
 pub use exact::{Checked, Exact, Seen};
 pub use history::{HistoryStep, history};
 pub use input::{Input, Stream, read_failure};
-pub use members::{DOCUMENT_LIMIT, DirMembers, Documents, MemberKind, Part, TarMembers, member_kind, normal_name};
+pub use members::{DirMembers, DocumentLimits, Documents, MemberKind, Part, TarMembers, member_kind, normal_name};
 pub use metered::{Meter, Metered};
 pub use plan::{Blob, Plan, PlannedLayer, named_digest, plans};
 pub use platform::Platform;

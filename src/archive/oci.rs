@@ -43,7 +43,10 @@ struct DescribedPlatform {
 
 /// An index has `manifests`, a manifest has `config` and `layers`.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Document {
+    #[serde(default)]
+    media_type: Option<String>,
     #[serde(default)]
     manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
@@ -87,7 +90,13 @@ impl Reader<'_> {
     }
 
     fn parse(&self, entry: &str, bytes: &[u8]) -> Result<Document> {
-        serde_json::from_slice(bytes).map_err(|error| self.bad(entry, format!("cannot be understood: {error}")))
+        let document: Document =
+            serde_json::from_slice(bytes).map_err(|error| self.bad(entry, format!("cannot be understood: {error}")))?;
+        // Tools would differ in what it is (CVE-2021-41190).
+        if document.manifests.is_some() && (document.config.is_some() || document.layers.is_some()) {
+            return Err(self.bad(entry, "is an index and a manifest in one".into()));
+        }
+        Ok(document)
     }
 
     /// The one that is for the wanted platform. One that does not say for which it is must be alone.
@@ -120,6 +129,14 @@ impl Reader<'_> {
         let (member, blob) = self.blob(INDEX, &descriptor)?;
         let bytes = required(self.archive, self.documents, &member, Some(blob))?;
         let document = self.parse(&member, &bytes)?;
+        let is_index = |media_type: &str| media_type.contains(".index.") || media_type.contains(".list.");
+        let types = [&descriptor.media_type, &document.media_type];
+        let types = types.map(|media_type| media_type.as_deref().filter(|word| !word.is_empty()));
+        if types.into_iter().flatten().any(|media_type| is_index(media_type) != document.manifests.is_some()) {
+            let kind = if document.manifests.is_some() { "an index" } else { "no index" };
+            let [said, is] = types.map(|media_type| media_type.unwrap_or("nothing"));
+            return Err(self.bad(&member, format!("is {kind}, was named as {said} and says that it is {is}")));
+        }
         if let Some(manifests) = document.manifests {
             let Some(depth) = depth.checked_sub(1) else {
                 return Err(self.bad(&member, "is an index too deep in other indexes".into()));

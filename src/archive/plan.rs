@@ -3,13 +3,10 @@
 use std::cell::Cell;
 
 use super::config::ImageConfig;
-use super::members::Documents;
+use super::members::{DocumentLimits, Documents};
 use super::{Platform, docker, oci};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageName};
-
-/// Bytes that all documents of an archive may have, each as often as it is named.
-const READ_LIMIT: u64 = 256 << 20;
 
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +59,13 @@ impl Blob {
 ///
 /// # Errors
 /// [`Error::BadArchive`] that names the document or member that is missing, damaged or not what it should be.
-pub fn plans(archive: &str, documents: &dyn Documents, platform: &Platform) -> Result<Option<Vec<Plan>>> {
-    let documents = Limited { documents, archive, left: Cell::new(READ_LIMIT) };
+pub fn plans(
+    archive: &str,
+    documents: &dyn Documents,
+    limits: DocumentLimits,
+    platform: &Platform,
+) -> Result<Option<Vec<Plan>>> {
+    let documents = Limited { documents, archive, left: Cell::new(limits.all) };
     let plans = match docker::plans(archive, &documents)? {
         Some(plans) => Some(plans),
         None => oci::plans(archive, &documents, platform)?,
@@ -86,7 +88,9 @@ impl Documents for Limited<'_> {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(bytes) = self.documents.document(name)? else { return Ok(None) };
         let left = self.left.get().checked_sub(bytes.len() as u64);
-        self.left.set(left.ok_or_else(|| Error::bad_archive(self.archive, "has too many documents"))?);
+        self.left.set(left.ok_or_else(|| {
+            Error::bad_archive(self.archive, "has too many documents (`--limit documents=` allows more)")
+        })?);
         Ok(Some(bytes))
     }
 }

@@ -72,8 +72,8 @@ pub(super) fn write_layer_tar(
         }
         Err(Failure::Write { doing, path, source }) => return Err(Error::Io { doing, path: dir.join(path), source }),
         Err(Failure::Read(error)) => return Err(error).doing("read", format!("the split of layer {}", layer.diff_id)),
-        Err(Failure::Bad { entry: Some(entry), why }) => return Err(damaged(format!("{entry}: {why}"))),
-        Err(Failure::Bad { entry: None, why }) => return Err(damaged(format!("its split {why}"))),
+        Err(Failure::Bad { entry: Some(entry), why, .. }) => return Err(damaged(format!("{entry}: {why}"))),
+        Err(Failure::Bad { entry: None, why, .. }) => return Err(damaged(format!("its split {why}"))),
     };
     if sink.left != 0 {
         return Err(damaged("its tar comes out shorter than it was".into()));

@@ -57,7 +57,7 @@ pub(super) fn unpacked_layer(dir: PathBuf, what: &str, mut tar: impl Read) -> Re
     let into = File::open(&diff).doing("open", &diff)?;
     let path = dir.join(StagedLayer::SPLIT);
     let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
-    let unpacked = unpack(&mut tar, into.as_fd(), &mut split, &Limits::default());
+    let unpacked = unpack(&mut tar, into.as_fd(), &mut split, &Limits::of_own());
     let Unpacked { diff_id, size, content_bytes, entries, index } =
         unpacked.map_err(|failure| failed(&diff, what, failure))?;
     split.flush().doing("write", &path)?;

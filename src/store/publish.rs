@@ -47,6 +47,25 @@ impl StagedLayer {
         Ok(Self { dir, record })
     }
 
+    /// Its tree.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.dir.join("index");
+        let bytes = std::fs::read(&path).doing("read", &path)?;
+        Index::decode(bytes).map_err(|error| crate::Error::corrupt(path, error.to_string()))
+    }
+
+    /// Its tar without the files' content.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_split(&self) -> Result<std::fs::File> {
+        let path = self.dir.join(Self::SPLIT);
+        std::fs::File::open(&path).doing("open", path)
+    }
+
     /// What is known of it.
     #[must_use]
     pub const fn record(&self) -> &LayerRecord {

@@ -11,7 +11,7 @@ use super::disk::Walk;
 use super::split::{self, Reader};
 use super::{Failure, Limits, path};
 use crate::id::{Digest, Digester};
-use crate::whiteout;
+use crate::{sys, whiteout};
 
 const BUFFER: usize = 256 << 10;
 
@@ -167,8 +167,7 @@ impl Kept {
 }
 
 fn open(walk: &mut Walk, path: &[u8]) -> Result<OwnedFd, Failure> {
-    let limits = Limits { path_bytes: usize::MAX, depth: usize::MAX, ..Limits::default() };
-    let components = path::components(path, &limits).map_err(|why| Failure::entry(path, why))?;
+    let components = path::components(path, &Limits::of_own()).map_err(|why| Failure::entry(path, why))?;
     let (name, dirs) = components.split_last().ok_or_else(|| Failure::entry(path, "is no file"))?;
     match walk.open(dirs) {
         Ok(dir) => open_file(&dir, name, path),
@@ -178,15 +177,17 @@ fn open(walk: &mut Walk, path: &[u8]) -> Result<OwnedFd, Failure> {
 
 fn missing(path: &[u8], error: Errno) -> Failure {
     match error {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => Failure::entry(path, "is missing from the layer"),
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::XDEV => {
+            Failure::entry(path, "is missing from the layer")
+        }
         error => Failure::write("open", path, error),
     }
 }
 
 fn open_file(dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, Failure> {
     // What stands there may be a fifo by now: it must neither block nor be read.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(|error| missing(path, error))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = sys::open_in(dir, name, flags, Mode::empty()).map_err(|error| missing(path, error))?;
     let stat = rustix::fs::fstat(&file).map_err(|error| Failure::write("read", path, error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Failure::entry(path, "is no regular file in the layer"));

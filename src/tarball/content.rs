@@ -49,8 +49,7 @@ pub fn compare_content(
 }
 
 pub(super) fn digest_of(dir: &OwnedFd, name: &[u8], buffer: &mut [u8]) -> rustix::io::Result<Option<Digest>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let file = crate::sys::open_in(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(None);
     }

@@ -1,8 +1,12 @@
 //! Compressed streams become plain ones, told apart by their first bytes.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::rc::Rc;
 
 use flate2::bufread::GzDecoder;
+
+use super::{Refusal, refusal_of};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ impl Compression {
 
 const MAGIC: u64 = 10;
 const BUFFER: usize = 128 << 10;
+/// What is no larger needs no compression to be a nuisance. Real layers have some files of nothing but zeros.
+const SMALL: u64 = 256 << 20;
 /// What a decoder may take: xz -9 needs 65 MiB, zstd --ultra -22 needs 128 MiB.
 const XZ_MEMORY: u64 = 256 << 20;
 
@@ -46,7 +52,19 @@ const XZ_MEMORY: u64 = 256 << 20;
 ///
 /// # Errors
 /// When the first bytes cannot be read.
-pub fn decompress<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+pub fn decompress<'a>(source: Box<dyn Read + 'a>) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+    decompress_within(source, u64::MAX)
+}
+
+/// The same for a source that nobody vouches for: reading fails with a [`Refusal`] when what comes out is more than
+/// `ratio` times as large as what went in, and large enough to matter.
+///
+/// # Errors
+/// As [`decompress`].
+pub fn decompress_within<'a>(
+    mut source: Box<dyn Read + 'a>,
+    ratio: u64,
+) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
     let mut magic = Vec::new();
     source.by_ref().take(MAGIC).read_to_end(&mut magic)?;
     let compression = Compression::of(&magic);
@@ -54,7 +72,8 @@ pub fn decompress<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<(Compression
     if compression == Compression::None {
         return Ok((compression, Box::new(source)));
     }
-    let source = BufReader::with_capacity(BUFFER, source);
+    let taken = Rc::new(Cell::new(0));
+    let source = BufReader::with_capacity(BUFFER, Counted { source, taken: taken.clone() });
     let plain: Box<dyn Read + 'a> = match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(Gzip::Member(Box::new(GzDecoder::new(source)))),
@@ -65,13 +84,32 @@ pub fn decompress<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<(Compression
         }
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
     };
-    Ok((compression, Box::new(Decoder { plain, failed: false })))
+    Ok((compression, Box::new(Decoder { plain, failed: false, taken, given: 0, ratio })))
 }
 
 /// Gives the decoders' errors one form, and stays failed.
 struct Decoder<'a> {
     plain: Box<dyn Read + 'a>,
     failed: bool,
+    /// Bytes that went in.
+    taken: Rc<Cell<u64>>,
+    /// Bytes that came out.
+    given: u64,
+    ratio: u64,
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    source: R,
+    taken: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.taken.set(self.taken.get().saturating_add(length as u64));
+        Ok(length)
+    }
 }
 
 impl Read for Decoder<'_> {
@@ -79,18 +117,26 @@ impl Read for Decoder<'_> {
         if self.failed {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        self.plain.read(buffer).map_err(|error| {
+        let read = self.plain.read(buffer).map_err(|error| {
             if error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }
             self.failed = true;
             // An error of the source has an errno; those of the decoders have none.
-            if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof {
+            let is_plain = error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof;
+            if is_plain || refusal_of(&error).is_some() {
                 error
             } else {
                 io::Error::new(io::ErrorKind::InvalidData, error.to_string())
             }
-        })
+        });
+        self.given = self.given.saturating_add(read.as_ref().map_or(0, |length| *length as u64));
+        if self.given > SMALL && self.given.checked_div(self.ratio).is_none_or(|least| least > self.taken.get()) {
+            self.failed = true;
+            let why = format!("is more than {} times as large as it came compressed", self.ratio);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, Refusal::limit("ratio", why)));
+        }
+        read
     }
 }
 

@@ -76,14 +76,12 @@ impl Walk {
 }
 
 pub(super) fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::empty())
+    sys::open_in(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
 /// Makes an empty regular file that nobody else can open.
 pub(super) fn create(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
+    sys::open_in(dir, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)
 }
 
 /// Writes `bytes` at `offset`, and leaves out what is zero. Gives the end of what was written, and how much it was;
@@ -198,8 +196,7 @@ pub(super) fn describe_at(dir: &OwnedFd, name: &[u8], meta: &Meta, xattrs: &Xatt
     let (uid, gid) = owner(meta);
     let mode = mode(meta, rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
     if meta.kind != Kind::Symlink {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        let file = sys::open_in(dir, name, OFlags::PATH, Mode::empty())?;
         rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
     }
     let path = sys::proc_path(dir.as_fd(), name);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::header::{self, Header};
 use super::pax::{self, Record};
 use super::sparse::{self, Form};
-use super::{Limits, acl};
+use super::{Limits, Refusal, acl, size_text};
 use crate::index::{Kind, Meta, Time, Xattrs};
 use crate::whiteout::NAME_MAX;
 
@@ -14,6 +14,8 @@ const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 const XATTR: &[u8] = b"SCHILY.xattr.";
 /// `XATTR_SIZE_MAX`.
 const XATTR_SIZE_MAX: usize = 65_536;
+/// Bytes of a path with its NUL (linux/limits.h).
+const PATH_MAX: usize = 4096;
 /// A name or link that two headers give differently is read differently by every tool.
 const AMBIGUOUS: &str = "has two different long names";
 
@@ -89,7 +91,7 @@ impl Entry {
         before: &Before,
         global: &Global,
         limits: &Limits,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refusal> {
         let (kind, hard_link) = match header.kind() {
             b'0' | 0 if path.ends_with(b"/") => (Kind::Directory, false),
             b'0' | 0 | b'7' | b'S' => (Kind::File, false),
@@ -99,7 +101,7 @@ impl Entry {
             b'4' => (Kind::BlockDevice, false),
             b'5' => (Kind::Directory, false),
             b'6' => (Kind::Fifo, false),
-            other => return Err(format!("is of the unknown type `{}`", other.escape_ascii())),
+            other => return Err(format!("is of the unknown type `{}`", other.escape_ascii()).into()),
         };
         let old = header.old();
         let value = |keyword: &[u8]| {
@@ -129,8 +131,8 @@ impl Entry {
             return Err("is a directory with data".into());
         }
         let sparse = match kind {
-            Kind::File if header.kind() == b'S' => Some(sparse::old_gnu(header)?),
-            Kind::File if !hard_link => sparse::from_pax(&before.pax)?,
+            Kind::File if header.kind() == b'S' => Some(sparse::old_gnu(header, limits.extents)?),
+            Kind::File if !hard_link => sparse::from_pax(&before.pax, limits.extents)?,
             _ => None,
         };
         let link = match (&before.link, last(&before.pax, b"linkpath")) {
@@ -139,7 +141,8 @@ impl Entry {
             (None, Some(link)) => link.to_vec(),
             (None, None) => header.link(),
         };
-        if kind == Kind::Symlink && (link.is_empty() || link.contains(&0) || link.len() >= limits.path_bytes) {
+        // The kernel's limit, which nobody can raise.
+        if kind == Kind::Symlink && (link.is_empty() || link.contains(&0) || link.len() >= PATH_MAX) {
             return Err("is a symbolic link to nothing that could be a path".into());
         }
         let rdev = match kind {
@@ -167,7 +170,7 @@ impl Entry {
 }
 
 /// The attributes, in the order of the last record of each.
-fn xattrs(records: &[Record], limits: &Limits) -> Result<Xattrs, String> {
+fn xattrs(records: &[Record], limits: &Limits) -> Result<Xattrs, Refusal> {
     let mut seen = HashSet::new();
     let (mut xattrs, mut acls) = (Xattrs::new(), Xattrs::new());
     for (keyword, value) in records.iter().rev() {
@@ -194,8 +197,9 @@ fn xattrs(records: &[Record], limits: &Limits) -> Result<Xattrs, String> {
     }
     let total =
         xattrs.iter().map(|(name, value)| name.len().saturating_add(value.len())).fold(0, usize::saturating_add);
-    if total > limits.xattr_bytes {
-        return Err(format!("has more than {} bytes of extended attributes", limits.xattr_bytes));
+    if total > limits.xattrs {
+        let why = format!("has more than {} bytes of extended attributes", size_text(limits.xattrs as u64));
+        return Err(Refusal::limit("xattrs", why));
     }
     Ok(xattrs)
 }

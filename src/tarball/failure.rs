@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::{Refusal, refusal_of};
+
 /// Why a tar could not be unpacked or assembled: a clause, before which the caller puts the archive's name.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -13,6 +15,8 @@ pub enum Failure {
         entry: Option<String>,
         /// What is wrong, as a clause.
         why: String,
+        /// The limit that could be raised, by its name in [`Limits`](super::Limits).
+        limit: Option<&'static str>,
     },
     /// The source could not be read.
     #[error("cannot be read: {0}")]
@@ -31,13 +35,25 @@ pub enum Failure {
 
 impl Failure {
     /// The whole tar is wrong.
-    pub(super) fn bad(why: impl Into<String>) -> Self {
-        Self::Bad { entry: None, why: why.into() }
+    pub(super) fn bad(refusal: impl Into<Refusal>) -> Self {
+        let Refusal { why, limit } = refusal.into();
+        Self::Bad { entry: None, why, limit }
     }
 
     /// An entry is wrong.
-    pub(super) fn entry(path: &[u8], why: impl Into<String>) -> Self {
-        Self::Bad { entry: Some(display(path)), why: why.into() }
+    pub(super) fn entry(path: &[u8], refusal: impl Into<Refusal>) -> Self {
+        let Refusal { why, limit } = refusal.into();
+        Self::Bad { entry: Some(display(path)), why, limit }
+    }
+
+    /// Names the entry at which a limit was reached, where it is not said yet.
+    pub(super) fn with_entry(self, path: &[u8]) -> Self {
+        match self {
+            Self::Bad { entry: None, why, limit: limit @ Some(_) } if !path.is_empty() => {
+                Self::Bad { entry: Some(display(path)), why, limit }
+            }
+            other => other,
+        }
     }
 
     /// The disk failed.
@@ -49,6 +65,9 @@ impl Failure {
 
     /// The source failed: it is the archive's fault when its compression is broken.
     pub(super) fn read(error: io::Error) -> Self {
+        if let Some(refusal) = refusal_of(&error) {
+            return Self::bad(refusal.clone());
+        }
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::bad("is cut short"),
             io::ErrorKind::InvalidData => Self::bad(format!("is damaged: {error}")),

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::{BLOCK, Failure};
+use super::{BLOCK, Failure, Limits, Refusal, size_text};
 use crate::id::{Digest, Digester};
 
 /// Bytes that are read at once: a multiple of a block, so that blocks are never torn.
@@ -24,6 +24,9 @@ pub(super) struct Input<'a> {
     to_hasher: SyncSender<Buffer>,
     hashed: Receiver<Buffer>,
     size: u64,
+    /// Bytes of holes that are to be made, which count as if they had come.
+    holes: u64,
+    limits: &'a Limits,
 }
 
 /// The other end of an [`Input`], for the thread that hashes.
@@ -46,17 +49,37 @@ impl Hasher {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(source: &'a mut dyn Read) -> (Self, Hasher) {
+    pub(super) fn new(source: &'a mut dyn Read, limits: &'a Limits) -> (Self, Hasher) {
         let (to_hasher, buffers) = sync_channel(BUFFERS);
         let (back, hashed) = sync_channel(BUFFERS);
         let buffer = Buffer::default();
-        let input = Self { source, buffer, at: 0, ended: false, made: 0, to_hasher, hashed, size: 0 };
+        let input = Self { source, buffer, at: 0, ended: false, made: 0, to_hasher, hashed, size: 0, holes: 0, limits };
         (input, Hasher { buffers, back })
     }
 
     /// How many bytes came in so far; at the end, the size of the tar.
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// How many bytes were taken so far, with the holes.
+    fn counted(&self) -> u64 {
+        let taken = self.size.saturating_sub(self.buffer.len().saturating_sub(self.at) as u64);
+        taken.saturating_add(self.holes)
+    }
+
+    /// Looks whether so many bytes may still come, and so many of holes be made.
+    pub(super) fn expect(&mut self, data: u64, holes: u64) -> Result<(), Refusal> {
+        self.holes = self.holes.saturating_add(holes);
+        if self.counted().saturating_add(data) > self.limits.layer {
+            return Err(Self::too_large(self.limits));
+        }
+        self.limits.spend(holes)
+    }
+
+    /// Why a tar of more than `limits` allows is refused.
+    fn too_large(limits: &Limits) -> Refusal {
+        Refusal::limit("layer", format!("unpacks to more than {} bytes", size_text(limits.layer)))
     }
 
     fn fill(&mut self) -> Result<(), Failure> {
@@ -86,6 +109,7 @@ impl<'a> Input<'a> {
         }
         bytes.truncate(length);
         self.size = self.size.saturating_add(length as u64);
+        self.limits.spend(length as u64).map_err(Failure::bad)?;
         self.to_hasher.send(Arc::clone(&buffer)).map_err(|_| stopped())?;
         self.buffer = buffer;
         Ok(())
@@ -96,9 +120,13 @@ impl<'a> Input<'a> {
         if self.at >= self.buffer.len() && !self.ended {
             self.fill()?;
         }
-        let left = self.buffer.get(self.at..).unwrap_or_default();
-        let length = left.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        self.at = self.at.saturating_add(length);
+        let start = self.at;
+        let length = self.buffer.len().saturating_sub(start).min(usize::try_from(most).unwrap_or(usize::MAX));
+        self.at = start.saturating_add(length);
+        if self.counted() > self.limits.layer {
+            return Err(Failure::bad(Self::too_large(self.limits)));
+        }
+        let left = self.buffer.get(start..).unwrap_or_default();
         Ok(left.get(..length).unwrap_or_default())
     }
 

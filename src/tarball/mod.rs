@@ -6,6 +6,7 @@
 //! - [`decompress()`]: gzip, zstd, xz, bzip2, by their magic
 //! - [`unpack()`]: tar → files, an [`Index`](crate::index::Index), and the split: all bytes that are no file content
 //! - [`assemble()`]: split and files → the same tar
+//! - [`audit()`]: what is odd about a tar, from its split
 //! - [`Compress`]: a tar → the same compressed bytes each time
 //! - [`compare()`]: whether the files are still what the index says
 //! - [`Mend`]: they are so again, with what was unpacked anew
@@ -14,6 +15,7 @@
 
 mod acl;
 mod assemble;
+mod audit;
 mod compare;
 mod compress;
 mod content;
@@ -23,7 +25,9 @@ mod entry;
 mod failure;
 mod header;
 mod input;
+mod limits;
 mod mend;
+mod oddity;
 mod pack;
 mod path;
 mod pax;
@@ -37,15 +41,18 @@ mod wanted;
 mod tests;
 
 pub use assemble::{Assembled, assemble, assemble_counted, assemble_headers};
+pub use audit::audit;
 pub use compare::{Change, Difference, Scratch, compare};
 pub use compress::{Codec, Compress};
 pub use content::{compare_content, is_sparse};
-pub use decompress::{Compression, decompress};
+pub use decompress::{Compression, decompress, decompress_within};
 pub use disk::is_label;
 pub use failure::Failure;
+pub use limits::{Limits, Refusal, refusal_of, size_text};
 pub use mend::Mend;
+pub use oddity::{Odd, Oddities, Oddity};
 pub use pack::{Pack, Packed};
-pub use unpack::{Limits, Unpacked, unpack, unpack_some};
+pub use unpack::{Unpacked, unpack, unpack_some};
 pub use wanted::Wanted;
 
 /// Bytes of a tar's block.

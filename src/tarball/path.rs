@@ -1,21 +1,21 @@
 //! The paths of entries.
 
-use super::Limits;
+use super::{Limits, Refusal};
 use crate::whiteout::{NAME_MAX, PREFIX};
 
 /// The components of an entry's path below the layer's root; none for the root itself.
 ///
 /// # Errors
 /// What is wrong with it, as a clause.
-pub(super) fn components<'p>(path: &'p [u8], limits: &Limits) -> Result<Vec<&'p [u8]>, String> {
+pub(super) fn components<'p>(path: &'p [u8], limits: &Limits) -> Result<Vec<&'p [u8]>, Refusal> {
     if path.is_empty() {
         return Err("has no name".into());
     }
     if path.contains(&0) {
         return Err("has a NUL in its path".into());
     }
-    if path.len() > limits.path_bytes {
-        return Err(format!("has a path of more than {} bytes", limits.path_bytes));
+    if path.len() > limits.path {
+        return Err(Refusal::limit("path", format!("has a path of more than {} bytes", limits.path)));
     }
     let components: Vec<_> =
         path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
@@ -25,10 +25,10 @@ pub(super) fn components<'p>(path: &'p [u8], limits: &Limits) -> Result<Vec<&'p 
     }
     // A whiteout's own name is not the one that a file has.
     if components.iter().any(|part| part.strip_prefix(PREFIX).unwrap_or(part).len() > NAME_MAX) {
-        return Err(format!("has a name of more than {NAME_MAX} bytes"));
+        return Err(format!("has a name of more than {NAME_MAX} bytes").into());
     }
     if components.len() > limits.depth {
-        return Err(format!("is more than {} directories deep", limits.depth));
+        return Err(Refusal::limit("depth", format!("is more than {} directories deep", limits.depth)));
     }
     Ok(components)
 }

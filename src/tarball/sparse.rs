@@ -1,10 +1,8 @@
 //! Where the data of a sparse member belong (GNU tar manual, "Storing Sparse Files").
 
+use super::Refusal;
 use super::header::Header;
 use super::pax::{self, Record};
-
-/// More regions than any file system gives reason for; each takes 16 bytes of memory here.
-const MAX_REGIONS: usize = 1 << 20;
 
 /// The map of a sparse file: its size, and what of it is data, as offset and length.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,10 +12,10 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Adds a region as it was read.
-    pub(super) fn push(&mut self, offset: u64, length: u64) -> Result<(), String> {
-        if self.regions.len() >= MAX_REGIONS {
-            return Err(format!("has more than {MAX_REGIONS} regions in its sparse map"));
+    /// Adds a region as it was read, if there are not `most` yet.
+    pub(super) fn push(&mut self, offset: u64, length: u64, most: usize) -> Result<(), Refusal> {
+        if self.regions.len() >= most {
+            return Err(Refusal::limit("extents", format!("has more than {most} regions in its sparse map")));
         }
         self.regions.push((offset, length));
         Ok(())
@@ -51,33 +49,33 @@ pub(super) enum Form {
 }
 
 /// The map that old GNU headers hold (type `S`).
-pub(super) fn old_gnu(header: &Header) -> Result<Form, String> {
+pub(super) fn old_gnu(header: &Header, most: usize) -> Result<Form, Refusal> {
     const MALFORMED: &str = "has a malformed sparse map";
     let gnu = header.gnu().ok_or(MALFORMED)?;
     let mut map = Map { size: header.number("real size", &gnu.realsize)?, regions: Vec::new() };
-    push_old_gnu(&mut map, &gnu.sparse)?;
+    push_old_gnu(&mut map, &gnu.sparse, most)?;
     Ok(if gnu.isextended == [0] { Form::Known(map) } else { Form::Blocks(map) })
 }
 
 /// Adds the regions of an extension block; says whether one more follows.
-pub(super) fn extend_old_gnu(map: &mut Map, block: &[u8; super::BLOCK]) -> Result<bool, String> {
+pub(super) fn extend_old_gnu(map: &mut Map, block: &[u8; super::BLOCK], most: usize) -> Result<bool, Refusal> {
     let mut extension = tar::GnuExtSparseHeader::new();
     extension.as_mut_bytes().copy_from_slice(block);
-    push_old_gnu(map, extension.sparse())?;
+    push_old_gnu(map, extension.sparse(), most)?;
     Ok(extension.is_extended())
 }
 
-fn push_old_gnu(map: &mut Map, slots: &[tar::GnuSparseHeader]) -> Result<(), String> {
+fn push_old_gnu(map: &mut Map, slots: &[tar::GnuSparseHeader], most: usize) -> Result<(), Refusal> {
     for slot in slots.iter().filter(|slot| !slot.is_empty()) {
         let number = |field| super::header::number(field).and_then(|number| u64::try_from(number).ok());
         let (offset, length) = number(&slot.offset).zip(number(&slot.numbytes)).ok_or("has a malformed sparse map")?;
-        map.push(offset, length)?;
+        map.push(offset, length, most)?;
     }
     Ok(())
 }
 
 /// The map that extended headers hold: versions 0.0, 0.1 and 1.0; `None` for a file that is not sparse.
-pub(super) fn from_pax(records: &[Record]) -> Result<Option<Form>, String> {
+pub(super) fn from_pax(records: &[Record], most: usize) -> Result<Option<Form>, Refusal> {
     let mut map = Map::default();
     let (mut size, mut version, mut offset) = (None, (None, None), None);
     let mut found = false;
@@ -93,13 +91,13 @@ pub(super) fn from_pax(records: &[Record]) -> Result<Option<Form>, String> {
             b"major" => version.0 = Some(number(value)?),
             b"minor" => version.1 = Some(number(value)?),
             b"offset" => offset = Some(number(value)?),
-            b"numbytes" => map.push(offset.take().ok_or("has a malformed sparse map")?, number(value)?)?,
+            b"numbytes" => map.push(offset.take().ok_or("has a malformed sparse map")?, number(value)?, most)?,
             b"map" if value.is_empty() => {}
             b"map" => {
                 let mut numbers = value.split(|byte| *byte == b',');
                 while let Some(offset) = numbers.next() {
                     let length = numbers.next().ok_or("has a malformed sparse map")?;
-                    map.push(number(offset)?, number(length)?)?;
+                    map.push(number(offset)?, number(length)?, most)?;
                 }
             }
             _ => {}
@@ -127,7 +125,7 @@ pub(super) struct TextMap {
 
 impl TextMap {
     /// Takes one block of the member's data; says whether the map ends in it.
-    pub(super) fn block(&mut self, block: &[u8]) -> Result<bool, String> {
+    pub(super) fn block(&mut self, block: &[u8], most: usize) -> Result<bool, Refusal> {
         for byte in block {
             if *byte != b'\n' {
                 self.digits.push(*byte);
@@ -141,7 +139,7 @@ impl TextMap {
             match (self.count, self.offset.take()) {
                 (None, _) => self.count = Some(number),
                 (Some(_), None) => self.offset = Some(number),
-                (Some(_), Some(offset)) => self.map.push(offset, number)?,
+                (Some(_), Some(offset)) => self.map.push(offset, number, most)?,
             }
             if self.count == Some(self.map.regions.len() as u64) {
                 return Ok(true);
@@ -193,15 +191,15 @@ mod tests {
         ];
         let one = [("major", "0"), ("minor", "1"), ("size", "100"), ("map", "0,1,50,3"), ("name", "x")];
         let expected = Map { size: 100, regions: vec![(0, 1), (50, 3)] };
-        assert_eq!(known(from_pax(&records(&zero))), expected);
-        assert_eq!(known(from_pax(&records(&one))), expected);
+        assert_eq!(known(from_pax(&records(&zero), 99)), expected);
+        assert_eq!(known(from_pax(&records(&one), 99)), expected);
         let mut text = TextMap::default();
-        assert_eq!(text.block(b"2\n0\n1\n5"), Ok(false));
-        assert_eq!(text.block(b"0\n3\n\0\0\0"), Ok(true));
+        assert_eq!(text.block(b"2\n0\n1\n5", 99), Ok(false));
+        assert_eq!(text.block(b"0\n3\n\0\0\0", 99), Ok(true));
         assert_eq!(text.map.regions, expected.regions);
-        assert!(TextMap::default().block(b"1\nx\n").is_err());
-        assert!(TextMap::default().block(&[b'1'; 30]).is_err());
-        assert!(from_pax(&records(&[("map", "1,2,3"), ("size", "9")])).is_err());
-        assert!(from_pax(&records(&[("major", "2"), ("realsize", "9")])).is_err());
+        assert!(TextMap::default().block(b"1\nx\n", 99).is_err());
+        assert!(TextMap::default().block(&[b'1'; 30], 99).is_err());
+        assert!(from_pax(&records(&[("map", "1,2,3"), ("size", "9")]), 99).is_err());
+        assert!(from_pax(&records(&[("major", "2"), ("realsize", "9")]), 99).is_err());
     }
 }

@@ -105,7 +105,11 @@ fn refused(tar: &[u8]) -> String {
 impl Layer {
     /// Unpacks, and checks that the tar can be given back.
     fn of(tar: &[u8]) -> Self {
-        let layer = unpack_with(tar, &Limits::default()).unwrap();
+        Self::within(tar, &Limits::default())
+    }
+
+    fn within(tar: &[u8], limits: &Limits) -> Self {
+        let layer = unpack_with(tar, limits).unwrap();
         let (digest, again) = layer.assemble(&layer.split).unwrap();
         assert!(again == tar, "the tar came back different");
         assert_eq!(digest, Digest::of(tar));
@@ -282,7 +286,9 @@ fn holes_without_end_are_not_hashed() {
         ("GNU.sparse.size", b"1000000000000"),
         ("GNU.sparse.map", b"0,1"),
     ];
-    let layer = Layer::of(&Tar::default().pax(records).file("huge", b"x").file("small", b"y").end());
+    let tar = Tar::default().pax(records).file("huge", b"x").file("small", b"y").end();
+    assert!(refused(&tar).starts_with("huge: unpacks to more than"));
+    let layer = Layer::within(&tar, &Limits::of_own());
     assert_eq!(layer.meta("huge").size, 1_000_000_000_000);
     assert_eq!(layer.digest("huge"), None);
     assert_eq!(layer.digest("small"), Some(Digest::of(b"y")));
@@ -646,10 +652,10 @@ fn limits_hold() {
     unpack_with(&tar, &Limits::default()).unwrap();
     for (limits, why) in [
         (Limits { entries: 2, ..Limits::default() }, "entries"),
-        (Limits { path_bytes: 4, ..Limits::default() }, "path of more than 4 bytes"),
+        (Limits { path: 4, ..Limits::default() }, "path of more than 4 bytes"),
         (Limits { depth: 2, ..Limits::default() }, "deep"),
-        (Limits { xattr_bytes: 100, ..Limits::default() }, "extended attributes"),
-        (Limits { header_bytes: 100, ..Limits::default() }, "extended headers"),
+        (Limits { xattrs: 100, ..Limits::default() }, "extended attributes"),
+        (Limits { headers: 100, ..Limits::default() }, "extended headers"),
     ] {
         let refusal = unpack_with(&tar, &limits).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(refusal.contains(why), "{refusal}, not {why}");
@@ -746,7 +752,7 @@ fn seed() -> Vec<u8> {
         .pax(&[("path", b"d/p"), ("SCHILY.xattr.user.a", b"b")])
         .file("x", b"pax")
         .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"5000")])
-        .file("s", &[&b"1\n100\n3\n"[..], &[0; 503], b"abc"].concat())
+        .file("s", &[&b"1\n100\n3\n"[..], &[0; 504], b"abc"].concat())
         .file("d/.wh.w", b"")
         .file("d/f", b"again")
         .end()

@@ -192,7 +192,7 @@ impl Tree {
             let target = super::failure::display(&entry.link);
             Failure::entry(&entry.path, format!("is a hard link to `{target}`, which {why}"))
         };
-        let components = path::components(&entry.link, limits).map_err(|why| bad(&why))?;
+        let components = path::components(&entry.link, limits).map_err(|refusal| bad(&refusal.why))?;
         let (name, dirs) = components.split_last().ok_or_else(|| bad("is the layer's root"))?;
         if components.iter().any(|part| matches!(whiteout::parse(part), Some(Marker::Private))) {
             return self

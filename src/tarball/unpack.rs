@@ -11,41 +11,10 @@ use super::input::Input;
 use super::pax;
 use super::sparse::{self, Form, Map, TextMap};
 use super::tree::{Place, Tree, joined};
-use super::{BLOCK, Failure, Wanted, disk, padding, path, split};
+use super::{BLOCK, Failure, Limits, Refusal, Wanted, disk, padding, path, size_text, split};
 use crate::id::{DiffId, Digester};
 use crate::index::{Index, Kind, NewNode};
 use crate::whiteout::{self, Marker};
-
-/// How much a tar may ask for; a tar that asks for more is refused.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Entries in one tar.
-    pub entries: u64,
-    /// Bytes of a path or of a link's target.
-    pub path_bytes: usize,
-    /// Directories on the way to an entry.
-    pub depth: usize,
-    /// Bytes of names and values of one entry's extended attributes.
-    pub xattr_bytes: usize,
-    /// Bytes of the extended headers (PAX, GNU long names) of one entry, and of all global ones together.
-    pub header_bytes: u64,
-    /// Bytes of holes of sparse members that are hashed, per tar; later files with holes are not refused, but
-    /// have no digest in the index: a hole of 8 EiB costs a tar nothing, and hashing it would never end.
-    pub hole_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            entries: 4_000_000,
-            path_bytes: 4096,
-            depth: 2048,
-            xattr_bytes: 1 << 20,
-            header_bytes: 1 << 20,
-            hole_bytes: 4 << 30,
-        }
-    }
-}
 
 /// What came of a tar.
 #[derive(Debug)]
@@ -91,7 +60,7 @@ pub fn unpack_some(
     limits: &Limits,
     wanted: &Wanted,
 ) -> Result<Unpacked, Failure> {
-    let (input, hasher) = Input::new(tar);
+    let (input, hasher) = Input::new(tar, limits);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(|| hasher.run());
         let mut unpacking = Unpacking {
@@ -104,9 +73,12 @@ pub fn unpack_some(
             global_bytes: 0,
             entries: 0,
             content_bytes: 0,
-            holes_left: limits.hole_bytes,
+            holes_left: limits.hashed_holes,
+            at: Vec::new(),
         };
-        unpacking.run()?;
+        let ran = unpacking.run();
+        // What is read says that a limit is reached, and not where.
+        ran.map_err(|failure| failure.with_entry(&unpacking.at))?;
         let Unpacking { input, split, tree, entries, content_bytes, .. } = unpacking;
         let size = input.size();
         // The hashing ends with the input.
@@ -129,6 +101,8 @@ struct Unpacking<'a> {
     entries: u64,
     content_bytes: u64,
     holes_left: u64,
+    /// The path of the entry that is being read.
+    at: Vec<u8>,
 }
 
 fn is_zero(block: &[u8]) -> bool {
@@ -196,8 +170,9 @@ impl Unpacking<'_> {
         let total = if kind == b'g' { &mut self.global_bytes } else { &mut before.bytes };
         // An empty one counts too: it must be followed by something.
         *total = total.saturating_add(size.max(1));
-        if *total > self.limits.header_bytes {
-            return Err(refuse(format!("has more than {} bytes of extended headers", self.limits.header_bytes)));
+        if *total > self.limits.headers {
+            let why = format!("has more than {} bytes of extended headers", size_text(self.limits.headers));
+            return Err(Failure::entry(&header.path(), Refusal::limit("headers", why)));
         }
         let mut body = Vec::new();
         self.literal(size, b"an extended header", |bytes| body.extend_from_slice(bytes))?;
@@ -236,14 +211,17 @@ impl Unpacking<'_> {
     }
 
     fn entry(&mut self, header: &Header, before: &Before) -> Result<(), Failure> {
+        let path = entry::path(header, before).map_err(|why| Failure::entry(&header.path(), why))?;
+        self.at.clone_from(&path);
         self.entries = self.entries.saturating_add(1);
         if self.entries > self.limits.entries {
-            return Err(Failure::bad(format!("has more than {} entries", self.limits.entries)));
+            let why = format!("has more than {} entries", self.limits.entries);
+            return Err(Failure::bad(Refusal::limit("entries", why)));
         }
-        let path = entry::path(header, before).map_err(|why| Failure::entry(&header.path(), why))?;
         let refuse = |why: String| Failure::entry(&path, why);
-        let components = path::components(&path, self.limits).map_err(refuse)?;
-        let mut entry = Entry::new(header, path.clone(), before, &self.global, self.limits).map_err(refuse)?;
+        let limited = |refusal: Refusal| Failure::entry(&path, refusal);
+        let components = path::components(&path, self.limits).map_err(limited)?;
+        let mut entry = Entry::new(header, path.clone(), before, &self.global, self.limits).map_err(limited)?;
         let Some((name, dirs)) = components.split_last() else {
             if entry.meta.kind != Kind::Directory {
                 return Err(refuse("is the layer's root, and no directory".into()));
@@ -252,6 +230,8 @@ impl Unpacking<'_> {
             return Ok(());
         };
         let map = self.map(&mut entry)?;
+        // Before anything of it is read.
+        self.input.expect(entry.data, map.size.saturating_sub(entry.data)).map_err(limited)?;
         let mut private = false;
         for dir in dirs {
             match whiteout::parse(dir) {
@@ -282,7 +262,8 @@ impl Unpacking<'_> {
     /// The map of the entry's data, the parts of it that follow the header included.
     fn map(&mut self, entry: &mut Entry) -> Result<Map, Failure> {
         let path = &entry.path;
-        let refuse = |why: String| Failure::entry(path, why);
+        let refuse = |why: Refusal| Failure::entry(path, why);
+        let most = self.limits.extents;
         let map = match entry.sparse.take() {
             None => Map { size: entry.data, regions: vec![(0, entry.data)] },
             Some(Form::Known(map)) => map,
@@ -290,7 +271,7 @@ impl Unpacking<'_> {
                 let mut more = true;
                 while more {
                     let block = self.block()?.ok_or_else(|| cut_short(path))?;
-                    more = sparse::extend_old_gnu(&mut map, &block).map_err(refuse)?;
+                    more = sparse::extend_old_gnu(&mut map, &block, most).map_err(refuse)?;
                 }
                 map
             }
@@ -300,14 +281,14 @@ impl Unpacking<'_> {
                     let left = entry.data.checked_sub(BLOCK as u64);
                     entry.data = left.ok_or_else(|| refuse("has a malformed sparse map".into()))?;
                     let block = self.block()?.ok_or_else(|| cut_short(path))?;
-                    if text.block(&block).map_err(refuse)? {
+                    if text.block(&block, most).map_err(refuse)? {
                         break;
                     }
                 }
                 Map { size, ..text.map }
             }
         };
-        map.checked(entry.data).map_err(refuse)
+        map.checked(entry.data).map_err(|why| refuse(why.into()))
     }
 
     /// A file of some union's own: not in the tree. But what it holds can be linked to.

@@ -18,13 +18,21 @@ mod export;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
+mod hostile;
+mod hostile_archives;
+mod hostile_ends;
+mod hostile_headers;
+mod hostile_limits;
+mod hostile_links;
 mod hostile_marks;
+mod hostile_names;
 #[path = "../../fixtures/hostile.rs"]
 mod hostile_tar;
 mod import_forms;
 mod import_known;
 mod import_metadata;
 mod import_refusals;
+mod import_report;
 mod layer_tree;
 mod listing;
 mod look_diff;

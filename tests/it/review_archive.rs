@@ -3,13 +3,19 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use layerctl::ops::{self, ImportOptions};
+use layerctl::ops::{self, ImportLimits, ImportOptions, Policy};
 use layerctl::progress::Quiet;
 use layerctl::store::Store;
 
 fn import(dir: &Path, archive: &Path) -> Result<usize, String> {
     let store = Store::open(&dir.join("store")).unwrap();
-    let options = ImportOptions { names: Vec::new(), platform: "linux/amd64".parse().unwrap() };
+    let options = ImportOptions {
+        names: Vec::new(),
+        platform: "linux/amd64".parse().unwrap(),
+        limits: ImportLimits::default(),
+        policy: Policy::Compat,
+        report: None,
+    };
     ops::import(&store, archive, &options, &Quiet).map(|ids| ids.len()).map_err(|error| error.to_string())
 }
 

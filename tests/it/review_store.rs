@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use layerctl::ops::{self, ImportOptions};
+use layerctl::ops::{self, ImportLimits, ImportOptions, Policy};
 use layerctl::progress::Quiet;
 use layerctl::store::{NewContainer, Removed, Store};
 
@@ -16,7 +16,13 @@ fn store_with_image(root: &Path) -> Store {
 
 fn import(store: &Store) {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/practice.docker.tar");
-    let options = ImportOptions { names: vec!["practice".parse().unwrap()], platform: "linux/amd64".parse().unwrap() };
+    let options = ImportOptions {
+        names: vec!["practice".parse().unwrap()],
+        platform: "linux/amd64".parse().unwrap(),
+        limits: ImportLimits::default(),
+        policy: Policy::Compat,
+        report: None,
+    };
     ops::import(store, &archive, &options, &Quiet).unwrap();
 }
 

@@ -14,7 +14,7 @@ use crate::id::{DiffId, Digest, Digester};
 use crate::index::Time;
 use crate::progress::{Progress, Task};
 use crate::store::{Lease, StagedLayer, Store};
-use crate::tarball::looks_like_layer;
+use crate::tarball::{Limits, looks_like_layer};
 
 /// Bytes by which a tar is known.
 const SNIFF: usize = 512;
@@ -129,8 +129,8 @@ fn check_start(path: &Path, start: &[u8]) -> Result<()> {
 }
 
 fn unpacked(path: &Path, dir: PathBuf, source: Box<dyn Read>, task: &dyn Task) -> Result<Layer> {
-    let archive = Archive { name: path.display().to_string(), member: None };
-    let layer = import::unpack_layer(&archive, dir, source, task)?.staged;
+    let archive = Archive { name: path.display().to_string(), member: None, has_limits: false };
+    let layer = import::unpack_layer(&archive, &Limits::default(), dir, source, task)?.staged;
     task.finish("done");
     Ok(Layer::Staged(layer))
 }

@@ -182,7 +182,7 @@ fn received(dir: &Path) -> Result<Union> {
     std::fs::create_dir(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let (_, mut tar) = decompress(Box::new(io::stdin().lock())).doing("read", "standard input")?;
-    let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), &Limits::default())
+    let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), &Limits::of_own())
         .map_err(|failure| Error::bad_archive("-", failure.to_string()))?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
     Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)

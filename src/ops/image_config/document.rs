@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::timestamp::{now, rfc3339, source_date_epoch};
 use super::setting::Setting;
 use super::value::{directory, list, object};
-use crate::archive::{DOCUMENT_LIMIT, ImageConfig, Platform};
+use crate::archive::{DocumentLimits, ImageConfig, Platform};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, ImageId};
 
@@ -71,7 +71,7 @@ impl Document {
             }
             opened => opened.doing("open", file)?,
         };
-        opened.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).doing("read", file)?;
+        opened.take(DocumentLimits::default().one).read_to_end(&mut bytes).doing("read", file)?;
         let parsed: Value =
             serde_json::from_slice(&bytes).map_err(|error| bad(&format!("is no image config: {error}")))?;
         let Value::Object(mut given) = parsed else {

@@ -5,12 +5,13 @@ use std::io::{BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Import;
+use super::limits::with_hint;
 use crate::archive::{Checked, Seen};
 use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
-use crate::tarball::{Compression, Failure, Limits, decompress, unpack};
+use crate::tarball::{Compression, Failure, Limits, decompress_within, unpack};
 
 /// Tells how far reading has come.
 struct Watched<'a, R> {
@@ -39,6 +40,8 @@ pub(in super::super) struct Archive {
     pub(in super::super) name: String,
     /// Where in it the layer stands, if it is not the whole of it.
     pub(in super::super) member: Option<String>,
+    /// Whether the user can raise a limit.
+    pub(in super::super) has_limits: bool,
 }
 
 impl Import<'_> {
@@ -52,7 +55,8 @@ impl Import<'_> {
         task: &dyn Task,
     ) -> Result<Unpacked> {
         let dir = self.staging.dir().join(format!("layer-{number}"));
-        unpack_layer(&Archive { name: self.archive.clone(), member: member.map(str::to_owned) }, dir, source, task)
+        let archive = Archive { name: self.archive.clone(), member: member.map(str::to_owned), has_limits: true };
+        unpack_layer(&archive, &self.options.limits.layers, dir, source, task)
     }
 
     pub(super) fn read_failed(&self, member: Option<&str>, error: std::io::Error) -> Error {
@@ -66,6 +70,7 @@ impl Import<'_> {
 /// [`Error::BadArchive`] when it is none; what keeps it from being read or written.
 pub(in super::super) fn unpack_layer(
     archive: &Archive,
+    limits: &Limits,
     dir: PathBuf,
     source: Box<dyn Read + '_>,
     task: &dyn Task,
@@ -79,12 +84,12 @@ pub(in super::super) fn unpack_layer(
     let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
 
     let (source, seen) = Checked::new(Watched { source, task });
-    let (compression, mut tar) = decompress(Box::new(source)).map_err(read_failed)?;
+    let (compression, mut tar) = decompress_within(Box::new(source), limits.ratio).map_err(read_failed)?;
     if compression == Compression::None {
         Seen::stop(&seen);
     }
-    let unpacked = unpack(&mut *tar, into.as_fd(), &mut split, &Limits::default())
-        .map_err(|failure| archive.failed(&diff, failure))?;
+    let unpacked =
+        unpack(&mut *tar, into.as_fd(), &mut split, limits).map_err(|failure| archive.failed(&diff, failure))?;
     // A blob's digest is that of all its bytes, also of those that no decoder asked for.
     std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
     drop(tar);
@@ -108,9 +113,10 @@ pub(in super::super) fn unpack_layer(
 impl Archive {
     fn failed(&self, diff: &Path, failure: Failure) -> Error {
         match failure {
-            Failure::Bad { entry, why } => {
+            Failure::Bad { entry, why, limit } => {
                 let names: Vec<&str> = self.member.as_deref().into_iter().chain(entry.as_deref()).collect();
                 let entry = Some(names.join(": ")).filter(|names| !names.is_empty());
+                let why = with_hint(why, limit.filter(|_| self.has_limits));
                 Error::BadArchive { archive: self.name.clone(), entry, why }
             }
             Failure::Read(error) => self.read_failed(error),

@@ -7,15 +7,21 @@
 //! ```
 
 mod layer;
+mod limits;
 mod random_access;
 mod stream;
+mod verdict;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) use layer::{Archive, unpack_layer};
 
+pub use limits::ImportLimits;
+pub use verdict::Policy;
+
+use super::output_file::OutputFile;
 use crate::archive::DirMembers;
-use crate::archive::{Input, Plan, Platform, TarMembers, root_file_system_config};
+use crate::archive::{Input, Plan, PlannedLayer, Platform, TarMembers, root_file_system_config};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ImageId, ImageName};
 use crate::progress::Progress;
@@ -28,6 +34,12 @@ pub struct ImportOptions {
     pub names: Vec<ImageName>,
     /// Which image to take where an index offers several.
     pub platform: Platform,
+    /// How much the archive may ask for.
+    pub limits: ImportLimits,
+    /// What is done with what the formats forbid.
+    pub policy: Policy,
+    /// Where to write what is odd about the layers.
+    pub report: Option<PathBuf>,
 }
 
 struct Import<'a> {
@@ -37,6 +49,7 @@ struct Import<'a> {
     staging: Staging,
     options: &'a ImportOptions,
     progress: &'a dyn Progress,
+    report: Option<OutputFile>,
 }
 
 /// Imports all images of `source`, which is `-` for standard input; gives their ids in the archive's order.
@@ -45,18 +58,19 @@ struct Import<'a> {
 /// [`Error::BadArchive`] and others; then the store is as it was.
 pub fn import(store: &Store, source: &Path, options: &ImportOptions, progress: &dyn Progress) -> Result<Vec<ImageId>> {
     super::descriptors::allow_all();
-    let input = Input::open(source)?;
+    let input = Input::open(source, options.limits.layers.ratio)?;
     let archive = source.display().to_string();
-    let import = Import { store, staging: store.stage()?, options, progress, archive };
+    let report = Import::open_report(options.report.as_ref())?;
+    let import = Import { store, staging: store.stage()?, options, progress, archive, report };
     match input {
         Input::Directory(dir) => {
-            let members = DirMembers::new(&import.archive, &dir);
+            let members = DirMembers::new(&import.archive, options.limits.documents, &dir);
             let plans = import.plans(&members)?.ok_or_else(|| import.no_documents())?;
             import.random_access(plans, &|name| members.open(name))
         }
         Input::Seekable(file) => {
             let copy = file.try_clone().doing("read", source)?;
-            let Some(members) = TarMembers::find(&import.archive, copy)? else {
+            let Some(members) = TarMembers::find(&import.archive, options.limits.documents, copy)? else {
                 return import.rewound(file);
             };
             match import.plans(&members)? {
@@ -80,7 +94,8 @@ impl Import<'_> {
     }
 
     fn plans(&self, documents: &dyn crate::archive::Documents) -> Result<Option<Vec<Plan>>> {
-        let plans = crate::archive::plans(&self.archive, documents, &self.options.platform)?;
+        let plans =
+            crate::archive::plans(&self.archive, documents, self.options.limits.documents, &self.options.platform)?;
         if !self.options.names.is_empty() && plans.as_ref().is_some_and(|plans| plans.len() > 1) {
             return Err(Error::Usage(format!("{}: has several images, so that a name cannot be given", self.archive)));
         }
@@ -94,18 +109,22 @@ impl Import<'_> {
     }
 
     /// Takes the whole tar as the only layer of an image.
-    fn root_file_system(self, tar: Box<dyn std::io::Read>) -> Result<Vec<ImageId>> {
+    fn root_file_system(mut self, tar: Box<dyn std::io::Read>) -> Result<Vec<ImageId>> {
         let task = self.progress.start(&self.archive, None);
         let layer = self.unpack(0, None, tar, &*task)?.staged;
         task.finish("done");
         let diff_id = layer.record().diff_id;
         let config = root_file_system_config(diff_id, &self.options.platform);
+        let planned = PlannedLayer { diff_id, member: String::new(), blob: None };
+        let plan = Plan { config: config.clone(), names: Vec::new(), layers: vec![planned] };
+        self.judge(&[plan], std::slice::from_ref(&layer))?;
         let image = NewImage { config, layers: vec![diff_id], names: self.options.names.clone() };
         self.store.publish(self.staging, &[layer], &[image])
     }
 
     /// Publishes what has been planned and checked.
-    fn publish(self, plans: Vec<Plan>, layers: &[StagedLayer]) -> Result<Vec<ImageId>> {
+    fn publish(mut self, plans: Vec<Plan>, layers: &[StagedLayer]) -> Result<Vec<ImageId>> {
+        self.judge(&plans, layers)?;
         let given = &self.options.names;
         let images = plans.into_iter().map(|plan| NewImage {
             layers: plan.layers.iter().map(|layer| layer.diff_id).collect(),

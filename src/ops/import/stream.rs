@@ -1,32 +1,33 @@
 //! Archives that come as a stream: one pass, members in any order, documents first or last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 
 use super::Import;
 use crate::archive::{
-    Checked, DOCUMENT_LIMIT, Documents, Exact, MemberKind, Meter, Metered, PlannedLayer, Seen, member_kind,
+    Checked, DocumentLimits, Documents, Exact, MemberKind, Meter, Metered, PlannedLayer, Seen, member_kind,
     named_digest, normal_name,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId};
 use crate::store::{Lease, StagedLayer};
-use crate::tarball::{decompress, looks_like_layer};
+use crate::tarball::{decompress_within, looks_like_layer};
 
 /// Bytes by which a layer is told from a document.
 const SNIFF: u64 = 512;
 const LINKS: usize = 16;
-/// Bytes that are kept in memory until the documents can be understood.
-const KEPT_LIMIT: u64 = 128 << 20;
 /// Bytes that a member costs beside its name and content.
 const PER_MEMBER: u64 = 100;
 
 /// What has come.
-#[derive(Default)]
 struct Arrived {
+    archive: String,
+    limits: DocumentLimits,
     documents: BTreeMap<String, Vec<u8>>,
     /// Bytes of the documents, the links and their names.
     kept: u64,
+    /// Members that are too large for a document, and no layers.
+    large: BTreeSet<String>,
     links: BTreeMap<String, String>,
     layers: BTreeMap<String, Layer>,
 }
@@ -41,10 +42,15 @@ struct Layer {
 }
 
 impl Arrived {
-    /// Whether so many bytes more can be kept, which they are then.
+    fn new(archive: String, limits: DocumentLimits) -> Self {
+        let (documents, links, layers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { archive, limits, documents, kept: 0, large: BTreeSet::new(), links, layers }
+    }
+
+    /// Whether so many bytes more can be kept until the documents can be understood, which they are then.
     fn has_room(&mut self, bytes: u64) -> bool {
         let kept = self.kept.saturating_add(bytes).saturating_add(PER_MEMBER);
-        let has_room = kept <= KEPT_LIMIT;
+        let has_room = kept <= self.limits.all / 2;
         if has_room {
             self.kept = kept;
         }
@@ -71,13 +77,18 @@ impl Arrived {
 
 impl Documents for Arrived {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.documents.get(self.resolve(name)).cloned())
+        let name = self.resolve(name);
+        if self.large.contains(name) {
+            let (archive, entry) = (self.archive.clone(), Some(name.to_owned()));
+            return Err(Error::BadArchive { archive, entry, why: self.limits.too_large() });
+        }
+        Ok(self.documents.get(name).cloned())
     }
 }
 
 impl Import<'_> {
     pub(super) fn stream(self, source: Box<dyn Read>) -> Result<Vec<ImageId>> {
-        let mut arrived = Arrived::default();
+        let mut arrived = Arrived::new(self.archive.clone(), self.options.limits.documents);
         let failed = |error| self.read_failed(None, error);
         let meter = Meter::default();
         let mut tar = tar::Archive::new(Metered { source, meter: &meter });
@@ -140,7 +151,11 @@ impl Import<'_> {
             return Ok(());
         }
         // What is too large for a document, and no layer, is none of what the format knows.
-        if size <= DOCUMENT_LIMIT && arrived.has_room(size.saturating_add(name.len() as u64)) {
+        if size > arrived.limits.one {
+            if arrived.has_room(name.len() as u64) {
+                arrived.large.insert(name.to_owned());
+            }
+        } else if arrived.has_room(size.saturating_add(name.len() as u64)) {
             source.read_to_end(&mut start).map_err(failed)?;
             arrived.documents.insert(name.to_owned(), start);
         }
@@ -156,7 +171,11 @@ impl Import<'_> {
             let (source, seen) = Checked::new(source);
             let source: Box<dyn Read + '_> = Box::new(source);
             // Elsewhere than in `blobs/` a layer may be named by its diffID, however it is compressed.
-            let plain = if name.starts_with("blobs/") { source } else { decompress(source).map_err(failed)?.1 };
+            let plain = if name.starts_with("blobs/") {
+                source
+            } else {
+                decompress_within(source, self.options.limits.layers.ratio).map_err(failed)?.1
+            };
             let (mut plain, seen_plain) = Checked::new(plain);
             std::io::copy(&mut plain, &mut std::io::sink()).map_err(failed)?;
             let (blob, blob_size) = Seen::finish(&seen);

@@ -214,7 +214,7 @@ impl Check<'_> {
             Failure::Read(source) => {
                 Error::Io { doing: "read", path: self.store.layer_path(self.layer, "split"), source }
             }
-            Failure::Bad { entry, why } => {
+            Failure::Bad { entry, why, .. } => {
                 Error::corrupt(self.store.layer_path(self.layer, "split"), [entry.unwrap_or_default(), why].join(" "))
             }
         }
@@ -255,8 +255,8 @@ impl Check<'_> {
         match assembled {
             // The files were to be compared all the same.
             None => {}
-            Some(Err(Failure::Bad { entry: None, why })) => self.tell_split("split", why),
-            Some(Err(Failure::Bad { entry: Some(entry), why })) if !self.has_told_of(&entry) => {
+            Some(Err(Failure::Bad { entry: None, why, .. })) => self.tell_split("split", why),
+            Some(Err(Failure::Bad { entry: Some(entry), why, .. })) if !self.has_told_of(&entry) => {
                 self.checked.is_unexplained = true;
                 self.tell(entry, "content", why);
             }

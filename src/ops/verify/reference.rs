@@ -117,7 +117,7 @@ impl Unpacking<'_> {
             Ok(decompressed) => decompressed,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let unpacked = match unpack_some(&mut *tar, into.as_fd(), &mut split, &Limits::default(), &wanted) {
+        let unpacked = match unpack_some(&mut *tar, into.as_fd(), &mut split, &Limits::of_own(), &wanted) {
             Err(Failure::Write { doing, path, source }) => {
                 return Err(Error::Io { doing, path: diff.join(path), source });
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::layer::open_dir;
 use crate::archive::{
-    DirMembers, Input, Part, Plan, Platform, TarMembers, plans, read_failure, root_file_system_config,
+    DirMembers, DocumentLimits, Input, Part, Plan, Platform, TarMembers, plans, read_failure, root_file_system_config,
 };
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, Digester, ImageId};
@@ -44,9 +44,9 @@ impl Source {
         if Store::is_at(path) {
             return Ok(Self { name, kind: Kind::Store(Store::open(path)?) });
         }
-        let kind = match Input::open(path)? {
+        let kind = match Input::open(path, u64::MAX)? {
             Input::Directory(dir) => {
-                let members = DirMembers::new(&name, &dir);
+                let members = DirMembers::new(&name, DocumentLimits::default(), &dir);
                 let plans = plans_for(&name, &members, platforms)?.ok_or_else(|| no_documents(&name))?;
                 Kind::Archive { plans, open: Box::new(move |member| members.open(member)) }
             }
@@ -135,7 +135,7 @@ fn no_documents(name: &str) -> Error {
 
 fn archive(name: &str, file: File, platforms: &[Platform]) -> Result<Kind> {
     let copy = file.try_clone().doing("read", name)?;
-    if let Some(members) = TarMembers::find(name, copy)? {
+    if let Some(members) = TarMembers::find(name, DocumentLimits::default(), copy)? {
         match plans_for(name, &members, platforms)? {
             Some(plans) => return Ok(Kind::Archive { plans, open: Box::new(move |member| Ok(members.open(member))) }),
             None if members.look_like_archive() => return Err(no_documents(name)),
@@ -159,7 +159,7 @@ fn plans_for(
 ) -> Result<Option<Vec<Plan>>> {
     let (mut all, mut failure) = (Vec::new(), None);
     for platform in platforms {
-        match plans(name, documents, platform) {
+        match plans(name, documents, DocumentLimits::default(), platform) {
             Ok(None) => return Ok(None),
             Ok(Some(plans)) => all.extend(plans),
             Err(error) => failure = failure.or(Some(error)),

@@ -1,0 +1,349 @@
+//! What is odd about a layer's tar, found out from its split: all headers are in it, and no content has to be read.
+//! So nobody who does not ask pays for it, and the answer is the same for a layer that came long ago.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use super::entry::{self, Before, Entry, Global};
+use super::header::Header;
+use super::oddity::{Odd, Oddities};
+use super::sparse::{self, Form, TextMap};
+use super::split::{self, Reader};
+use super::{BLOCK, Failure, Limits, disk, is_header, padding, path, pax};
+use crate::index::Kind;
+use crate::mark;
+use crate::whiteout::{self, Marker};
+
+/// The largest size that eleven octal digits can say, and the largest id that seven can.
+const MAX_SIZE: u64 = 0o777_7777_7777;
+const MAX_ID: u64 = 0o777_7777;
+/// Bytes of a name or link in a ustar header.
+const NAME: usize = 100;
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Finds what is odd in the tar that `split` was made of.
+///
+/// # Errors
+/// [`Failure::Bad`] when the split is damaged, else what failed.
+pub fn audit(split: &mut dyn Read) -> Result<Oddities, Failure> {
+    let source = Source { split: Reader::new(split)?, literal: 0, content: 0, ended: false };
+    let mut audit = Audit {
+        source,
+        limits: Limits::of_own(),
+        global: Global::new(),
+        seen: HashSet::new(),
+        missing: HashSet::new(),
+        whiteouts: Vec::new(),
+        found: Oddities::default(),
+    };
+    audit.run()?;
+    Ok(audit.found)
+}
+
+fn damaged() -> Failure {
+    Failure::bad("is damaged: it is no tar")
+}
+
+/// A tar as its split tells it: blocks that are known, and content of which only the length is.
+struct Source<'a> {
+    split: Reader<'a>,
+    /// Bytes that are left of the record that is being read.
+    literal: u64,
+    content: u64,
+    ended: bool,
+}
+
+impl Source<'_> {
+    /// Goes to the next record that has something in it; false at the end.
+    fn next(&mut self) -> Result<bool, Failure> {
+        while self.literal == 0 && self.content == 0 && !self.ended {
+            match self.split.byte()? {
+                split::LITERAL => self.literal = self.split.number()?,
+                split::CONTENT => {
+                    self.split.path()?;
+                    for _ in 0..self.split.number()? {
+                        let (_, length) = (self.split.number()?, self.split.number()?);
+                        self.content = self.content.saturating_add(length);
+                    }
+                }
+                split::END => self.ended = true,
+                _ => return Err(damaged()),
+            }
+        }
+        Ok(!self.ended)
+    }
+
+    /// The next bytes that are known, at most `most`.
+    fn take(&mut self, most: u64, mut each: impl FnMut(&[u8])) -> Result<u64, Failure> {
+        if !self.next()? || self.content > 0 {
+            return Ok(0);
+        }
+        let taken = self.split.take(most.min(self.literal), |bytes| {
+            each(bytes);
+            Ok(())
+        })?;
+        self.literal = self.literal.saturating_sub(taken);
+        Ok(taken)
+    }
+
+    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < count {
+            let left = count.saturating_sub(bytes.len() as u64);
+            if self.take(left, |more| bytes.extend_from_slice(more))? == 0 {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Failure> {
+        let bytes = self.bytes(BLOCK as u64)?;
+        if bytes.is_empty() { Ok(None) } else { bytes.try_into().map(Some).map_err(|_| damaged()) }
+    }
+
+    /// Passes over so many bytes, whatever they are.
+    fn skip(&mut self, count: u64) -> Result<(), Failure> {
+        let mut left = count;
+        while left > 0 {
+            if !self.next()? {
+                return Err(damaged());
+            }
+            let passed = if self.content > 0 {
+                let passed = left.min(self.content);
+                self.content = self.content.saturating_sub(passed);
+                passed
+            } else {
+                self.take(left, |_| {})?
+            };
+            left = left.saturating_sub(passed);
+        }
+        Ok(())
+    }
+}
+
+struct Audit<'a> {
+    source: Source<'a>,
+    limits: Limits,
+    global: Global,
+    /// Paths that had an entry.
+    seen: HashSet<Vec<u8>>,
+    /// Directories that had none, and were told of.
+    missing: HashSet<Vec<u8>>,
+    /// Paths that are hidden, with the whiteouts' own.
+    whiteouts: Vec<(Vec<u8>, Vec<u8>)>,
+    found: Oddities,
+}
+
+impl Audit<'_> {
+    fn run(&mut self) -> Result<(), Failure> {
+        let mut before = Before::default();
+        let mut has_end = false;
+        while let Some(block) = self.source.block()? {
+            if block == [0; BLOCK] {
+                has_end = self.end()?;
+                break;
+            }
+            let header = Header::parse(&block).ok_or_else(damaged)?;
+            if !self.extended(&header, &mut before)? {
+                self.entry(&header, &std::mem::take(&mut before))?;
+            }
+        }
+        if !has_end {
+            self.found.add(Odd::NoEnd, b"", "the two blocks of zeros at the end are missing");
+        }
+        for (whiteout, hidden) in std::mem::take(&mut self.whiteouts) {
+            if self.seen.contains(&hidden) {
+                self.found.add(Odd::OwnWhiteout, &whiteout, "the layer has what it hides");
+            }
+        }
+        Ok(())
+    }
+
+    /// After the first block of zeros; says whether there is a second one.
+    fn end(&mut self) -> Result<bool, Failure> {
+        let has_end = self.source.block()?.is_some();
+        let (mut at, mut other, mut has_entries) = (0u64, None, false);
+        let mut block = Vec::new();
+        while self.source.take(u64::MAX, |bytes| block.extend_from_slice(bytes))? > 0 {
+            let whole = block.len().saturating_sub(block.len() % BLOCK);
+            for block in block.drain(..whole).collect::<Vec<_>>().as_chunks::<BLOCK>().0 {
+                if *block != [0; BLOCK] {
+                    other.get_or_insert(at);
+                    has_entries |= is_header(block);
+                }
+                at = at.saturating_add(BLOCK as u64);
+            }
+        }
+        if block.iter().any(|byte| *byte != 0) {
+            other.get_or_insert(at);
+        }
+        if let Some(other) = other {
+            let what = if has_entries { "more entries" } else { "something but zeros" };
+            self.found.add(Odd::Trailing, b"", format!("{what} {other} bytes after the end"));
+        }
+        Ok(has_end)
+    }
+
+    fn extended(&mut self, header: &Header, before: &mut Before) -> Result<bool, Failure> {
+        let kind = header.kind();
+        if !matches!(kind, b'x' | b'g' | b'L' | b'K') {
+            return Ok(false);
+        }
+        let size = header.size().map_err(|_| damaged())?;
+        // It was not larger when the split was made.
+        if size > u64::from(u32::MAX) {
+            return Err(damaged());
+        }
+        let body = self.source.bytes(size)?;
+        self.source.skip(padding(size))?;
+        let text = || body.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        match kind {
+            b'x' => before.pax.extend(pax::records(&body).ok_or_else(damaged)?),
+            b'g' => {
+                let records = pax::records(&body).ok_or_else(damaged)?;
+                let keys: Vec<String> = records.iter().map(|(key, _)| key.escape_ascii().to_string()).collect();
+                self.found.add(Odd::GlobalHeader, b"", format!("sets {} for all that follows", keys.join(", ")));
+                entry::add_global(&mut self.global, records).map_err(|_| damaged())?;
+            }
+            b'L' => before.path = Some(text()),
+            _ => before.link = Some(text()),
+        }
+        Ok(true)
+    }
+
+    fn entry(&mut self, header: &Header, before: &Before) -> Result<(), Failure> {
+        let whole = entry::path(header, before).map_err(|_| damaged())?;
+        let mut entry = Entry::new(header, whole.clone(), before, &self.global, &self.limits).map_err(|_| damaged())?;
+        let components = path::components(&whole, &self.limits).map_err(|_| damaged())?;
+        let path = components.join(&b'/');
+        self.headers(header, before, &entry, &path);
+        self.name(&whole, &path, &components, &entry);
+        self.rights(&entry, &path);
+        if let Some(form) = entry.sparse.take() {
+            self.found.add(Odd::Sparse, &path, format!("is {} bytes with its holes", entry.meta.size));
+            self.map(form, &mut entry)?;
+        }
+        self.source.skip(entry.data.saturating_add(padding(entry.data)))
+    }
+
+    /// What is a part of the map, and no data.
+    fn map(&mut self, form: Form, entry: &mut Entry) -> Result<(), Failure> {
+        let mut more = true;
+        match form {
+            Form::Known(_) => {}
+            Form::Blocks(mut map) => {
+                while more {
+                    let block = self.source.block()?.ok_or_else(damaged)?;
+                    more = sparse::extend_old_gnu(&mut map, &block, usize::MAX).map_err(|_| damaged())?;
+                }
+            }
+            Form::InData(_) => {
+                let mut text = TextMap::default();
+                while more {
+                    let block = self.source.block()?.ok_or_else(damaged)?;
+                    entry.data = entry.data.checked_sub(BLOCK as u64).ok_or_else(damaged)?;
+                    more = !text.block(&block, usize::MAX).map_err(|_| damaged())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What header and extended headers say differently without need.
+    fn headers(&mut self, header: &Header, before: &Before, entry: &Entry, path: &[u8]) {
+        let of = |keyword: &[u8]| {
+            let found = before.pax.iter().rev().find(|(known, _)| known == keyword);
+            found.map(|(_, value)| &value[..]).filter(|value| !value.is_empty())
+        };
+        let old = header.old();
+        let numbers = [("size", &old.size[..], MAX_SIZE), ("uid", &old.uid, MAX_ID), ("gid", &old.gid, MAX_ID)];
+        for (keyword, field, most) in numbers {
+            let said = of(keyword.as_bytes()).and_then(pax::number).filter(|number| *number <= most);
+            let header = header.number(keyword, field).ok();
+            if let (Some(said), Some(header)) = (said, header)
+                && said != header
+            {
+                let detail = format!("its {keyword} is {said} in the PAX header and {header} in the header");
+                self.found.add(Odd::Disagreement, path, detail);
+            }
+        }
+        let is_sparse = entry.sparse.is_some();
+        let texts = [("path", header.path(), is_sparse), ("linkpath", header.link(), false)];
+        for (keyword, header, may_differ) in texts {
+            let Some(said) = of(keyword.as_bytes()).filter(|_| !may_differ) else { continue };
+            let trimmed = |text: &[u8]| text.strip_suffix(b"/").unwrap_or(text).to_vec();
+            if said.len() <= NAME && said.is_ascii() && trimmed(said) != trimmed(&header) {
+                let (said, header) = (said.escape_ascii(), header.escape_ascii());
+                let detail = format!("its {keyword} is `{said}` in the PAX header and `{header}` in the header");
+                self.found.add(Odd::Disagreement, path, detail);
+            }
+        }
+        let is_file = entry.meta.kind == Kind::File && !entry.hard_link;
+        if let Ok(size) = header.size()
+            && size > 0
+            && !is_file
+        {
+            self.found.add(Odd::SizeWithoutData, path, format!("says that {size} bytes follow, and none do"));
+        }
+    }
+
+    fn name(&mut self, whole: &[u8], path: &[u8], components: &[&[u8]], entry: &Entry) {
+        if whole.starts_with(b"/") {
+            self.found.add(Odd::AbsolutePath, path, "its path is absolute");
+        }
+        let is_private = |part: &&[u8]| matches!(whiteout::parse(part), Some(Marker::Private | Marker::Long));
+        if components.iter().any(is_private) {
+            self.found.add(Odd::Private, path, "is a union's own, and no content");
+            return;
+        }
+        if !self.seen.insert(path.to_vec()) {
+            self.found.add(Odd::Duplicate, path, "an entry before has this path");
+        }
+        let Some((name, dirs)) = components.split_last() else { return };
+        for depth in 1..=dirs.len() {
+            let dir = dirs.get(..depth).unwrap_or_default().join(&b'/');
+            if !self.seen.contains(&dir) && self.missing.insert(dir.clone()) {
+                self.found.add(Odd::MissingParent, &dir, "no entry before tells of it, but there is one in it");
+            }
+        }
+        let hidden = match whiteout::parse(name) {
+            Some(Marker::Whiteout(hidden)) => Some([dirs, &[hidden]].concat().join(&b'/')),
+            Some(Marker::Opaque) => None,
+            _ => return,
+        };
+        if entry.meta.kind != Kind::File || entry.hard_link || entry.data > 0 {
+            self.found.add(Odd::OddWhiteout, path, "is no empty regular file");
+        }
+        self.whiteouts.extend(hidden.map(|hidden| (path.to_vec(), hidden)));
+    }
+
+    fn rights(&mut self, entry: &Entry, path: &[u8]) {
+        if entry.hard_link {
+            return;
+        }
+        let meta = &entry.meta;
+        if meta.kind == Kind::File && meta.mode & 0o6000 != 0 {
+            let detail = format!("has the mode {:04o} and belongs to {}:{}", meta.mode, meta.uid, meta.gid);
+            self.found.add(Odd::SetId, path, detail);
+        }
+        if matches!(meta.kind, Kind::CharDevice | Kind::BlockDevice) {
+            let (major, minor) = meta.rdev;
+            let kind = if meta.kind == Kind::CharDevice { "character" } else { "block" };
+            if meta.kind == Kind::CharDevice && meta.rdev == (0, 0) {
+                self.found.add(Odd::OverlayWhiteout, path, "is the device 0:0, and hides nothing here");
+            }
+            self.found.add(Odd::Device, path, format!("is the {kind} device {major}:{minor}"));
+        }
+        for (name, _) in &entry.xattrs {
+            let shown = name.escape_ascii();
+            if name == CAPABILITY {
+                self.found.add(Odd::Capability, path, "has capabilities");
+            } else if mark::is_mark(name) {
+                self.found.add(Odd::EscapedXattr, path, format!("has `{shown}`, under another name on disk"));
+            } else if disk::on_disk(name).is_none() {
+                self.found.add(Odd::Label, path, format!("has `{shown}`, which is not on disk"));
+            }
+        }
+    }
+}

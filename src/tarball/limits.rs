@@ -1,0 +1,126 @@
+//! How much a tar may ask for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How much a tar may ask for; one that asks for more is refused. Clones share what is left of `total`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one tar, with the holes of its sparse files, which cost whoever reads them.
+    pub layer: u64,
+    /// Bytes of the same that all tars together may still have.
+    pub total: Arc<AtomicU64>,
+    /// How many times as large as it came compressed one stream may be, once it is larger than some hundred megabytes.
+    pub ratio: u64,
+    /// Entries in one tar.
+    pub entries: u64,
+    /// Bytes of a path or of a link's target.
+    pub path: usize,
+    /// Directories on the way to an entry.
+    pub depth: usize,
+    /// Bytes of names and values of one entry's extended attributes.
+    pub xattrs: usize,
+    /// Bytes of the extended headers (PAX, GNU long names) of one entry, and of all global ones together.
+    pub headers: u64,
+    /// Pieces of data in one sparse file: each takes 16 bytes of memory.
+    pub extents: usize,
+    /// Bytes of holes of sparse members that are hashed, per tar; later files with holes are not refused, but
+    /// have no digest in the index: a hole of 8 EiB costs a tar nothing, and hashing it would never end.
+    pub hashed_holes: u64,
+}
+
+impl Default for Limits {
+    /// What takes all images that people make.
+    fn default() -> Self {
+        Self {
+            layer: 64 << 30,
+            total: Arc::new(AtomicU64::new(256 << 30)),
+            ratio: 100,
+            entries: 4_000_000,
+            path: 4096,
+            depth: 2048,
+            xattrs: 1 << 20,
+            headers: 1 << 20,
+            extents: 1 << 20,
+            hashed_holes: 4 << 30,
+        }
+    }
+}
+
+impl Limits {
+    /// For what comes from nobody else: only memory is limited.
+    #[must_use]
+    pub fn of_own() -> Self {
+        Self {
+            layer: u64::MAX,
+            total: Arc::new(AtomicU64::new(u64::MAX)),
+            ratio: u64::MAX,
+            entries: u64::MAX,
+            path: usize::MAX,
+            depth: usize::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Takes so many bytes of what all tars together may have.
+    pub(super) fn spend(&self, bytes: u64) -> Result<(), Refusal> {
+        let take = |left: u64| left.checked_sub(bytes);
+        match self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                Err(Refusal::limit("total", "unpacks to more bytes, with the layers before it, than are allowed"))
+            }
+        }
+    }
+}
+
+/// Why something is refused, as a clause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The clause.
+    pub why: String,
+    /// The limit, by its name in [`Limits`], that could be raised.
+    pub limit: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn limit(limit: &'static str, why: impl Into<String>) -> Self {
+        Self { why: why.into(), limit: Some(limit) }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, limit: None }
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
+// So that a reader can refuse to go on: it goes as the source of an I/O error.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The refusal that an I/O error is, if it is one.
+#[must_use]
+pub fn refusal_of(error: &std::io::Error) -> Option<&Refusal> {
+    error.get_ref().and_then(|source| source.downcast_ref())
+}
+
+/// A number of bytes as it is written on the command line: `64g`.
+#[must_use]
+pub fn size_text(bytes: u64) -> String {
+    let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k")];
+    let unit = units.iter().find(|(shift, _)| bytes >> shift != 0 && (bytes >> shift) << shift == bytes);
+    unit.map_or_else(|| bytes.to_string(), |(shift, letter)| format!("{}{letter}", bytes >> shift))
+}
