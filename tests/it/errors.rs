@@ -27,10 +27,12 @@ enum Expect {
     Look,
     /// It has found damage.
     Find,
+    /// It says no by its exit status, and nothing else.
+    Deny,
     /// The situation does not touch it.
     Impossible,
 }
-use Expect::{Find, Impossible, Look, Refuse, Work};
+use Expect::{Deny, Find, Impossible, Look, Refuse, Work};
 
 /// A command, its words, and what it does.
 type Row = (&'static str, &'static [&'static str], Expect);
@@ -65,6 +67,14 @@ const UNKNOWN_NAME: &[Row] = &[
     ("prune", &[], Impossible),
     ("verify", &["nowhere"], NO),
     ("verify", &["--repair", "--from", "nowhere"], NO),
+    ("tag", &["nowhere", "name:1"], NO),
+    ("untag", &["nowhere"], NO),
+    ("exists", &["nowhere"], Deny),
+    ("history", &["nowhere"], NO),
+    ("diff", &["nowhere"], NO),
+    ("diff", &["used:1", "nowhere"], NO),
+    ("explain", &["nowhere", "/etc"], NO),
+    ("explain", &["used:1", "/nowhere"], NO),
 ];
 
 /// An image's name is taken from who had it, as with Docker; a container's is not.
@@ -87,6 +97,12 @@ const NAME_IN_USE: &[Row] = &[
     ("df", &[], Impossible),
     ("prune", &[], Impossible),
     ("verify", &[], Impossible),
+    ("tag", &["used:1", "free:latest"], Work),
+    ("untag", &[], Impossible),
+    ("exists", &[], Impossible),
+    ("history", &[], Impossible),
+    ("diff", &["used:1", "--tar", "-o", "dir"], Refuse(125, &["dir"])),
+    ("explain", &[], Impossible),
 ];
 
 /// The container is mounted, and a process has a file of it open.
@@ -99,7 +115,7 @@ const CONTAINER_RUNNING: &[Row] = &[
     ("run-mount", &["--name", "box", "used:1"], IN_USE),
     ("ps", &[], Look),
     ("umount", &["box"], IN_USE),
-    ("commit", &["box"], IN_USE),
+    ("commit", &["box"], Work),
     ("rm", &["box"], IN_USE),
     ("save", &["used:1", "-o", "out"], Look),
     ("export", &["box", "-o", "out"], Look),
@@ -111,6 +127,12 @@ const CONTAINER_RUNNING: &[Row] = &[
     ("prune", &["--all", "--containers"], Work),
     ("verify", &[], Look),
     ("verify", &["--repair"], Look),
+    ("tag", &["used:1", "name:1"], Work),
+    ("untag", &["free:latest"], Work),
+    ("exists", &["box"], Look),
+    ("history", &["used:1"], Look),
+    ("diff", &["box"], Look),
+    ("explain", &["box", "/etc/noted"], Look),
 ];
 
 /// Index, split and a file of a layer are damaged.
@@ -138,6 +160,13 @@ const BROKEN_LAYER: &[Row] = &[
     ("prune", &["--all"], Work),
     ("verify", &[], Find),
     ("verify", &["--repair"], Find),
+    ("tag", &["used:1", "name:1"], Work),
+    ("untag", &["used:1"], Work),
+    ("exists", &["used:1"], Look),
+    ("history", &["used:1"], Look),
+    ("diff", &["used:1"], DAMAGED),
+    ("diff", &["box"], DAMAGED),
+    ("explain", &["used:1", "/etc/noted"], DAMAGED),
 ];
 
 /// Neither a block nor an inode is left where the store is.
@@ -164,6 +193,13 @@ const FULL_DISK: &[Row] = &[
     ("prune", &["--all"], Work),
     ("verify", &[], Look),
     ("verify", &["--repair"], FULL),
+    ("tag", &["used:1", "name:1"], FULL),
+    ("untag", &["free:latest"], Work),
+    ("exists", &["used:1"], Look),
+    ("history", &["used:1"], Look),
+    ("diff", &["used:1"], Look),
+    ("diff", &["used:1", "--tar", "-o", "disk/out"], FULL),
+    ("explain", &["used:1", "/etc/noted"], Look),
 ];
 
 /// What says something says it to a disk that is full.
@@ -176,6 +212,10 @@ const FULL_OUTPUT: &[Row] = &[
     ("inspect", &["used:1"], FULL),
     ("layers", &[], FULL),
     ("df", &[], FULL),
+    ("history", &["used:1"], FULL),
+    ("diff", &["used:1"], FULL),
+    ("diff", &["used:1", "--tar"], FULL),
+    ("explain", &["used:1", "/etc/noted"], FULL),
 ];
 
 /// All of them, as a user who may not open the store.
@@ -198,6 +238,12 @@ const WORDS: &[(&str, &[&str])] = &[
     ("df", &[]),
     ("prune", &["--all"]),
     ("verify", &[]),
+    ("tag", &["used:1", "name:1"]),
+    ("untag", &["used:1"]),
+    ("exists", &["used:1"]),
+    ("history", &["used:1"]),
+    ("diff", &["used:1"]),
+    ("explain", &["used:1", "/etc"]),
 ];
 
 /// A store with two images, a container of one of them, and files beside it.
@@ -304,6 +350,10 @@ impl World {
             }
             Find => {
                 assert_eq!((output.code, output.stderr.as_str()), (3, ""), "{what}");
+                is_same(&what);
+            }
+            Deny => {
+                assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (1, "", ""), "{what}");
                 is_same(&what);
             }
             Work => assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{what}"),

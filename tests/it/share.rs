@@ -83,11 +83,11 @@ fn the_shells_understand_the_completions() {
         }
         try layerctl ver
         try layerctl verify --rep
-        try layerctl --format js
+        try layerctl save --compress zs
     "#;
     let output = Command::new("bash").args(["-c", script, "bash"]).arg(&bash).output().expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("verify\n--repair\njson\n", ""));
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("verify\n--repair\nzstd\n", ""));
     quietly("zsh", &["-n"], &dir.path().join("zsh/site-functions/_layerctl"));
     quietly("fish", &["-n"], &dir.path().join("fish/vendor_completions.d/layerctl.fish"));
 }
