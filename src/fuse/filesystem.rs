@@ -1,5 +1,4 @@
-//! Every request decoded, counted, answered by the union. Nothing is decided here but what the kernel is
-//! told when the connection begins.
+//! Every request decoded, counted, answered by the union. Nothing is decided here.
 //!
 //! The zero-message mode: `open`, `opendir`, `flush` and `access` are answered ENOSYS, after which the kernel
 //! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, IoctlFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
     Request, TimeOrNow, WriteFlags,
@@ -27,6 +26,7 @@ use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
 use super::opens::Opens;
 use super::seek::{Seek, Seeks};
+use super::terms::Terms;
 use super::value::{AT_ONCE, FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
@@ -34,10 +34,6 @@ use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetA
 
 /// Inode numbers are never given to another file while the kernel knows them.
 const GENERATION: Generation = Generation(0);
-/// The largest write and read that the kernel sends at once.
-const MAX_WRITE: u32 = 1 << 20;
-/// Requests that may wait in the kernel without anybody waiting for them: readahead and write-back.
-const MAX_BACKGROUND: u16 = 64;
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -51,15 +47,9 @@ pub(super) struct Filesystem {
     pub(super) given: Arc<Given>,
     pub(super) gate: Arc<Gate>,
     pub(super) wakeful: Arc<Wakeful>,
-    /// Whether the kernel may gather writes.
-    pub(super) writeback: bool,
+    pub(super) terms: Terms,
     /// What is open, where the kernel reads and writes some files itself.
     pub(super) opens: Option<Opens>,
-    /// How many file systems may be under such a file.
-    pub(super) stack_depth: u32,
-    /// Whether the kernel does without `open` and `opendir`, if it is told so.
-    pub(super) no_open: bool,
-    pub(super) no_opendir: bool,
 }
 
 fn caller(request: &Request) -> Caller {
@@ -145,42 +135,7 @@ fn given(answer: &Answer<'_>, result: FsResult<Attr>) -> FsResult<Attr> {
 
 impl fuser::Filesystem for Filesystem {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = [
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_EXPORT_SUPPORT,
-            // Attributes do not change behind the kernel's back, so cached data never go for that.
-            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-            InitFlags::FUSE_POSIX_ACL,
-            // The union applies the umask, because a default ACL takes its place.
-            InitFlags::FUSE_DONT_MASK,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-            InitFlags::FUSE_MAX_PAGES,
-            // Not FUSE_ATOMIC_O_TRUNC: no open would carry the flag. Never FUSE_ASYNC_DIO: direct writes
-            // would overtake buffered reads.
-        ];
-        for flag in wanted {
-            // A kernel that lacks one only asks more often.
-            let _ = config.add_capabilities(flag);
-        }
-        if self.opens.is_some() {
-            // The kernel does not let a mount have this and the write-back cache.
-            config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).map_err(|_| io::ErrorKind::Unsupported)?;
-            let _ = config.set_max_stack_depth(self.stack_depth);
-            // An `open` is sent, so it can carry the flag, and nothing is copied up that is cut off next.
-            let _ = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
-        } else if self.writeback {
-            self.writeback = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
-        }
-        self.no_open = self.opens.is_none() && config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        let _ = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        let _ = config.set_max_write(MAX_WRITE);
-        let _ = config.set_max_readahead(MAX_WRITE);
-        let _ = config.set_max_background(MAX_BACKGROUND);
-        Ok(())
+        self.terms.agree(config, self.opens.is_some())
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -317,7 +272,7 @@ impl fuser::Filesystem for Filesystem {
                 Some(Err(error)) => reply.error(errno(error)),
                 _ => opens.open(&self.union, &self.given, ino(node), mode != libc::O_RDONLY, reply),
             }
-        } else if self.no_open {
+        } else if self.terms.no_open {
             reply.error(errno(Errno::ENOSYS));
         } else {
             reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
@@ -362,7 +317,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let _pass = self.change(Operation::Write);
-        let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.writeback {
+        let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback {
             self.union.write_gathered(ino(node), offset, data)
         } else {
             self.union.write(ino(node), offset, data, flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID))
@@ -399,7 +354,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(Operation::Opendir);
-        if self.no_opendir {
+        if self.terms.no_opendir {
             reply.error(errno(Errno::ENOSYS));
         } else {
             reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
@@ -564,7 +519,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.count(Operation::Lseek);
         let seek = Seek { ino: ino(node), offset, whence, reply };
-        if !self.writeback || !self.union.is_in_upper(seek.ino) {
+        if !self.terms.writeback || !self.union.is_in_upper(seek.ino) {
             return seek.answer(&self.union);
         }
         // Without its thread the mount is about to end.

@@ -4,6 +4,7 @@
 //! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
+//! - [`terms`]: what the kernel is told when the connection begins
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`gate`]: holding back all changes for a while
 //! - [`mod@io`]: by which way data go
@@ -25,6 +26,7 @@ mod opens;
 mod page_cache;
 mod seek;
 mod session;
+mod terms;
 mod value;
 mod wakeful;
 

@@ -19,6 +19,7 @@ use super::mounts::{self, FS_TYPE, Mount};
 use super::opens::Opens;
 use super::page_cache;
 use super::seek;
+use super::terms::Terms;
 use super::wakeful::Wakeful;
 use crate::error::{Context as _, Error, Result};
 use crate::union::Union;
@@ -77,6 +78,9 @@ impl Session {
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
         let takes_changes = union.branches().first().is_some_and(|branch| branch.writable);
+        // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
+        // asks again at the next `stat`: not where nothing is written.
+        let writeback = options.io == Io::Cached && !options.flags.contains(MountFlags::RDONLY) && takes_changes;
         let given = Arc::new(Given::new());
         let gate = Arc::new(Gate::default());
         let filesystem = Filesystem {
@@ -86,13 +90,8 @@ impl Session {
             gate: gate.clone(),
             wakeful: Wakeful::start(),
             counters: counters.clone(),
-            // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
-            // asks again at the next `stat`: not where nothing is written.
-            writeback: options.io == Io::Cached && !options.flags.contains(MountFlags::RDONLY) && takes_changes,
+            terms: Terms::new(writeback, stack_depth(&union)),
             opens: (options.io == Io::Passthrough).then(Opens::default),
-            stack_depth: stack_depth(&union),
-            no_open: false,
-            no_opendir: false,
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));

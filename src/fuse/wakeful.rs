@@ -4,7 +4,8 @@
 //! virtual machine it is given back to the host - each of the two takes some 40 microseconds, many times what the
 //! request itself takes. The kernel can be asked for shorter sleep (Documentation/power/pm_qos_interface.rst); with
 //! none at all idle processors poll. That costs power, so it is asked for only from the second request that closely
-//! follows another, until none came for a moment.
+//! follows another, until none came for a moment. A kernel without a driver for sleep does not listen (kernel/sched/idle.c,
+//! `cpuidle_idle_call`), and then nothing is asked.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 /// Asks for a latency in microseconds, as a native 32-bit number, as long as it is open.
 const DEVICE: &str = "/dev/cpu_dma_latency";
 const NO_SLEEP: i32 = 0;
+/// Which driver puts processors to sleep; `none` without one.
+const DRIVER: &str = "/sys/devices/system/cpu/cpuidle/current_driver";
 /// Set to anything, it leaves the processors alone.
 const OFF: &str = "LAYERCTL_LET_SLEEP";
 /// Requests at most this far apart come thick.
@@ -44,7 +47,8 @@ impl Wakeful {
             began: Instant::now(),
             thread: OnceLock::new(),
         });
-        if std::env::var_os(OFF).is_none() && std::fs::File::options().write(true).open(DEVICE).is_ok() {
+        let is_heard = std::fs::read_to_string(DRIVER).is_ok_and(|driver| driver.trim() != "none");
+        if is_heard && std::env::var_os(OFF).is_none() && std::fs::File::options().write(true).open(DEVICE).is_ok() {
             let weak = Arc::downgrade(&wakeful);
             let run = move || ask_when_thick(&weak);
             if let Ok(started) = std::thread::Builder::new().name("wakeful".to_owned()).spawn(run) {

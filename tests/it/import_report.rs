@@ -35,12 +35,13 @@ fn odd() -> Image {
 }
 
 #[test]
-fn the_example_in_the_readme_is_true() {
+fn the_documented_example_is_true() {
     let sandbox = Sandbox::new();
     sandbox.write("odd.tar", &docker_since_25(&[odd()]).tar());
     sandbox.run(&["import", "odd.tar", "--report", "report.json"]).lines();
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("it is there");
-    let example = readme.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let docs =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/import.md")).expect("it is there");
+    let example = docs.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     let (example, report): (Value, Value) = (serde_json::from_str(example).expect("JSON"), report(&sandbox));
     assert_eq!(example, report, "{}", serde_json::to_string_pretty(&report).expect("JSON"));
 }
