@@ -1,7 +1,7 @@
 //! The config of an image that is made here: that of the image below it, or a new one, with what the user sets in it.
 //!
 //! - [`Setting`]: one thing that is set, spelled `KEY=VALUE`
-//! - [`instruction`]: the same in the spelling of a Dockerfile, as `docker commit --change` takes it
+//! - [`mod@instruction`]: the same in the spelling of a Dockerfile, as `docker commit --change` takes it
 //! - [`Document`]: the config that is being made
 //!
 //! What is not understood in a config is kept.
