@@ -35,6 +35,10 @@ use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetA
 /// Inode numbers are never given to another file while the kernel knows them.
 const GENERATION: Generation = Generation(0);
 
+/// A label that is not there. `ls -l` asks for it of every file, which is a message each, unless it is told once that a file
+/// system has no labels (coreutils, gnulib's file-has-acl.c). Where SELinux is on, the kernel does not ask us.
+const SELINUX: &str = "security.selinux";
+
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -445,7 +449,11 @@ impl fuser::Filesystem for Filesystem {
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.count(Operation::Getxattr);
-        attribute(self.union.getxattr(ino(node), name.as_bytes()), size, reply);
+        let value = match self.union.getxattr(ino(node), name.as_bytes()) {
+            Err(Errno::ENODATA) if name == SELINUX => Err(Errno::ENOTSUP),
+            value => value,
+        };
+        attribute(value, size, reply);
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
