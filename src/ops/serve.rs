@@ -124,7 +124,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         mountpoint::check_free(mountpoint)?;
         Session::mount(union.clone(), mountpoint, &options)?
     };
-    let packing = Packing::new(&union, session.gate());
+    let packing = Packing::new(&union, session.gate(), mountpoint.to_owned());
     drop(union);
     // From here on a failure must not leave a mount that nobody serves.
     let registered = (|| {
