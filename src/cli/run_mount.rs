@@ -37,7 +37,7 @@ pub(super) struct RunMount {
     /// `passthrough` (Linux 6.9 or newer): the kernel reads and writes files of the rw layer itself, at the speed of the disk's
     /// file system; each open and each close is a message, and a file of a layer is copied up when it is opened to be
     /// written. The best for large files that are written, for databases and disk images. A file that gets its
-    /// set-user-id bit while somebody has it open to write keeps it when that one writes.
+    /// set-user-id bit while somebody has it open keeps it, whoever writes, until nobody has.
     #[arg(long, value_name = "WAY", value_parser = str::parse::<Io>)]
     io: Option<Io>,
     /// A name, an id, or the beginning of one; not needed for a container that is there already

@@ -156,7 +156,7 @@ impl fuser::Filesystem for Filesystem {
         if self.union.forget(ino(node), count)
             && let Some(opens) = &self.opens
         {
-            opens.forget(ino(node));
+            opens.forget(&self.union, ino(node));
         }
     }
 
@@ -346,7 +346,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.count(Operation::Release);
         if let Some(opens) = &self.opens {
-            opens.release(node);
+            opens.release(&self.given, node);
         }
         reply.ok();
     }

@@ -45,11 +45,16 @@ impl Gate {
         Held { _changes: self.changes.write() }
     }
 
-    /// Has the kernel write out what it has gathered of a file. It must not be held: that waits for changes.
-    pub fn flush(&self, file: Ino) {
-        if let Some(notifier) = self.notifier.get() {
+    /// Has the kernel write out what it has gathered of a file, up to this length: to the end of one that grows it might
+    /// never come. It must not be held: that waits for changes.
+    pub fn flush(&self, file: Ino, length: u64) {
+        // No length at all would be to the end.
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        if length > 0
+            && let Some(notifier) = self.notifier.get()
+        {
             // It fails for an inode that the kernel has just forgotten: that has no pages.
-            let _ = notifier.inval_inode(INodeNo(file.0), 0, 0);
+            let _ = notifier.inval_inode(INodeNo(file.0), 0, length);
         }
     }
 }

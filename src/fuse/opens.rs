@@ -6,10 +6,10 @@
 //! | the inode | who opens it |
 //! |---|---|
 //! | is open already | goes the way of those who have it |
+//! | is set-user-id or set-group-id | uses the page cache: the kernel does not take these bits away on a write that passes through |
 //! | has its data in the upper, or is opened to be written, which copies it up | passes through |
 //! | can never be copied up | passes through |
 //! | has its data in a lower | uses the page cache: a copy-up moves the data to another file |
-//! | is set-user-id or set-group-id and opened to be written | uses the page cache: the kernel does not take these bits away on a write that passes through |
 //!
 //! What is written by that way also moves times and lengths that the kernel does not see (fs/backing-file.c,
 //! `backing_file_mmap`), so attributes of such a file are valid for no longer than the answer.
@@ -43,6 +43,13 @@ struct Open {
     writable: bool,
 }
 
+impl Open {
+    /// Whether it is written without a message.
+    fn is_written(&self) -> bool {
+        self.writable && self.backing.is_some()
+    }
+}
+
 impl Opens {
     /// Answers an `open`.
     pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, writable: bool, reply: ReplyOpen) {
@@ -51,7 +58,7 @@ impl Opens {
             Ok(data) => data,
             Err(error) => return reply.error(errno(error)),
         };
-        let may_pass = match may_pass(union, ino, writable) {
+        let may_pass = match may_pass(union, ino) {
             Ok(may_pass) => may_pass,
             Err(error) => return reply.error(errno(error)),
         };
@@ -86,27 +93,37 @@ impl Opens {
     }
 
     /// One who had the inode open has closed it.
-    pub(super) fn release(&self, node: INodeNo) {
+    pub(super) fn release(&self, given: &Given, node: INodeNo) {
+        let ino = Ino(node.0);
         let mut files = self.files.lock();
-        if let Entry::Occupied(mut open) = files.entry(Ino(node.0)) {
-            open.get_mut().handles = open.get().handles.saturating_sub(1);
-            if open.get().handles == 0 {
-                open.remove();
+        let Entry::Occupied(mut open) = files.entry(ino) else { return };
+        open.get_mut().handles = open.get().handles.saturating_sub(1);
+        if open.get().handles == 0 {
+            let was_written = open.remove().is_written();
+            drop(files);
+            // Attributes that were read before the last write, and not yet sent, would now be valid for ever.
+            if was_written {
+                given.outdate(ino);
             }
         }
     }
 
     /// The kernel has forgotten the inode. An `open` that was interrupted may have left it here.
-    pub(super) fn forget(&self, ino: Ino) {
-        self.files.lock().remove(&ino);
+    pub(super) fn forget(&self, union: &Union, ino: Ino) {
+        let mut files = self.files.lock();
+        // It may have been looked up and opened again meanwhile.
+        if !union.is_referred_to(ino) {
+            files.remove(&ino);
+        }
     }
 
     /// Whether attributes of the inode may change without a message.
     pub(super) fn is_written(&self, ino: Ino) -> bool {
-        self.files.lock().get(&ino).is_some_and(|open| open.writable && open.backing.is_some())
+        self.files.lock().get(&ino).is_some_and(Open::is_written)
     }
 }
 
-fn may_pass(union: &Union, ino: Ino, writable: bool) -> FsResult<bool> {
-    Ok(!writable || union.getattr(ino)?.mode & SET_IDS == 0)
+/// Also of one that is opened to be read: who opens it to be written goes the same way.
+fn may_pass(union: &Union, ino: Ino) -> FsResult<bool> {
+    Ok(union.getattr(ino)?.mode & SET_IDS == 0)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::access::{Access, access};
 use super::image_config::{Document, Setting, Step};
 use super::pack::pack;
 use super::packed_layer::packed_layer;
@@ -50,13 +51,12 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     let staging = store.stage()?;
     let dir = staging.dir().join("layer");
     // Held to the end, so that the container is neither mounted nor removed meanwhile.
-    let (layer, _lock) = match container.lock() {
-        Ok(lock) => (stage(store, &container, dir, latest)?, Some(lock)),
-        Err(Error::InUse { .. }) => {
+    let (layer, _lock) = match access(store, &container)? {
+        Access::Locked(lock) => (stage(store, &container, dir, latest)?, Some(lock)),
+        Access::Mounted(root) => {
             let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec) };
-            (mounted_layer(store, &container, dir, wish)?, None)
+            (mounted_layer(store, &container, root, dir, wish)?, None)
         }
-        Err(error) => return Err(error),
     };
     layers.extend(layer.as_ref().map(|layer| layer.record().diff_id));
     let config = document.finish(&layers, &[Step { by: "layerctl commit", has_layer: layer.is_some() }])?;

@@ -39,6 +39,8 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to kill a command, and what is then done at the end of its mount.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
+/// How long is waited when nobody can be answered for want of descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const LOCK: &str = "lock";
 const CONTROL: &str = "control";
 
@@ -153,12 +155,12 @@ impl Registration {
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                for stream in listener.incoming().flatten() {
+                for_each_stream(&listener, |stream| {
                     let messages = counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
                     let live =
                         Live { record: record.clone(), branches: branches.clone(), messages: messages.collect() };
                     answer(stream, &live);
-                }
+                });
             })
             .doing("start a thread for", dir)?;
         // Dead ones are taken away now and then, so that they do not become many.
@@ -173,6 +175,17 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // What cannot go now is taken for dead by everybody, as its lock is free soon.
         let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Takes whoever connects, for ever.
+pub(super) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(UnixStream)) {
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => take(stream),
+            // Whoever wants to connect still does: at once it would fail again.
+            Err(_) => std::thread::sleep(ACCEPT_PAUSE),
+        }
     }
 }
 
@@ -292,6 +305,11 @@ fn wait_until_free(watched: &File, patience: Duration) -> bool {
         waited += PAUSE;
     }
     true
+}
+
+/// Whether the server that was registered at `dir` still is there.
+pub(super) fn has_server(dir: &Path) -> bool {
+    !is_dead(dir)
 }
 
 fn is_dead(dir: &Path) -> bool {

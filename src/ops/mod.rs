@@ -16,8 +16,9 @@
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
-//!   registered as [`live`]
+//!   registered as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
+mod access;
 mod build;
 mod commit;
 mod copy;

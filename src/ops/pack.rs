@@ -44,16 +44,68 @@ pub fn pack(union: &Union, out: &mut dyn Write, latest: Option<Time>) -> Result<
 /// # Errors
 /// As [`pack()`].
 pub(super) fn pack_live(union: &Union, gate: &Gate, out: &mut dyn Write, latest: Option<Time>) -> Result<bool> {
+    // The last that had gone: nothing is told of what is below it.
+    let mut gone: Option<Vec<u8>> = None;
     write(out, latest, |each| union.changes_live(each), &mut |pack, change| {
-        let Change::Entry { path, attr } = change else { return write_entry(union, pack, change) };
+        let (Change::Entry { path: at, .. }
+        | Change::Link { path: at, .. }
+        | Change::Whiteout { dir: at, .. }
+        | Change::Opaque { dir: at }) = change;
+        if gone.as_ref().is_some_and(|gone| is_at_or_below(at, gone)) {
+            return Ok(());
+        }
+        let Change::Entry { path, attr, hides } = change else { return write_entry(union, pack, change) };
         let _held = gate.hold();
         match union.getattr(attr.ino) {
-            // It has gone since it was found.
-            Ok(attr) if attr.nlink == 0 => Ok(()),
-            Err(Errno::ENOENT | Errno::ESTALE) => Ok(()),
-            attr => write_entry(union, pack, Change::Entry { path, attr: attr? }),
+            Ok(attr) if attr.nlink != 0 => write_entry(union, pack, Change::Entry { path, attr, hides }),
+            // It has gone since it was found, or another is in its place.
+            Ok(_) | Err(Errno::ENOENT | Errno::ESTALE) => {
+                if let Some(found) = Found::at(union, path)? {
+                    return write_entry(union, pack, Change::Entry { path, attr: found.attr, hides });
+                }
+                gone = Some(path.to_vec());
+                let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+                let dir = path.strip_suffix(name).unwrap_or_default();
+                let dir = dir.strip_suffix(b"/").unwrap_or(dir);
+                if hides { write_entry(union, pack, Change::Whiteout { dir, name }) } else { Ok(()) }
+            }
+            Err(error) => Err(error.into()),
         }
     })
+}
+
+/// A file that is at a path now, kept until this is dropped.
+struct Found<'a> {
+    union: &'a Union,
+    attr: Attr,
+}
+
+impl<'a> Found<'a> {
+    /// None where nothing is, or a directory: what is in that is not told any more.
+    fn at(union: &'a Union, path: &[u8]) -> FsResult<Option<Self>> {
+        let mut at = Self { union, attr: union.getattr(Ino::ROOT)? };
+        for name in path.split(|byte| *byte == b'/') {
+            at = match union.lookup(at.attr.ino, name) {
+                Ok(attr) => Self { union, attr },
+                Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Some(at).filter(|found| found.attr.kind != Kind::Directory))
+    }
+}
+
+impl Drop for Found<'_> {
+    fn drop(&mut self) {
+        // The root is referred to by nobody.
+        if self.attr.ino != Ino::ROOT {
+            self.union.forget(self.attr.ino, 1);
+        }
+    }
+}
+
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top).is_some_and(|below| below.is_empty() || below.starts_with(b"/"))
 }
 
 /// Takes the changes of a union.
@@ -93,7 +145,7 @@ pub(super) fn write_entry(union: &Union, pack: &mut Pack<&mut dyn Write>, change
     match change {
         // A socket is in no tar, nor is another name of one.
         Change::Link { attr, .. } if attr.kind == Kind::Socket => Ok(()),
-        Change::Entry { path, attr } => {
+        Change::Entry { path, attr, .. } => {
             let meta = meta_of(&attr);
             let target = if attr.kind == Kind::Symlink { union.readlink(attr.ino)? } else { Vec::new() };
             let xattrs: Xattrs = union.xattrs(attr.ino)?;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::access::lock;
 use super::live::{self, LiveRecord, Registration, describe};
 use super::packing::Packing;
 use super::serve_spec::{Reply, ServeSpec, Source};
@@ -20,9 +20,6 @@ use crate::union::Union;
 
 /// Requests that are served at once: one may be a copy-up of gigabytes.
 const THREADS: usize = 8;
-/// How long a server waits for the last one of the same container, which is unmounted and about to end.
-const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is held as long as the mount is live.
 struct Served {
@@ -127,7 +124,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         mountpoint::check_free(mountpoint)?;
         Session::mount(union.clone(), mountpoint, &options)?
     };
-    let packing = Packing::new(&union, session.gate());
+    let packing = Packing::new(&union, session.gate(), mountpoint.to_owned());
     drop(union);
     // From here on a failure must not leave a mount that nobody serves.
     let registered = (|| {
@@ -150,20 +147,6 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         Err(error) => {
             let _ = fuse::unmount(mountpoint, true);
             Err(error)
-        }
-    }
-}
-
-/// Takes the container, and waits for a server that is just ending.
-fn lock(store: &Store, container: &Container) -> Result<File> {
-    let mut waited = Duration::ZERO;
-    loop {
-        match container.lock() {
-            Err(Error::InUse { .. }) if waited < PATIENCE && !mountpoint::is_mounted(store, container)? => {
-                std::thread::sleep(PAUSE);
-                waited += PAUSE;
-            }
-            locked => return locked,
         }
     }
 }

@@ -75,7 +75,7 @@ fn walk(
     each: &mut dyn FnMut(Change<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut told: HashMap<Ino, Vec<u8>> = HashMap::new();
-    each(Change::Entry { path, attr: top })?;
+    each(Change::Entry { path, attr: top, hides: false })?;
     let mut stack = Vec::new();
     if top.kind == Kind::Directory {
         stack.push(Frame { ino: top.ino, path: path.len(), names: names(union, top.ino)? });
@@ -96,13 +96,13 @@ fn walk(
         }
         path.extend_from_slice(&name);
         if attr.kind == Kind::Directory {
-            each(Change::Entry { path, attr })?;
+            each(Change::Entry { path, attr, hides: false })?;
             stack.push(Frame { ino: attr.ino, path: path.len(), names: names(union, attr.ino)? });
             continue;
         }
         match told.get(&attr.ino) {
             Some(target) => each(Change::Link { path, target, attr })?,
-            None => each(Change::Entry { path, attr })?,
+            None => each(Change::Entry { path, attr, hides: false })?,
         }
         union.forget(attr.ino, 1);
         if attr.nlink > 1 {

@@ -1,14 +1,15 @@
 //! A container or image as one tree that can be read, without a mount.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::access::{Access, MountRoot, access};
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::index;
 use crate::stack::{Lower, Stack};
-use crate::store::{Container, ContainerState, Lease, Store};
+use crate::store::{Container, Lease, Store};
 use crate::union::Union;
 
 /// What keeps the tree from going while it is read.
@@ -18,8 +19,8 @@ enum Keeper {
     Container { _lock: File },
     /// The image's layers are not removed.
     Image { _layers: Vec<Lease> },
-    /// The container is mounted, and stays so if nobody ends it.
-    Mount(PathBuf),
+    /// The mount that is read, which nobody ends meanwhile.
+    Mount(MountRoot),
 }
 
 /// A tree, and what keeps it.
@@ -31,10 +32,10 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Where the container is mounted whose mount this is.
-    pub(super) fn mountpoint(&self) -> Option<&Path> {
+    /// Where the mount is found whose tree this is.
+    pub(super) fn mount(&self) -> Option<PathBuf> {
         match &self.keeper {
-            Keeper::Mount(dir) => Some(dir),
+            Keeper::Mount(root) => Some(root.path()),
             _ => None,
         }
     }
@@ -60,19 +61,28 @@ pub(super) fn view(store: &Store, name: &str) -> Result<View> {
 /// # Errors
 /// What keeps it from being read.
 pub(super) fn container_view(store: &Store, container: &Container) -> Result<View> {
-    if container.state()? == ContainerState::Running
-        && let Some(mount) = container.mount()?
-    {
-        // Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is
-        // read, as the only layer of a union: no link in it leads out of it, as in any layer.
-        let dir = mount.mountpoint;
-        let scanned = index::scan(&dir);
-        let index = scanned.map_err(|error| Error::Io { doing: "read", path: error.path, source: error.source })?;
-        let lowers = vec![Lower { dir: dir.clone(), index: Arc::new(index) }];
-        let stack = Stack { upper: None, lowers, lowers_are_immutable: false };
-        return Ok(View { union: Union::open(stack).doing("open", &dir)?, keeper: Keeper::Mount(dir) });
+    match access(store, container)? {
+        Access::Mounted(root) => mount_view(root),
+        Access::Locked(lock) => locked_view(store, container, lock),
     }
-    let lock = container.lock()?;
+}
+
+/// Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is
+/// read, as the only layer of a union: no link in it leads out of it, as in any layer.
+fn mount_view(root: MountRoot) -> Result<View> {
+    let dir = root.path();
+    let scanned = index::scan(&dir);
+    let index =
+        scanned.map_err(|error| Error::Io { doing: "read", path: root.shown(&error.path), source: error.source })?;
+    let stack = Stack { upper: None, lowers: vec![Lower { dir, index: Arc::new(index) }], lowers_are_immutable: false };
+    Ok(View { union: Union::open(stack).doing("open", &root.record.mountpoint)?, keeper: Keeper::Mount(root) })
+}
+
+/// Opens the tree of a container whose lock this is.
+///
+/// # Errors
+/// What keeps it from being read.
+pub(super) fn locked_view(store: &Store, container: &Container, lock: File) -> Result<View> {
     let union = Union::open(store.stack(container)?).doing("open", container.upper())?;
     Ok(View { union, keeper: Keeper::Container { _lock: lock } })
 }

@@ -25,6 +25,8 @@ pub enum Change<'a> {
         path: &'a [u8],
         /// What `stat` shows of it; its content and the rest are read by its number.
         attr: Attr,
+        /// The lowers have something under this name, which is to be seen again where nothing is told of it.
+        hides: bool,
     },
     /// One more name of a file that was told already.
     Link {
@@ -85,8 +87,8 @@ impl Union {
         self.tell(false, each)
     }
 
-    /// The same while the union is changed: what goes meanwhile may be told or not, and what is moved may be told twice
-    /// or not at all.
+    /// The same while the union is changed: what goes meanwhile may be told or not, but never is what the lowers have in
+    /// its place to be seen; what is moved may be told twice or not at all.
     ///
     /// # Errors
     /// As [`Union::changes`].
@@ -128,7 +130,7 @@ impl Union {
     fn walk(&self, forced: &Forced, live: bool, each: Each<'_>) -> FsResult<()> {
         let root = self.getattr(Ino::ROOT)?;
         if !self.is_as_below(&root)? {
-            each(Change::Entry { path: b"", attr: root })?;
+            each(Change::Entry { path: b"", attr: root, hides: true })?;
         }
         let mut path = Vec::new();
         let mut told: HashMap<Ino, Vec<u8>> = HashMap::new();
@@ -148,11 +150,16 @@ impl Union {
                 each(Change::Whiteout { dir: &path, name: &name })?;
                 continue;
             }
+            let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
             let attr = match self.lookup(frame.ino, &name) {
-                Err(error) if live && has_gone(error) => continue,
+                Err(error) if live && has_gone(error) => {
+                    if below.is_some() {
+                        each(Change::Whiteout { dir: &path, name: &name })?;
+                    }
+                    continue;
+                }
                 found => found?,
             };
-            let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
             let is_same = below.is_some_and(|below| below.ino == attr.ino);
             let is_upper = self.is_in_upper(attr.ino);
             let is_forced = forced.files.contains(&attr.ino) || forced.dirs.contains(&attr.ino);
@@ -167,14 +174,17 @@ impl Union {
             if attr.kind == Kind::Directory {
                 let base = frame.base.as_ref().filter(|_| is_same);
                 let base = base.and_then(|base| self.lowers.subdirectory(base, &name));
-                let hides = below.is_some_and(|below| below.kind == Kind::Directory) && !is_same;
-                let entered = each(Change::Entry { path: &path, attr })
-                    .and_then(|()| if hides { each(Change::Opaque { dir: &path }) } else { Ok(()) })
+                let is_opaque = below.is_some_and(|below| below.kind == Kind::Directory) && !is_same;
+                let entered = each(Change::Entry { path: &path, attr, hides: below.is_some() })
+                    .and_then(|()| if is_opaque { each(Change::Opaque { dir: &path }) } else { Ok(()) })
                     .map(|()| self.frame(attr.ino, path.len(), base));
                 match entered {
                     Ok(Ok(frame)) => stack.push(frame),
                     Ok(Err(error)) if live && has_gone(error) => {
                         self.forget(attr.ino, 1);
+                        if is_same {
+                            each(Change::Opaque { dir: &path })?;
+                        }
                     }
                     Ok(Err(error)) | Err(error) => {
                         self.forget(attr.ino, 1);
@@ -185,7 +195,7 @@ impl Union {
             }
             let result = match told.get(&attr.ino) {
                 Some(target) => each(Change::Link { path: &path, target, attr }),
-                None => each(Change::Entry { path: &path, attr }),
+                None => each(Change::Entry { path: &path, attr, hides: below.is_some() }),
             };
             self.forget(attr.ino, 1);
             result?;

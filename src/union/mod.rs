@@ -125,6 +125,12 @@ impl Union {
         self.tree.read().nodes.contains_key(&ino)
     }
 
+    /// Whether somebody refers to the inode, see [`Union::forget`].
+    #[must_use]
+    pub fn is_referred_to(&self, ino: Ino) -> bool {
+        self.references.has(ino)
+    }
+
     /// The number of the first inode of a layer, counted from the base, or the first that no layer has.
     #[must_use]
     pub fn first_of_layer(&self, layer: usize) -> u64 {

@@ -253,3 +253,41 @@ fn several_commits_at_once_are_the_same() {
     });
     assert!(made.iter().all(|one| *one == made[0]), "{made:?}");
 }
+
+#[test]
+fn who_unmounts_does_not_wait_for_a_commit_that_has_stopped() {
+    let mounts = Mounts::new();
+    let _container = large(&mounts);
+    let stopped = Stopped::new(&mounts, &["-t", "made"]);
+    let begin = Instant::now();
+    mounts.run(&["umount", "c"]).ok();
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+    stopped.go_on().fails(125, &["container c", "its server has ended"]);
+    mounts.run(&["inspect", "made"]).fails_and_prints(1, &["made"], "[]\n");
+    assert_eq!(layers(&mounts, &commit(&mounts, &[])).len(), 2);
+}
+
+#[test]
+fn a_file_that_grows_all_the_time_keeps_no_commit_from_its_beginning() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    let container = mounts.mount(&["--name", "c", &base]);
+    // In MiB.
+    const AT_MOST: u64 = 1500;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = File::create(container.mountpoint.join("grows")).unwrap();
+            let block = vec![b'g'; 1 << 20];
+            // Not all of the disk, should the commit not come.
+            (0..AT_MOST).take_while(|_| !over.load(Ordering::SeqCst)).for_each(|_| file.write_all(&block).unwrap());
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        commit(&mounts, &["-t", "made"]);
+        over.store(true, Ordering::SeqCst);
+    });
+    // What the file gets while the layer is packed the kernel gathers.
+    let made = mounts.mount(&["--read-only", "made"]);
+    let length = fs::metadata(made.mountpoint.join("grows")).unwrap().len();
+    assert!(0 < length && length < AT_MOST << 20, "it came only when the file had stopped to grow");
+}

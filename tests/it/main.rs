@@ -46,6 +46,7 @@ mod mount_commit;
 mod mount_container;
 mod mount_crash;
 mod mount_data;
+mod mount_ending;
 mod mount_fixture;
 mod mount_large;
 mod mount_metadata;

@@ -92,6 +92,22 @@ fn a_write_takes_the_set_user_id_bit_away() {
 }
 
 #[test]
+fn a_write_takes_the_set_user_id_bit_away_while_another_reads() {
+    let mounts = union();
+    fs::set_permissions(mounts.at(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(mounts.at("mnt/set-id"), "in the upper\n").unwrap();
+    fs::set_permissions(mounts.at("mnt/set-id"), fs::Permissions::from_mode(0o4777)).unwrap();
+    assert!(eventually(|| messages(&mounts, ["OPEN"]) == messages(&mounts, ["RELEASE"])));
+    let mut reader = File::open(mounts.at("mnt/set-id")).unwrap();
+    let write = "exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c 'echo x >> mnt/set-id'";
+    mounts.shell(write).ok();
+    assert_eq!(fs::metadata(mounts.at("mnt/set-id")).unwrap().mode() & 0o7777, 0o777);
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut read).unwrap();
+    assert_eq!(read, "in the upper\nx\n");
+}
+
+#[test]
 fn another_way_is_refused() {
     let mounts = union();
     mounts.mkdir("other");

@@ -1,6 +1,6 @@
 //! What a rw layer is told as.
 
-use layerctl::union::Change;
+use layerctl::union::{Change, Ino};
 
 use super::layer_tree::LayerTree;
 use super::union_session::Session;
@@ -77,4 +77,43 @@ fn a_file_of_several_names_is_told_under_all_of_them() {
         told(&session),
         ["/", " - d", "far/", "far/away/", "far/away/b/", "far/c = far/away/b", "moved/", "moved/a = far/away/b"]
     );
+}
+
+#[test]
+fn what_goes_while_it_is_told_shows_nothing_of_the_lowers() {
+    let layer = LayerTree::new().file("d/a", b"1").file("d/b", b"2").dir("d/c", 0o755).file("d/c/x", b"3");
+    let mut session = Session::over(&[layer.file("d/e", b"4")]);
+    session.chmod("d/a", 0o600).expect("chmod");
+    session.chmod("d/c", 0o700).expect("chmod");
+    let union = session.union();
+    let mut lines = Vec::new();
+    union
+        .changes_live(&mut |change| {
+            match change {
+                Change::Entry { path, attr, .. } => {
+                    let find = |dir, name: &[u8]| union.lookup(dir, name).expect("it is there").ino;
+                    let dir = find(Ino::ROOT, b"d");
+                    if path == b"d/a" {
+                        union.unlink(dir, b"b").expect("unlink");
+                        union.unlink(dir, b"e").expect("unlink");
+                    }
+                    if path == b"d/c" {
+                        union.unlink(attr.ino, b"x").expect("unlink");
+                        union.rmdir(dir, b"c").expect("rmdir");
+                    }
+                    lines.push(format!("{}/", String::from_utf8_lossy(path)));
+                }
+                Change::Whiteout { dir, name } => {
+                    lines.push(format!("{} - {}", String::from_utf8_lossy(dir), String::from_utf8_lossy(name)));
+                }
+                Change::Opaque { dir } => lines.push(format!("{} opaque", String::from_utf8_lossy(dir))),
+                Change::Link { .. } => lines.push("link".to_owned()),
+            }
+            Ok(())
+        })
+        .expect("changes");
+    lines.dedup();
+    assert!(lines.contains(&"d - b".to_owned()) && lines.contains(&"d - e".to_owned()), "{lines:?}");
+    let is_covered = lines.contains(&"d/c opaque".to_owned()) || lines.contains(&"d/c - x".to_owned());
+    assert!(is_covered, "{lines:?}");
 }

@@ -7,20 +7,21 @@ use serde_json::Value;
 
 pub(super) type Function = fn(&[Datum]) -> Result<Datum, TemplateError>;
 
-/// Docker's functions beside Go's own.
-pub(super) const FUNCTIONS: [(&str, Function); 9] = [
+/// Docker's functions beside Go's own, and those of Go's own that are not as they are there.
+pub(super) const FUNCTIONS: [(&str, Function); 10] = [
     ("index", index),
     ("join", join),
     ("json", json),
     ("lower", |arguments| text(arguments, "lower", str::to_lowercase)),
     ("pad", pad),
+    ("printf", super::printf::printf),
     ("split", split),
     ("title", |arguments| text(arguments, "title", title)),
     ("truncate", truncate),
     ("upper", |arguments| text(arguments, "upper", str::to_uppercase)),
 ];
 
-fn wrong(name: &str, wanted: &str) -> TemplateError {
+pub(super) fn wrong(name: &str, wanted: &str) -> TemplateError {
     TemplateError::Exec(format!("{name} wants {wanted}"))
 }
 
@@ -106,7 +107,7 @@ fn count(datum: &Datum) -> Option<usize> {
 }
 
 /// More spaces are of no use to anybody.
-const PADDING_MAX: usize = 1000;
+pub(super) const PADDING_MAX: usize = 1000;
 
 fn pad(arguments: &[Datum]) -> Result<Datum, TemplateError> {
     let wanted = || wrong("pad", "a text and two numbers up to 1000");

@@ -5,6 +5,7 @@
 //! `<no value>`; `index` gives an empty text for it.
 
 mod functions;
+mod printf;
 
 use std::sync::Arc;
 
@@ -154,6 +155,7 @@ mod tests {
             ("{{upper .Id}}{{lower \"AB\"}}{{title \"a big one\"}}", "SHA256:ABabA Big One"),
             ("{{pad \"x\" 1 2}}|{{truncate .Id 3}}|{{index (split \"a,b\" \",\") 1}}", " x  |sha|b"),
             ("{{printf \"%.2s|%d\" .Id 3}}", "sh|3"),
+            ("{{printf \"%5d%%|%-*d|\" 5000 3 5000}}{{printf \"plain\"}}", " 5000%|5000|plain"),
             ("{{- /* nothing */ -}}", ""),
         ] {
             assert_eq!(made(template, &value).as_deref(), Ok(text), "{template}");
@@ -180,7 +182,13 @@ mod tests {
             "{{truncate .Id -1}}",
             "{{template \"x\"}}",
             "{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}",
-            "{{printf \"%99999999999d\" 1}}{{.Nope}}",
+            "{{printf \"%99999999999d\" 1}}",
+            "{{printf \"%1001s\" .Id}}",
+            "{{printf \"%.1001f\" 1.0}}",
+            "{{printf \"%d %-*d\" 1 5000 1}}",
+            "{{printf \"%d %-*d\" 1 -5000 1}}",
+            "{{printf \"%[2]*[1]d\" 1 5000}}",
+            "{{5000 | printf \"%.*d\"}}",
             "{{\"\\n}}",
             &deep,
             &parentheses,

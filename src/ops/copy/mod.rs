@@ -18,12 +18,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::access::{Access, access};
 use super::output_file::OutputFile;
 use super::tree_tar::write_tree;
 use super::view::{View, container_view};
 use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
-use crate::store::{ContainerState, Store};
+use crate::store::Store;
 use crate::tarball::{Limits, decompress, unpack};
 use crate::union::{Attr, Ino, Union};
 use dir_tree::DirTree;
@@ -193,15 +194,15 @@ fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>
     let container = store.find_container(name)?;
     let shown = PathBuf::from(format!("{name}:{}", path.display()));
     let owner = Some((0, 0)).filter(|_| !request.archive);
-    if container.state()? == ContainerState::Running
-        && let Some(mount) = container.mount()?
-    {
-        // Nobody but its server may write to a rw layer that is mounted, and its programs are to see the files at once.
-        // The paths are found as ever, from the mountpoint on, so that no link leads to the host.
-        let tree = DirTree::open(&mount.mountpoint).doing("open", &mount.mountpoint)?;
-        return put(source, &tree, path, &shown, owner);
-    }
-    let _lock = container.lock()?;
+    let _lock = match access(store, &container)? {
+        Access::Mounted(root) => {
+            // Nobody but its server may write to a rw layer that is mounted, and its programs are to see the files at once.
+            // The paths are found as ever, from the mountpoint on, so that no link leads to the host.
+            let tree = DirTree::open(&root.path()).doing("open", &root.record.mountpoint)?;
+            return put(source, &tree, path, &shown, owner);
+        }
+        Access::Locked(lock) => lock,
+    };
     let union = Union::open(store.stack(&container)?).doing("open", container.upper())?;
     put(source, &UnionTree(&union), path, &shown, owner)?;
     union.sync().map_err(io::Error::from).doing("flush", container.upper())

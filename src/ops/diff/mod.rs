@@ -93,7 +93,7 @@ impl Sides {
             Some(container) => container_view(store, container)?,
             None => layers_view(store, &layers)?,
         };
-        let live = new.mountpoint().map(Path::to_owned);
+        let live = new.mount();
         let is_own = container.is_some() && live.is_none() && base == layers;
         Ok(Self { new, old: layers_view(store, &base)?, live, layers: [layers, base], is_own, top })
     }

@@ -36,10 +36,10 @@ pub(super) fn write(union: &Union, differences: Vec<Difference>, out: &mut dyn W
                 Some(target) => Change::Link { path, target, attr: *attr },
                 None => {
                     files.insert(attr.ino, path.clone());
-                    Change::Entry { path, attr: *attr }
+                    Change::Entry { path, attr: *attr, hides: false }
                 }
             },
-            Some(attr) => Change::Entry { path, attr: *attr },
+            Some(attr) => Change::Entry { path, attr: *attr, hides: false },
         };
         write_entry(union, &mut pack, change)?;
     }

@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Given;
 use crate::error::Result;
 use crate::index::{Kind, Meta, Time};
+use crate::ops::access::{Access, MountRoot, access};
 use crate::ops::pack::meta_of;
-use crate::ops::view::{View, container_view};
-use crate::store::{Container, ContainerState, Store};
+use crate::ops::view::{View, locked_view};
+use crate::store::{Container, Store};
 use crate::union::{Errno, Ino, Union};
 
 /// How a container's tree is looked at.
@@ -19,7 +20,7 @@ pub(super) enum Rw {
     /// Nobody else has it.
     Own(Box<View>),
     /// Its mount.
-    Mounted(PathBuf),
+    Mounted(MountRoot),
 }
 
 /// What a rw layer does to a path.
@@ -36,22 +37,17 @@ pub(super) enum Touch {
 
 impl Rw {
     pub(super) fn open(store: &Store, container: &Container) -> Result<Self> {
-        if container.state()? == ContainerState::Running
-            && let Some(mount) = container.mount()?
-        {
-            return Ok(Self::Mounted(mount.mountpoint));
-        }
-        let view = container_view(store, container)?;
-        // It may have been mounted meanwhile.
-        let mountpoint = view.mountpoint().map(Path::to_owned);
-        Ok(mountpoint.map_or_else(|| Self::Own(Box::new(view)), Self::Mounted))
+        Ok(match access(store, container)? {
+            Access::Mounted(root) => Self::Mounted(root),
+            Access::Locked(lock) => Self::Own(Box::new(locked_view(store, container, lock)?)),
+        })
     }
 
     /// What the rw layer does to a path where its layers show `below`.
     pub(super) fn touch(&self, path: &[Vec<u8>], below: Option<(&Given, Ino)>) -> io::Result<Touch> {
         let found = match self {
             Self::Own(view) => found(&view.union, path)?,
-            Self::Mounted(dir) => mounted(dir, path)?,
+            Self::Mounted(root) => mounted(&root.path(), path)?,
         };
         Ok(match (found, below) {
             (None, None) => Touch::Nothing,

@@ -1,36 +1,33 @@
 //! Who asks a server for the rw layer.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
+use super::super::access::MountRoot;
+use super::super::live;
 use super::super::packed_layer::unpacked_layer;
-use super::super::{live, mountpoint};
 use super::frames::Received;
 use super::{End, SOCKET, Wish};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::store::{Container, StagedLayer, Store};
 
-/// Makes a layer in the directory `dir` of what a mounted container has changed; none when that is nothing.
+/// Makes a layer in the directory `dir` of what a container has changed whose mount has this root; none when that is nothing.
 ///
 /// # Errors
 /// [`Error::InUse`] when nobody answers; what the server says; what keeps the tar from being unpacked.
 pub(in super::super) fn mounted_layer(
     store: &Store,
     container: &Container,
+    root: MountRoot,
     dir: PathBuf,
     wish: Wish,
 ) -> Result<Option<StagedLayer>> {
-    let mount = container.mount()?.filter(|mount| !mount.ended).ok_or_else(|| container.in_use())?;
-    if !mountpoint::is_mounted(store, container)? {
-        return Err(container.in_use());
-    }
-    let registered = store.run_dir().join(&mount.live);
+    // The server could not do this: it would wait for itself. It waits for nobody who has not connected.
+    root.sync()?;
+    let registered = store.run_dir().join(&root.record.live);
     let mut stream = live::connect(&registered, SOCKET).ok_or_else(|| container.in_use())?;
-    // The server could not do this: it would wait for itself.
-    let top = File::open(&mount.mountpoint).doing("open", &mount.mountpoint)?;
-    rustix::fs::syncfs(&top).doing("flush", &mount.mountpoint)?;
-    drop(top);
+    // From here on the mount may be ended.
+    drop(root);
     let broken = |_| {
         let name = &container.record.name;
         Error::Unsupported(format!("container {name}: its server has ended while the rw layer was packed"))

@@ -14,9 +14,11 @@
 //! - [`server`]: the socket `pack` beside `control`, and what answers on it
 //! - [`client`]: who asks
 //! - [`frames`]: the tar on the socket, so that its end is told from the server's
+//! - [`outlet`]: the socket as the server sees it, whose other side may have stopped
 
 mod client;
 mod frames;
+mod outlet;
 mod server;
 
 use serde::{Deserialize, Serialize};

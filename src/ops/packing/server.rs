@@ -1,23 +1,35 @@
 //! The server's side.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::net::Shutdown;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
+use super::super::live::for_each_stream;
 use super::super::pack::{pack, pack_live};
 use super::frames::Sent;
+use super::outlet::Outlet;
 use super::{End, SOCKET, Wish};
 use crate::error::Result;
 use crate::fuse::Gate;
 use crate::index::{Kind, Time};
-use crate::union::{Change, Union};
+use crate::union::{Attr, Change, Union};
 
 /// How long who asks may take nothing of the tar: all changes wait for it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a commit that is under way goes on when the mount has gone: whoever unmounts waits for it.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 const BUFFER: usize = 1 << 18;
+/// What the kernel may have of a file beyond what the union has, where the kernel does not say.
+const GATHERED: u64 = 1 << 30;
 
 /// What can be packed.
 #[derive(Debug, Clone)]
@@ -25,13 +37,18 @@ pub(in super::super) struct Packing {
     /// It must be closed when its mount has ended, whoever still can ask.
     union: Weak<Union>,
     gate: Arc<Gate>,
+    mountpoint: PathBuf,
     /// One at a time.
     busy: Arc<Mutex<()>>,
+    /// Who is being answered.
+    asking: Arc<Mutex<Option<UnixStream>>>,
+    has_ended: Arc<AtomicBool>,
 }
 
 impl Packing {
-    pub(in super::super) fn new(union: &Arc<Union>, gate: Arc<Gate>) -> Self {
-        Self { union: Arc::downgrade(union), gate, busy: Arc::default() }
+    pub(in super::super) fn new(union: &Arc<Union>, gate: Arc<Gate>, mountpoint: PathBuf) -> Self {
+        let union = Arc::downgrade(union);
+        Self { union, gate, mountpoint, busy: Arc::default(), asking: Arc::default(), has_ended: Arc::default() }
     }
 
     /// The name of its socket.
@@ -39,32 +56,44 @@ impl Packing {
         SOCKET
     }
 
-    /// Waits for who is being answered, and answers nobody from then on.
+    /// Waits for who is being answered, not for long, and answers nobody from then on.
     pub(in super::super) fn end(&self) -> MutexGuard<'_, ()> {
+        self.has_ended.store(true, Ordering::SeqCst);
+        if let Some(ended) = self.busy.try_lock_for(END_PATIENCE) {
+            return ended;
+        }
+        if let Some(stream) = &*self.asking.lock() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         self.busy.lock()
     }
 
     /// Answers whoever connects, in a thread of its own.
     pub(in super::super) fn listen(self, listener: UnixListener) -> io::Result<()> {
         let run = move || {
-            for stream in listener.incoming().flatten() {
+            for_each_stream(&listener, |stream| {
                 let _busy = self.busy.lock();
-                // Who does not wait for the answer has gone.
-                let _ = self.answer(&stream);
-            }
+                // One that cannot be shut down is not begun with.
+                let Ok(asking) = stream.try_clone() else { return };
+                *self.asking.lock() = Some(asking);
+                if !self.has_ended.load(Ordering::SeqCst) {
+                    // Who does not wait for the answer has gone.
+                    let _ = self.answer(&stream);
+                }
+                *self.asking.lock() = None;
+            });
         };
         std::thread::Builder::new().name("pack".to_owned()).spawn(run).map(drop)
     }
 
     fn answer(&self, stream: &UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
         let wish: Wish = serde_json::from_str(&line)?;
         let Some(union) = self.union.upgrade() else { return Ok(()) };
         self.flush(&union);
-        let mut sent = Sent(BufWriter::with_capacity(BUFFER, stream));
+        let mut sent = Sent(BufWriter::with_capacity(BUFFER, Outlet::new(stream, PATIENCE)?));
         let end = match self.pack(&union, wish, &mut sent) {
             Ok(is_changed) => End::Packed { is_changed },
             Err(error) => End::Failed { message: error.to_string(), code: error.exit_code() },
@@ -79,17 +108,28 @@ impl Packing {
     fn flush(&self, union: &Union) {
         // What cannot be looked at now is told by who packs it.
         let _ = union.changes_live(&mut |change| {
-            if let Change::Entry { attr, .. } = change
+            if let Change::Entry { path, attr, .. } = change
                 && attr.kind == Kind::File
                 && union.is_in_upper(attr.ino)
             {
-                self.gate.flush(attr.ino);
+                self.gate.flush(attr.ino, self.gathered(path, &attr));
             }
             Ok(())
         });
     }
 
-    fn pack(&self, union: &Union, wish: Wish, sent: &mut Sent<BufWriter<&UnixStream>>) -> Result<bool> {
+    /// How long a file is to the kernel, which has gathered what the union does not have yet.
+    fn gathered(&self, path: &[u8], attr: &Attr) -> u64 {
+        let at = self.mountpoint.join(OsStr::from_bytes(path));
+        // The kernel answers by itself, and does not have to ask us.
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+        match statx(CWD, &at, flags, StatxFlags::SIZE | StatxFlags::INO) {
+            Ok(found) if found.stx_ino == attr.ino.0 => found.stx_size.max(attr.size),
+            _ => attr.size.saturating_add(GATHERED),
+        }
+    }
+
+    fn pack(&self, union: &Union, wish: Wish, sent: &mut Sent<BufWriter<Outlet<'_>>>) -> Result<bool> {
         let latest = wish.latest.map(|sec| Time { sec, nsec: 0 });
         if wish.live {
             return pack_live(union, &self.gate, sent, latest);

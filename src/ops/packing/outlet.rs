@@ -1,0 +1,60 @@
+//! The socket on which a tar is sent, to somebody who may have stopped.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// What takes a tar. Once it has taken none in time it takes nothing more: whoever flushes a buffer into it would wait
+/// again each time.
+pub(super) struct Outlet<'a> {
+    stream: &'a UnixStream,
+    patience: Duration,
+    has_failed: bool,
+}
+
+impl<'a> Outlet<'a> {
+    pub(super) fn new(stream: &'a UnixStream, patience: Duration) -> io::Result<Self> {
+        stream.set_write_timeout(Some(patience))?;
+        Ok(Self { stream, patience, has_failed: false })
+    }
+}
+
+impl Write for Outlet<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.has_failed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let begin = Instant::now();
+        let written = match self.stream.write(bytes) {
+            // A part was taken at once, and for the rest all the time was waited.
+            Ok(length) if length < bytes.len() && begin.elapsed() >= self.patience => Err(ErrorKind::TimedOut.into()),
+            written => written,
+        };
+        self.has_failed = written.as_ref().is_err_and(|error| error.kind() != ErrorKind::Interrupted);
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufWriter;
+
+    use super::*;
+
+    #[test]
+    fn who_takes_nothing_is_waited_for_once() {
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let patience = Duration::from_millis(300);
+        let begin = Instant::now();
+        let mut buffer = BufWriter::with_capacity(1 << 18, Outlet::new(&stream, patience).unwrap());
+        assert!((0..100).any(|_| buffer.write_all(&[0; 1 << 17]).is_err()));
+        assert!(buffer.write_all(&[0; 1 << 19]).is_err());
+        assert!(buffer.flush().is_err());
+        drop(buffer);
+        assert!(begin.elapsed() < patience * 3, "{:?}", begin.elapsed());
+    }
+}

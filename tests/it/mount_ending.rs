@@ -1,0 +1,47 @@
+//! What others see of a container whose mount has gone while its server still puts all in order.
+
+use std::fs;
+
+use super::mount_commit::image;
+use super::mounts::Mounts;
+
+const ROUNDS: usize = 12;
+
+#[test]
+fn what_follows_an_unmount_at_once_is_of_the_container_and_not_of_its_mountpoint() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    mounts.mkdir("mnt");
+    mounts.write("host", "copied\n");
+    for round in 0..ROUNDS {
+        let name = format!("c{round}");
+        let at = mounts.mount(&["--name", &name, &base, &mounts.text("mnt")]).mountpoint;
+        for number in 0..200 {
+            fs::write(at.join(format!("new-{number}")), "new\n").unwrap();
+        }
+        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).unwrap();
+        match round % 4 {
+            0 => {
+                let tar = mounts.program(&["export", &name]).output().unwrap();
+                assert!(tar.status.success(), "{tar:?}");
+                let mut archive = tar::Archive::new(&*tar.stdout);
+                assert!(archive.entries().unwrap().count() > 200, "round {round}");
+            }
+            1 => {
+                mounts.run(&["cp", "host", &format!("{name}:/copied")]).ok();
+                assert_eq!(fs::read_dir(mounts.at("mnt")).unwrap().count(), 0, "round {round}");
+                mounts.run(&["cp", &format!("{name}:/copied"), &format!("back-{round}")]).ok();
+                assert_eq!(mounts.read(&format!("back-{round}")), "copied\n");
+            }
+            2 => {
+                let said = mounts.run(&["diff", &name]).ok();
+                assert!(said.contains("A /new-199\n") && !said.contains("D /"), "{said}");
+            }
+            _ => {
+                mounts.run(&["commit", &name, "-t", "made"]).ok();
+                let said = mounts.run(&["explain", &name, "/new-7"]).ok();
+                assert!(!said.is_empty(), "round {round}");
+            }
+        }
+    }
+}
