@@ -1,7 +1,7 @@
 //! The OCI image layout: `index.json`, and blobs that are named by their digests (OCI `image-layout.md`,
 //! `image-index.md`, `manifest.md`; Docker's manifests of version 2, schema 2 have the same fields).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
@@ -70,8 +70,10 @@ pub(super) fn plans(archive: &str, documents: &dyn Documents, platform: &Platfor
     let mut plans = Vec::new();
     // One name may stand for the same image on several platforms; things with different names are different.
     let mut groups: Vec<Vec<Descriptor>> = Vec::new();
+    let mut places: HashMap<Option<ImageName>, usize> = HashMap::new();
     for descriptor in manifests.into_iter().filter(is_image) {
-        match groups.iter_mut().find(|group| group.iter().any(|other| name(other) == name(&descriptor))) {
+        let place = *places.entry(name(&descriptor)).or_insert(groups.len());
+        match groups.get_mut(place) {
             Some(group) if descriptor.platform.is_some() => group.push(descriptor),
             _ => groups.push(vec![descriptor]),
         }

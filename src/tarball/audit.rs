@@ -10,6 +10,7 @@ use super::oddity::{Odd, Oddities};
 use super::sparse::{self, Form, TextMap};
 use super::split::{self, Reader};
 use super::{BLOCK, Failure, Limits, disk, is_header, padding, path, pax};
+use crate::id::Digest;
 use crate::index::Kind;
 use crate::mark;
 use crate::whiteout::{self, Marker};
@@ -29,7 +30,7 @@ pub fn audit(split: &mut dyn Read) -> Result<Oddities, Failure> {
     let source = Source { split: Reader::new(split)?, literal: 0, content: 0, ended: false };
     let mut audit = Audit {
         source,
-        limits: Limits::of_own(),
+        limits: Limits::of_split(),
         global: Global::new(),
         seen: HashSet::new(),
         missing: HashSet::new(),
@@ -126,12 +127,12 @@ struct Audit<'a> {
     source: Source<'a>,
     limits: Limits,
     global: Global,
-    /// Paths that had an entry.
-    seen: HashSet<Vec<u8>>,
+    /// Digests of paths that had an entry: paths may be long.
+    seen: HashSet<Digest>,
     /// Directories that had none, and were told of.
-    missing: HashSet<Vec<u8>>,
-    /// Paths that are hidden, with the whiteouts' own.
-    whiteouts: Vec<(Vec<u8>, Vec<u8>)>,
+    missing: HashSet<Digest>,
+    /// Paths of whiteouts, with the digests of the paths that they hide.
+    whiteouts: Vec<(Vec<u8>, Digest)>,
     found: Oddities,
 }
 
@@ -297,15 +298,22 @@ impl Audit<'_> {
             self.found.add(Odd::Private, path, "is a union's own, and no content");
             return;
         }
-        if !self.seen.insert(path.to_vec()) {
+        if !self.seen.insert(Digest::of(path)) {
             self.found.add(Odd::Duplicate, path, "an entry before has this path");
         }
         let Some((name, dirs)) = components.split_last() else { return };
-        for depth in 1..=dirs.len() {
-            let dir = dirs.get(..depth).unwrap_or_default().join(&b'/');
-            if !self.seen.contains(&dir) && self.missing.insert(dir.clone()) {
-                self.found.add(Odd::MissingParent, &dir, "no entry before tells of it, but there is one in it");
+        // What is above a path that is known was looked at with it.
+        let (mut missing, mut rest) = (Vec::new(), path);
+        while let Some(end) = rest.iter().rposition(|byte| *byte == b'/') {
+            rest = rest.get(..end).unwrap_or_default();
+            let digest = Digest::of(rest);
+            if self.seen.contains(&digest) || !self.missing.insert(digest) {
+                break;
             }
+            missing.push(rest);
+        }
+        for dir in missing.into_iter().rev() {
+            self.found.add(Odd::MissingParent, dir, "no entry before tells of it, but there is one in it");
         }
         let hidden = match whiteout::parse(name) {
             Some(Marker::Whiteout(hidden)) => Some([dirs, &[hidden]].concat().join(&b'/')),
@@ -315,7 +323,7 @@ impl Audit<'_> {
         if entry.meta.kind != Kind::File || entry.hard_link || entry.data > 0 {
             self.found.add(Odd::OddWhiteout, path, "is no empty regular file");
         }
-        self.whiteouts.extend(hidden.map(|hidden| (path.to_vec(), hidden)));
+        self.whiteouts.extend(hidden.map(|hidden| (path.to_vec(), Digest::of(&hidden))));
     }
 
     fn rights(&mut self, entry: &Entry, path: &[u8]) {

@@ -6,9 +6,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat};
 use rustix::io::Errno;
 
+use super::content::digest_of;
 use super::disk::{self, Walk};
 use super::failure::display;
 use super::{Failure, split};
+use crate::id::Digest;
 use crate::index::{Child, Children, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
 use crate::sys;
 use crate::whiteout::{self, Marker};
@@ -48,6 +50,12 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether the file must be made anew.
+    #[must_use]
+    pub const fn is_of_content(self) -> bool {
+        !matches!(self, Self::Mode | Self::Owner | Self::Time | Self::Xattr | Self::Extra)
+    }
+
     /// The word for it.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -322,7 +330,7 @@ impl<'a> Compare<'a> {
                 Child::Whiteout => {
                     let (marker, content) = whiteout::on_disk(name);
                     let is_there = there.remove(&marker);
-                    self.marker(&dir, joined(dirs, &marker), &marker, content.len() as u64, is_there);
+                    self.marker(&dir, joined(dirs, &marker), &marker, &content, is_there);
                 }
                 Child::Node(child) => {
                     // In a tar a whiteout says nothing of the layer's own file.
@@ -346,7 +354,7 @@ impl<'a> Compare<'a> {
         let is_opaque = index.node(id).is_some_and(|node| node.is_opaque());
         for name in there {
             match whiteout::parse(&name) {
-                Some(Marker::Opaque) if is_opaque => self.marker(&dir, joined(dirs, &name), &name, 0, true),
+                Some(Marker::Opaque) if is_opaque => self.marker(&dir, joined(dirs, &name), &name, b"", true),
                 Some(Marker::Private) if dirs.is_empty() && name == whiteout::DUPLICATES => self.kept(&dir),
                 _ => self.tell(joined(dirs, &name), Change::Extra, "is not in the layer"),
             }
@@ -354,7 +362,8 @@ impl<'a> Compare<'a> {
         below
     }
 
-    fn marker(&mut self, dir: &OwnedFd, path: Vec<u8>, name: &[u8], size: u64, is_there: bool) {
+    fn marker(&mut self, dir: &OwnedFd, path: Vec<u8>, name: &[u8], content: &[u8], is_there: bool) {
+        let size = content.len() as u64;
         if !is_there {
             return self.tell(path, Change::Missing, "is missing");
         }
@@ -366,6 +375,12 @@ impl<'a> Compare<'a> {
             Ok(stat) if seen(&stat).size != size => {
                 self.tell(path, Change::Size, format!("has {} bytes and not {size}", stat.st_size));
             }
+            // The name that it hides, where that is too long for the whiteout's own.
+            Ok(_) if size > 0 && !self.quick => match digest_of(dir, name, &mut vec![0; content.len()]) {
+                Ok(digest) if digest == Some(Digest::of(content)) => {}
+                Ok(_) => self.tell(path, Change::Content, "is a whiteout with another content"),
+                Err(error) => self.unreadable(path, error),
+            },
             Ok(_) => {}
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use flate2::bufread::GzDecoder;
 
-use super::{Refusal, refusal_of};
+use super::{BLOCK, Refusal, is_header, refusal_of};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,11 @@ pub enum Compression {
 }
 
 impl Compression {
-    pub(super) fn of(magic: &[u8]) -> Self {
-        match magic {
+    /// By the first block, or as much as there is of it. A tar may begin with a name that looks like a magic, but
+    /// nothing compressed begins with a header whose checksum is right.
+    pub(super) fn of(start: &[u8]) -> Self {
+        match start {
+            _ if start.first_chunk::<BLOCK>().is_some_and(is_header) => Self::None,
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
             // A frame, or one to be skipped in front of it.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
@@ -37,7 +40,6 @@ impl Compression {
     }
 }
 
-const MAGIC: u64 = 10;
 const BUFFER: usize = 128 << 10;
 /// What is no larger needs no compression to be a nuisance. Real layers have some files of nothing but zeros.
 const SMALL: u64 = 256 << 20;
@@ -66,7 +68,7 @@ pub fn decompress_within<'a>(
     ratio: u64,
 ) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
     let mut magic = Vec::new();
-    source.by_ref().take(MAGIC).read_to_end(&mut magic)?;
+    source.by_ref().take(BLOCK as u64).read_to_end(&mut magic)?;
     let compression = Compression::of(&magic);
     let source = Cursor::new(magic).chain(source);
     if compression == Compression::None {
@@ -226,7 +228,7 @@ mod tests {
             let joined = [&first[..], &second[..]].concat();
             assert_eq!(read(&joined).unwrap(), (compression, both.clone()));
             assert_eq!(read(&compress(compression, b"")).unwrap(), (compression, Vec::new()));
-            for cut in (MAGIC as usize + 1..joined.len()).filter(|cut| *cut != first.len()) {
+            for cut in (11..joined.len()).filter(|cut| *cut != first.len()) {
                 let error = read(&joined[..cut]).expect_err(&format!("{compression:?} cut at {cut}"));
                 assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{compression:?} cut at {cut}: {error}");
             }
@@ -247,6 +249,18 @@ mod tests {
         let crc = broken.len() - 6;
         broken[crc] ^= 1;
         assert_eq!(read(&broken).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_tar_whose_first_name_is_a_magic_is_a_tar() {
+        for magic in [&b"\x1f\x8b\x08"[..], b"BZh91AY&SY", &[0x28, 0xb5, 0x2f, 0xfd]] {
+            let mut header = tar::Header::new_ustar();
+            header.as_old_mut().name[..magic.len()].copy_from_slice(magic);
+            header.set_size(0);
+            header.set_cksum();
+            let tar = [&header.as_bytes()[..], &[0; 1024]].concat();
+            assert_eq!(read(&tar).unwrap(), (Compression::None, tar));
+        }
     }
 
     #[test]

@@ -63,6 +63,33 @@ impl Limits {
         }
     }
 
+    /// For what was unpacked before, with whatever limits.
+    #[must_use]
+    pub fn of_split() -> Self {
+        Self { xattrs: usize::MAX, headers: u64::MAX, extents: usize::MAX, ..Self::of_own() }
+    }
+
+    /// For a tar that nobody vouches for, and that may be one of so many bytes and entries which was taken with other
+    /// limits than the default ones.
+    #[must_use]
+    pub fn of_copy(bytes: u64, entries: u64) -> Self {
+        /// How many times as much as by default may be asked for by a single entry, where that takes only memory.
+        const MORE: u16 = 16;
+        let default = Self::default();
+        let (layer, more) = (default.layer.max(bytes), usize::from(MORE));
+        Self {
+            layer,
+            total: Arc::new(AtomicU64::new(layer.max(default.total.load(Ordering::Relaxed)))),
+            entries: default.entries.max(entries),
+            path: default.path.saturating_mul(more),
+            depth: default.depth.saturating_mul(more),
+            xattrs: default.xattrs.saturating_mul(more),
+            headers: default.headers.saturating_mul(u64::from(MORE)),
+            extents: default.extents.saturating_mul(more),
+            ..default
+        }
+    }
+
     /// Takes so many bytes of what all tars together may have.
     pub(super) fn spend(&self, bytes: u64) -> Result<(), Refusal> {
         let take = |left: u64| left.checked_sub(bytes);

@@ -4,7 +4,7 @@
 //! there before is moved aside, never written to: who has it open keeps what he had. No link is followed. What cannot
 //! be put right whole is left as it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -31,6 +31,18 @@ pub struct Mend<'a> {
     wanted: &'a Wanted,
     /// Names given in `aside` so far.
     made: u64,
+    /// Of files with several names: the good one, of which all others were made names; `None` when there is none.
+    good: HashMap<NodeId, Option<Good>>,
+}
+
+/// The device and number of a file.
+type Inode = (u64, u64);
+
+/// A name at which a file is as it should be.
+#[derive(Clone, PartialEq, Eq)]
+struct Good {
+    path: Vec<u8>,
+    inode: Inode,
 }
 
 impl std::fmt::Debug for Mend<'_> {
@@ -67,15 +79,15 @@ impl<'a> Mend<'a> {
     ) -> std::result::Result<Self, Failure> {
         let failed = |error| Failure::write("open", b"", error);
         let (walk, staged) = (Walk::new(dir).map_err(failed)?, Walk::new(staged).map_err(failed)?);
-        Ok(Self { index, walk, staged, aside, wanted, made: 0 })
+        Ok(Self { index, walk, staged, aside, wanted, made: 0, good: HashMap::new() })
     }
 
-    /// Takes away what is not in the layer, and puts what is missing or something else in its place. Gives how many
-    /// of the differences it could do something about.
+    /// Takes away what is not in the layer, and puts what is missing or something else in its place. Gives the
+    /// paths at which it could do something.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn put(&mut self, differences: &[Difference]) -> std::result::Result<usize, Failure> {
+    pub fn put(&mut self, differences: &[Difference]) -> std::result::Result<BTreeSet<Vec<u8>>, Failure> {
         // Taken twice it would be the old one again.
         let mut done = BTreeSet::new();
         self.each(differences, |mend, difference| {
@@ -91,7 +103,8 @@ impl<'a> Mend<'a> {
                 done.insert(difference.path.clone());
             }
             Ok(is_mended)
-        })
+        })?;
+        Ok(done)
     }
 
     /// Sets modes, owners, times and attributes. To be called last: all else changes the times of directories.
@@ -195,24 +208,45 @@ impl<'a> Mend<'a> {
             }
             return self.restore_tree(path, id).map(|()| true);
         }
+        if self.index.names(id).nth(1).is_none() {
+            let can_be = self.can_be_restored(path, id);
+            return if can_be { self.take(path).map(|()| true) } else { Ok(false) };
+        }
+        let known = self.good.get(&id).cloned();
+        // Its directory may have been put aside.
+        if let Some(Some(good)) = &known
+            && self.inode(&good.path).ok() == Some(good.inode)
+        {
+            return self.link(good, path).map(|()| true);
+        }
         let names = self.paths(id);
-        let good = if names.len() > 1 { self.good_name(&names, &node)? } else { None };
+        let good = if known == Some(None) { None } else { self.good_name(&names, &node)? };
         let good = match good {
             Some(good) => good,
-            None if !self.can_be_restored(path, id) => return Ok(false),
+            None if !self.can_be_restored(path, id) => {
+                self.good.insert(id, None);
+                return Ok(false);
+            }
             None => {
                 self.take(path)?;
-                path.to_vec()
+                Good { path: path.to_vec(), inode: self.inode(path)? }
             }
         };
-        for other in names.iter().filter(|other| **other != good) {
+        for other in names.iter().filter(|other| **other != good.path) {
             match self.link(&good, other) {
                 // Its directory is to be put right first.
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
                 linked => linked?,
             }
         }
+        self.good.insert(id, Some(good));
         Ok(true)
+    }
+
+    fn inode(&mut self, path: &[u8]) -> Result<Inode> {
+        let (name, dirs) = split(path).ok_or(Errno::INVAL)?;
+        let stat = rustix::fs::statat(&*self.walk.open(&dirs)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((stat.st_dev, stat.st_ino))
     }
 
     /// Makes a directory with all that is in it.
@@ -265,12 +299,16 @@ impl<'a> Mend<'a> {
     }
 
     /// The one of a node's names at which it is as it should be, but for what is described.
-    fn good_name(&mut self, names: &[Vec<u8>], node: &Node<'_>) -> Result<Option<Vec<u8>>> {
-        let mut buffer = vec![0; BUFFER];
+    fn good_name(&mut self, names: &[Vec<u8>], node: &Node<'_>) -> Result<Option<Good>> {
+        let (mut buffer, mut seen) = (vec![0; BUFFER], HashSet::new());
         for path in names {
             let Some((name, dirs)) = split(path) else { continue };
             let Ok(dir) = self.walk.open(&dirs) else { continue };
             let Ok(stat) = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let inode = (stat.st_dev, stat.st_ino);
+            if !seen.insert(inode) {
+                continue;
+            }
             let is_good = match Kind::from_mode(stat.st_mode) {
                 kind if kind != node.kind() => false,
                 Some(Kind::File) if node.digest().is_some() => {
@@ -281,17 +319,22 @@ impl<'a> Mend<'a> {
                 _ => true,
             };
             if is_good {
-                return Ok(Some(path.clone()));
+                return Ok(Some(Good { path: path.clone(), inode }));
             }
         }
         Ok(None)
     }
 
     /// Makes `path` one more name of the file at `good`.
-    fn link(&mut self, good: &[u8], path: &[u8]) -> Result<()> {
-        let ((from_name, from), (name, to)) = split(good).zip(split(path)).ok_or(Errno::INVAL)?;
+    fn link(&mut self, good: &Good, path: &[u8]) -> Result<()> {
+        let ((from_name, from), (name, to)) = split(&good.path).zip(split(path)).ok_or(Errno::INVAL)?;
         let from: Rc<OwnedFd> = self.walk.open(&from)?;
         let to = self.walk.open(&to)?;
+        let there = rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW);
+        // A rename between two names of one file does nothing, and would leave a name behind.
+        if there.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == good.inode) {
+            return Ok(());
+        }
         let new = self.new_name();
         rustix::fs::linkat(&*from, from_name, self.aside, &*new, AtFlags::empty())?;
         self.place(self.aside, &new, &to, name)

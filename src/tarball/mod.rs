@@ -53,7 +53,7 @@ pub use mend::Mend;
 pub use oddity::{Odd, Oddities, Oddity};
 pub use pack::{Pack, Packed};
 pub use unpack::{Unpacked, unpack, unpack_some};
-pub use wanted::Wanted;
+pub use wanted::{Wanted, path_and_above};
 
 /// Bytes of a tar's block.
 pub const BLOCK: usize = 512;

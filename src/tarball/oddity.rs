@@ -129,6 +129,8 @@ pub struct Oddity {
 
 /// Of each kind so many are kept one by one; beyond that they are only counted.
 const KEPT: u64 = 1000;
+/// Beyond so many bytes only the first of each kind is.
+const BYTES: usize = 1 << 20;
 
 /// What was odd about a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,6 +139,8 @@ pub struct Oddities {
     pub found: Vec<Oddity>,
     /// How many there are of each kind.
     pub counts: BTreeMap<Odd, u64>,
+    /// Bytes of what was found.
+    bytes: usize,
 }
 
 impl Oddities {
@@ -144,8 +148,14 @@ impl Oddities {
     pub fn add(&mut self, odd: Odd, path: &[u8], detail: impl Into<String>) {
         let count = self.counts.entry(odd).or_default();
         *count = count.saturating_add(1);
-        if *count <= KEPT {
-            self.found.push(Oddity { odd, path: path.to_vec(), detail: detail.into() });
+        if *count > KEPT {
+            return;
+        }
+        let detail = detail.into();
+        let bytes = self.bytes.saturating_add(path.len()).saturating_add(detail.len());
+        if *count == 1 || bytes <= BYTES {
+            self.bytes = bytes;
+            self.found.push(Oddity { odd, path: path.to_vec(), detail });
         }
     }
 

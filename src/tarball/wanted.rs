@@ -27,7 +27,7 @@ impl Wanted {
 }
 
 /// A path, and those of the directories on the way to it.
-pub(super) fn path_and_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn path_and_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     ends.chain([path.len()]).filter_map(|end| path.get(..end))
 }

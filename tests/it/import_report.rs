@@ -183,3 +183,38 @@ fn a_report_is_a_file_of_its_own() {
     assert_eq!(layer["counts"], json!({ "duplicate": 1499 }));
     assert_eq!(layer["findings"].as_array().map(Vec::len), Some(1000));
 }
+
+#[test]
+fn a_report_is_of_bounded_size_and_says_all_that_must_be_said() {
+    let sandbox = Sandbox::new();
+    let name = "n".repeat(3000);
+    let path = name.as_bytes().chunks(200).collect::<Vec<_>>().join(&b'/');
+    let many = (0..900).fold(Raw::new(), |tar, _| tar.pax(&[("path", &path)]).file("nnn", b""));
+    let tar = many.file("n", b"").file(".wh.n", b"").file(".wh.gone", b"").end();
+    // The same layer three times, above one that has nothing of it.
+    let image = Image::new("amd64", vec![Raw::new().end(), tar.clone(), tar.clone(), tar], &["often:1"]);
+    let archive = sandbox.write("often.tar", &docker_since_25(&[image]).tar());
+    sandbox.run(&["import", &archive, "--report", "report.json"]).lines();
+    let report = report(&sandbox);
+    let layers = report["images"][0]["layers"].as_array().expect("a list");
+    assert_eq!(layers.len(), 4);
+    for layer in &layers[1..] {
+        assert_eq!((&layer["counts"]["duplicate"], &layer["counts"]["own-whiteout"]), (&json!(899), &json!(1)));
+        let found = findings(layer);
+        assert!(found.len() < 500, "{}", found.len());
+        assert!(found.iter().any(|(kind, _)| kind == "own-whiteout"), "the first of a kind is always told");
+    }
+    assert_eq!(layers[1]["counts"]["whiteout-of-nothing"], 1);
+}
+
+#[test]
+fn what_was_taken_with_other_limits_has_a_report() {
+    let sandbox = Sandbox::new();
+    let comment = vec![b'x'; 2 << 20];
+    let tar = Raw::new().pax(&[("comment", &comment)]).file("/f", b"").end();
+    let archive = sandbox.write("long.tar", &docker_since_25(&[Image::new("amd64", vec![tar], &["long:1"])]).tar());
+    sandbox.run(&["import", &archive]).assert_refused(125, &["--limit headers="]);
+    sandbox.run(&["import", &archive, "--report", "report.json", "--limit", "headers=4m"]).lines();
+    let found = findings(&report(&sandbox)["images"][0]["layers"][0]);
+    assert_eq!(found, [("absolute-path".to_owned(), "f".to_owned())]);
+}

@@ -64,6 +64,7 @@ mod plain_driver;
 mod prune_store;
 mod raw;
 mod repair;
+mod repair_sources;
 mod review_archive;
 mod review_store;
 mod save;

@@ -7,9 +7,11 @@
 
 mod source;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::image_config::{Document, Setting, Step};
+use super::output_file::OutputFile;
 use super::timestamp::latest_mtime;
 use crate::archive::Platform;
 use crate::error::{Context as _, Error, Result};
@@ -76,17 +78,17 @@ pub fn build(store: &Store, request: &Build, progress: &dyn Progress) -> Result<
     let step = Step { by: "layerctl build", has_layer: !request.layers.is_empty() };
     let config = document.finish(&layers, &vec![step; request.layers.len().max(1)])?;
     let id = ImageId(Digest::of(&config));
-    if let Some(file) = &request.id_file {
-        std::fs::write(file, id.to_string()).doing("write", file)?;
-    }
+    let id_file = request.id_file.as_deref().map(OutputFile::open).transpose()?;
     let image = NewImage { config, layers, names: request.names.clone() };
-    let published = store.publish(staging, &staged, &[image]);
-    if let (Err(_), Some(file)) = (&published, &request.id_file) {
-        // It would name an image that is not there.
-        let _ = std::fs::remove_file(file);
-    }
+    store.publish(staging, &staged, &[image])?;
     drop(leases);
-    published.map(|_| id)
+    if let Some(mut file) = id_file {
+        // Not before: it would name an image that is not there.
+        let name = file.name().to_owned();
+        write!(file, "{id}").doing("write", name)?;
+        file.commit()?;
+    }
+    Ok(id)
 }
 
 /// The config and the layers of the image below, which stay as long as the leases do.

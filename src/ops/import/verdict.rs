@@ -1,7 +1,8 @@
 //! The verdict on an archive: what is odd about its layers, for a report and for a policy that refuses some of it.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Import;
 use crate::archive::Plan;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId};
 use crate::index::{Child, Index, Kind, NodeId};
 use crate::ops::output_file::OutputFile;
@@ -36,6 +37,18 @@ struct Layer {
     oddities: Oddities,
 }
 
+/// Why there is no report.
+enum Failed {
+    Report(std::io::Error),
+    Store(Error),
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::Report(error)
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -56,40 +69,70 @@ impl Import<'_> {
         if report.is_none() && policy == Policy::Compat {
             return Ok(());
         }
-        let mut layers: BTreeMap<DiffId, Layer> = BTreeMap::new();
-        let mut images = Vec::new();
-        let mut refusal = None;
-        for plan in plans {
-            for planned in &plan.layers {
-                if let Entry::Vacant(place) = layers.entry(planned.diff_id) {
-                    place.insert(self.layer(planned.diff_id, staged)?);
-                }
-            }
-            let chain: Vec<&Layer> = plan.layers.iter().filter_map(|planned| layers.get(&planned.diff_id)).collect();
-            let mut shown = Vec::new();
-            for (number, (layer, planned)) in chain.iter().zip(&plan.layers).enumerate() {
-                let mut oddities = layer.oddities.clone();
-                let below: Vec<&Index> = chain.iter().take(number).map(|layer| &layer.index).collect();
-                whiteouts_of_nothing(&layer.index, &below, &mut oddities);
-                if let Some(oddity) = oddities.forbidden().filter(|_| policy == Policy::Strict && refusal.is_none()) {
-                    refusal = Some(self.refusal(&planned.member, oddity));
-                }
-                shown.push(layer_json(&planned.member, layer, &oddities));
-            }
-            let id = ImageId(Digest::of(&plan.config));
-            images.push(json!({ "id": id, "names": self.names_of(plan), "layers": shown }));
-        }
+        let refusal = match policy {
+            Policy::Compat => None,
+            Policy::Strict => self.forbidden(plans, staged)?,
+        };
         if let Some(mut report) = report {
-            let policy = if policy == Policy::Strict { "strict" } else { "compat" };
-            let value = json!({
-                "archive": self.archive, "policy": policy, "refused": refusal.is_some(), "images": images,
-            });
             let name = report.name().to_owned();
-            let write = serde_json::to_writer_pretty(&mut report, &value).map_err(std::io::Error::from);
-            write.and_then(|()| report.write_all(b"\n")).doing("write", name)?;
+            self.write_report(&mut report, plans, staged, refusal.is_some()).map_err(|failure| match failure {
+                Failed::Report(source) => Error::Io { doing: "write", path: name, source },
+                Failed::Store(error) => error,
+            })?;
             report.commit()?;
         }
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// What is refused of the first layer that has something the formats forbid.
+    fn forbidden(&self, plans: &[Plan], staged: &[StagedLayer]) -> Result<Option<Error>> {
+        let mut seen = BTreeSet::new();
+        for planned in plans.iter().flat_map(|plan| &plan.layers) {
+            if !seen.insert(planned.diff_id) {
+                continue;
+            }
+            if let Some(oddity) = self.oddities(planned.diff_id, staged)?.forbidden() {
+                return Ok(Some(self.refusal(&planned.member, oddity)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Layer by layer, so that of no more than one all that is told of is in memory as text: a layer may be in an image,
+    /// and in images, very often.
+    fn write_report(
+        &self,
+        report: &mut OutputFile,
+        plans: &[Plan],
+        staged: &[StagedLayer],
+        is_refused: bool,
+    ) -> std::result::Result<(), Failed> {
+        let policy = if self.options.policy == Policy::Strict { "strict" } else { "compat" };
+        let mut layers: BTreeMap<DiffId, Layer> = BTreeMap::new();
+        let (archive, policy) = (json!(self.archive), json!(policy));
+        write!(report, "{{\n\"archive\": {archive}, \"policy\": {policy}, \"refused\": {is_refused},\n\"images\": [")?;
+        for (number, plan) in plans.iter().enumerate() {
+            let (id, names) = (json!(ImageId(Digest::of(&plan.config))), json!(self.names_of(plan)));
+            let comma = if number == 0 { "" } else { "," };
+            write!(report, "{comma}{{\n\"id\": {id},\n\"names\": {names},\n\"layers\": [")?;
+            for planned in &plan.layers {
+                if let Entry::Vacant(place) = layers.entry(planned.diff_id) {
+                    place.insert(self.layer(planned.diff_id, staged).map_err(Failed::Store)?);
+                }
+            }
+            let chain: Vec<&Layer> = plan.layers.iter().filter_map(|planned| layers.get(&planned.diff_id)).collect();
+            let below: Vec<&Index> = chain.iter().map(|layer| &layer.index).collect();
+            for (number, (layer, planned)) in chain.iter().zip(&plan.layers).enumerate() {
+                let mut of_nothing = Oddities::default();
+                whiteouts_of_nothing(&layer.index, below.get(..number).unwrap_or_default(), &mut of_nothing);
+                report.write_all(if number == 0 { b"\n" } else { b",\n" })?;
+                let shown = layer_json(&planned.member, layer, [&layer.oddities, &of_nothing]);
+                serde_json::to_writer_pretty(&mut *report, &shown).map_err(std::io::Error::from)?;
+            }
+            report.write_all(b"]}")?;
+        }
+        report.write_all(b"]\n}\n")?;
+        Ok(())
     }
 
     fn names_of<'p>(&'p self, plan: &'p Plan) -> &'p [crate::id::ImageName] {
@@ -115,14 +158,27 @@ impl Import<'_> {
                 (self.store.layer(diff_id)?, index, self.store.open_split(diff_id)?)
             }
         };
-        let oddities = audit(&mut split)
-            .map_err(|failure| Error::corrupt(self.store.layer_path(diff_id, "split"), failure.to_string()))?;
+        let oddities = self.audit(diff_id, &mut split)?;
         Ok(Layer { record, is_present: new.is_none(), index, oddities })
+    }
+
+    fn oddities(&self, diff_id: DiffId, staged: &[StagedLayer]) -> Result<Oddities> {
+        let mut split = match staged.iter().find(|layer| layer.record().diff_id == diff_id) {
+            Some(layer) => layer.open_split()?,
+            None => self.store.open_split(diff_id)?,
+        };
+        self.audit(diff_id, &mut split)
+    }
+
+    fn audit(&self, diff_id: DiffId, split: &mut File) -> Result<Oddities> {
+        audit(split).map_err(|failure| Error::corrupt(self.store.layer_path(diff_id, "split"), failure.to_string()))
     }
 }
 
-fn layer_json(member: &str, layer: &Layer, oddities: &Oddities) -> Value {
-    let counts = Odd::all().iter().filter_map(|odd| Some((odd.word().to_owned(), (*oddities.counts.get(odd)?).into())));
+/// Each kind of oddity is in one of `oddities` only.
+fn layer_json(member: &str, layer: &Layer, oddities: [&Oddities; 2]) -> Value {
+    let count = |odd| oddities.iter().find_map(|oddities| oddities.counts.get(odd));
+    let counts = Odd::all().iter().filter_map(|odd| Some((odd.word().to_owned(), (*count(odd)?).into())));
     let finding = |oddity: &Oddity| {
         json!({
             "kind": oddity.odd.word(),
@@ -138,23 +194,28 @@ fn layer_json(member: &str, layer: &Layer, oddities: &Oddities) -> Value {
         "size": layer.record.size,
         "entries": layer.record.entries,
         "counts": counts.collect::<Map<String, Value>>(),
-        "findings": oddities.found.iter().map(finding).collect::<Vec<_>>(),
+        "findings": oddities.iter().flat_map(|oddities| &oddities.found).map(finding).collect::<Vec<_>>(),
     })
 }
 
 /// Adds the whiteouts and opaque directories of a layer that hide nothing of those below, lowest first.
 fn whiteouts_of_nothing(index: &Index, below: &[&Index], oddities: &mut Oddities) {
-    let mut todo: Vec<(NodeId, Vec<Vec<u8>>)> = vec![(NodeId::ROOT, Vec::new())];
-    while let Some((dir, path)) = todo.pop() {
+    let mut todo: Vec<(NodeId, usize, &[u8])> = vec![(NodeId::ROOT, 0, b"")];
+    // The names on the way to where it is.
+    let mut path: Vec<&[u8]> = Vec::new();
+    while let Some((dir, depth, name)) = todo.pop() {
+        path.truncate(depth.saturating_sub(1));
+        path.extend(Some(name).filter(|_| depth > 0));
         let mut dirs = Vec::new();
         for child in index.children(dir) {
-            let mut path = path.clone();
-            path.push(child.name.to_vec());
+            path.push(child.name);
             match child.target {
                 Child::Whiteout if !shows(below, &path) => {
-                    let name = path.pop().unwrap_or_default();
-                    path.push([whiteout::PREFIX, &name].concat());
-                    oddities.add(Odd::WhiteoutOfNothing, &path.join(&b'/'), "no layer below has what it hides");
+                    let name = [whiteout::PREFIX, child.name].concat();
+                    path.pop();
+                    let whole = path.iter().copied().chain([&*name]).collect::<Vec<_>>().join(&b'/');
+                    oddities.add(Odd::WhiteoutOfNothing, &whole, "no layer below has what it hides");
+                    continue;
                 }
                 Child::Node(id) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
                     let is_opaque = index.node(id).is_some_and(|node| node.is_opaque());
@@ -162,17 +223,18 @@ fn whiteouts_of_nothing(index: &Index, below: &[&Index], oddities: &mut Oddities
                         let detail = "is opaque, and no layer below has it";
                         oddities.add(Odd::WhiteoutOfNothing, &path.join(&b'/'), detail);
                     }
-                    dirs.push((id, path));
+                    dirs.push((id, depth.saturating_add(1), child.name));
                 }
                 Child::Whiteout | Child::Node(_) => {}
             }
+            path.pop();
         }
         todo.extend(dirs.into_iter().rev());
     }
 }
 
 /// Whether layers, lowest first, together show something at `path`.
-fn shows(layers: &[&Index], path: &[Vec<u8>]) -> bool {
+fn shows(layers: &[&Index], path: &[&[u8]]) -> bool {
     'layers: for index in layers.iter().rev() {
         let (mut at, mut is_opaque) = (NodeId::ROOT, false);
         for (depth, name) in path.iter().enumerate() {

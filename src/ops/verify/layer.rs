@@ -200,7 +200,7 @@ impl Check<'_> {
     fn difference(&mut self, difference: &Difference) {
         let path = if difference.path.is_empty() { "." } else { &String::from_utf8_lossy(&difference.path) };
         self.tell(path, difference.change.word(), difference.detail.clone());
-        if !matches!(difference.change, Change::Mode | Change::Owner | Change::Time | Change::Xattr | Change::Extra) {
+        if difference.change.is_of_content() {
             self.checked.places.insert(difference.path.clone());
         }
     }
@@ -232,7 +232,7 @@ impl Check<'_> {
         let assembled =
             split.map(|split| assemble_counted(&mut BufReader::new(split), dir.as_fd(), &mut Watched(task)));
         let has_size = |finding: &Finding| finding.problem == Change::Size.word();
-        let shorter: Vec<String> =
+        let shorter: BTreeSet<String> =
             self.checked.findings.iter().filter(|one| has_size(one)).map(|one| one.path.clone()).collect();
         if let Some(Ok(Assembled { digest, size, content_bytes })) = &assembled
             && *digest == self.layer.0
@@ -274,12 +274,18 @@ impl Check<'_> {
     }
 
     /// Compares the digests of files, but for those of which more is known.
-    fn contents(&mut self, index: &Index, dir: &File, asked: fn(&Node<'_>) -> bool, known: &[String]) -> Result<()> {
+    fn contents(
+        &mut self,
+        index: &Index,
+        dir: &File,
+        asked: fn(&Node<'_>) -> bool,
+        known: &BTreeSet<String>,
+    ) -> Result<()> {
         let mut differences = Vec::new();
         compare_content(index, dir.as_fd(), asked, &mut |difference| differences.push(difference))
             .map_err(|failure| self.failed(failure))?;
         for difference in differences {
-            if !known.iter().any(|path| *path == String::from_utf8_lossy(&difference.path)) {
+            if !known.contains(&*String::from_utf8_lossy(&difference.path)) {
                 self.difference(&difference);
             }
         }

@@ -24,7 +24,7 @@ use crate::id::DiffId;
 use crate::index::{Child, Index, NodeId};
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
-use crate::tarball::{Difference, Failure, Mend, Wanted, compare, compare_content};
+use crate::tarball::{Difference, Failure, Mend, Wanted, compare, compare_content, path_and_above};
 
 /// What is mended may bring to light something else.
 const ROUNDS: usize = 5;
@@ -62,10 +62,11 @@ pub(super) fn mend(store: &Store, layer: DiffId, sources: &[Source], progress: &
         let round = Round { store, layer, staging: store.stage()?, checked: &checked };
         let is_changed = round.run(&kept, sources, progress, &mut against)?;
         drop(kept);
+        // Also when nothing was changed: somebody else may have mended it meanwhile.
+        checked = check(store, layer, false, progress)?;
         if !is_changed {
             break;
         }
-        checked = check(store, layer, false, progress)?;
     }
     Ok(Mended { found, left: checked.findings, why: needs(sources, &against) })
 }
@@ -75,7 +76,7 @@ impl Round<'_> {
     fn run(&self, kept: &File, sources: &[Source], progress: &dyn Progress, against: &mut Vec<String>) -> Result<bool> {
         let wanted = self.wanted();
         let Self { store, layer, staging, checked } = self;
-        let unpacking = Unpacking { store, staging, layer: *layer, progress };
+        let unpacking = Unpacking { store, staging, layer: *layer, record: checked.record.as_ref(), progress };
         let own = unpacking.own(checked, &wanted)?;
         let reference = match own {
             Some(own) if own.is_proven => own,
@@ -95,7 +96,7 @@ impl Round<'_> {
         let Checked { index, places, has_dir, is_unexplained, .. } = self.checked;
         let Some(index) = index.as_ref().filter(|_| *has_dir && !is_unexplained) else { return Wanted::Everything };
         let mut all = places.clone();
-        for id in places.iter().filter_map(|place| node_at(index, place)) {
+        for id in places.iter().filter_map(|place| node_at(index, place)).collect::<BTreeSet<_>>() {
             let names = index.names(id).filter_map(|(dir, name)| {
                 let parts: Vec<&[u8]> = index.path(dir)?.into_iter().chain([name]).collect();
                 Some(parts.join(&b'/'))
@@ -125,17 +126,26 @@ impl Round<'_> {
             compare_content(index, dir.as_fd(), |_| true, &mut |difference| differences.push(difference))
                 .map_err(failed)?;
         } else {
-            let known: BTreeSet<&[u8]> = differences.iter().map(|difference| &difference.path[..]).collect();
+            let of_content = differences.iter().filter(|difference| difference.change.is_of_content());
+            let known: BTreeSet<&[u8]> = of_content.map(|difference| &difference.path[..]).collect();
             let places = self.checked.places.iter().filter(|place| !known.contains(&place[..]));
             let more: Vec<Difference> = places.map(|place| Difference::of_content(place)).collect();
             differences.extend(more);
         }
-        let mut count = mend.put(&differences).map_err(failed)?;
+        let done = mend.put(&differences).map_err(failed)?;
+        let mut count = done.len();
         if reference.is_foreign && reference.wanted == Wanted::Everything && self.checked.is_unexplained {
             mend.put_what_has_no_digest().map_err(failed)?;
             count = count.saturating_add(1);
         }
-        let differences = self.differences(index, &dir).map_err(failed)?;
+        // With its time set right, wrong content would pass for sound where only sizes and times are looked at.
+        let is_wrong = |difference: &&Difference| {
+            difference.change.is_of_content() && !path_and_above(&difference.path).any(|path| done.contains(path))
+        };
+        let wrong: BTreeSet<NodeId> =
+            differences.iter().filter(is_wrong).filter_map(|difference| node_at(index, &difference.path)).collect();
+        let mut differences = self.differences(index, &dir).map_err(failed)?;
+        differences.retain(|one| wrong.is_empty() || node_at(index, &one.path).is_none_or(|id| !wrong.contains(&id)));
         count = count.saturating_add(mend.describe(&differences).map_err(failed)?);
         Ok(count > 0)
     }

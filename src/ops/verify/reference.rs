@@ -13,7 +13,9 @@ use crate::id::{DiffId, Digest};
 use crate::index::Index;
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
-use crate::tarball::{Compression, Failure, Limits, Wanted, assemble, assemble_headers, decompress, unpack_some};
+use crate::tarball::{
+    Compression, Failure, Limits, Wanted, assemble, assemble_headers, decompress_within, unpack_some,
+};
 
 /// An unpacked layer.
 pub(super) struct Reference {
@@ -38,6 +40,8 @@ pub(super) struct Unpacking<'a> {
     pub(super) store: &'a Store,
     pub(super) staging: &'a Staging,
     pub(super) layer: DiffId,
+    /// What the store says of the layer, if it does.
+    pub(super) record: Option<&'a LayerRecord>,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -65,18 +69,14 @@ impl Unpacking<'_> {
         };
         // Where the tar is right all content is, but for what is in holes.
         let wanted = if is_proven && *wanted != Wanted::Everything { wanted.clone() } else { Wanted::nothing() };
-        let unpacked = through_pipe(write, |tar| self.unpack("own", Box::new(tar), wanted))?;
+        let unpacked = through_pipe(write, |mut tar| self.unpack("own", &mut tar, wanted, &Limits::of_split()))?;
         let Ok(reference) = unpacked? else { return Ok(None) };
         let size = |record: &LayerRecord| (record.size, record.content_bytes, record.entries);
         let agrees = || {
             checked.record.as_ref().map(size) == Some((reference.size, reference.content_bytes, reference.entries))
                 && checked.index.as_ref().is_some_and(|index| index.has_the_tree_of(&reference.index))
         };
-        Ok(if reference.is_proven || (!is_proven && agrees()) {
-            Some(Reference { is_foreign: false, ..reference })
-        } else {
-            None
-        })
+        Ok(if reference.is_proven || (!is_proven && agrees()) { Some(reference) } else { None })
     }
 
     /// From the first source that has it. What stands against the others is added to `against`.
@@ -90,10 +90,12 @@ impl Unpacking<'_> {
         against: &mut Vec<String>,
     ) -> Result<Option<Reference>> {
         for (number, source) in sources.iter().enumerate() {
-            let place = format!("from-{number}");
-            match source.layer(self.layer, |blob| self.unpack(&place, blob, wanted.clone())) {
+            // Several layers may be unpacked in one staging.
+            let place = format!("from-{number}-{}", self.layer.hex());
+            match source.layer(self.layer, |blob| self.unpack_foreign(&place, blob, wanted.clone())) {
                 Ok(None) => {}
                 Err(error) => against.push(error.to_string()),
+                Ok(Some(Err(error))) if !is_of_the_disk(&error) => against.push(format!("{}: {error}", source.name())),
                 Ok(Some(unpacked)) => match unpacked? {
                     Ok(reference) if reference.is_proven => return Ok(Some(reference)),
                     Ok(_) => against.push(format!("{}: has something else for it", source.name())),
@@ -104,20 +106,45 @@ impl Unpacking<'_> {
         Ok(None)
     }
 
-    /// Gives what is wrong with `blob`, if something is.
-    fn unpack(&self, place: &str, blob: Box<dyn Read + '_>, wanted: Wanted) -> Result<Result<Reference, String>> {
+    /// Unpacks what nobody vouches for, perhaps compressed.
+    fn unpack_foreign(
+        &self,
+        place: &str,
+        blob: Box<dyn Read + '_>,
+        wanted: Wanted,
+    ) -> Result<Result<Reference, String>> {
+        let known = |record: &LayerRecord| (record.size.saturating_add(record.content_bytes), record.entries);
+        let (bytes, entries) = self.record.map(known).unwrap_or_default();
+        let limits = Limits::of_copy(bytes, entries);
+        let (blob, seen) = Hashed::new(blob);
+        let (compression, mut tar) = match decompress_within(Box::new(blob), limits.ratio) {
+            Ok(decompressed) => decompressed,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let reference = match self.unpack(place, &mut *tar, wanted, &limits)? {
+            Ok(reference) => reference,
+            Err(why) => return Ok(Err(why)),
+        };
+        drop(tar);
+        let blob = Some(Seen::finish(&seen).0).filter(|_| compression != Compression::None);
+        Ok(Ok(Reference { is_foreign: true, blob, ..reference }))
+    }
+
+    /// Gives what is wrong with `tar`, if something is.
+    fn unpack(
+        &self,
+        place: &str,
+        mut tar: &mut dyn Read,
+        wanted: Wanted,
+        limits: &Limits,
+    ) -> Result<Result<Reference, String>> {
         let dir = self.staging.dir().join(place);
         let (diff, path) = (dir.join("diff"), dir.join("split"));
         std::fs::create_dir_all(&diff).doing("create", &diff)?;
         let into = File::open(&diff).doing("open", &diff)?;
         let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);
-        let (blob, seen) = Hashed::new(blob);
-        let (compression, mut tar) = match decompress(Box::new(blob)) {
-            Ok(decompressed) => decompressed,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let unpacked = match unpack_some(&mut *tar, into.as_fd(), &mut split, &Limits::of_own(), &wanted) {
+        let unpacked = match unpack_some(tar, into.as_fd(), &mut split, limits, &wanted) {
             Err(Failure::Write { doing, path, source }) => {
                 return Err(Error::Io { doing, path: diff.join(path), source });
             }
@@ -128,19 +155,25 @@ impl Unpacking<'_> {
         if let Err(error) = io::copy(&mut tar, &mut io::sink()) {
             return Ok(Err(error.to_string()));
         }
-        drop(tar);
         split.flush().doing("write", &path)?;
         task.finish("unpacked");
         Ok(Ok(Reference {
             dir,
             is_proven: unpacked.diff_id == self.layer,
-            is_foreign: true,
+            is_foreign: false,
             size: unpacked.size,
             content_bytes: unpacked.content_bytes,
             entries: unpacked.entries,
-            blob: Some(Seen::finish(&seen).0).filter(|_| compression != Compression::None),
+            blob: None,
             index: unpacked.index,
             wanted,
         }))
     }
+}
+
+/// Whether no other source would fare better: anything else that is refused, a hostile tar may have asked for.
+fn is_of_the_disk(error: &Error) -> bool {
+    const DISK: [i32; 4] = [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EROFS];
+    let errno = if let Error::Io { source, .. } = error { source.raw_os_error() } else { None };
+    errno.is_some_and(|errno| DISK.contains(&errno))
 }

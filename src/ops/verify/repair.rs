@@ -142,7 +142,13 @@ impl Repairing<'_> {
                 leases.push(kept);
                 continue;
             }
-            let unpacking = Unpacking { store: self.store, staging: &staging, layer: *layer, progress: self.progress };
+            let unpacking = Unpacking {
+                store: self.store,
+                staging: &staging,
+                layer: *layer,
+                record: None,
+                progress: self.progress,
+            };
             let reference = unpacking.foreign(&self.sources, &Wanted::Everything, &mut self.against)?;
             let Some(reference) = reference else { continue };
             let dir = staging.dir().join(format!("layer-{}", layer.hex()));
@@ -167,10 +173,12 @@ impl Repairing<'_> {
                     staged.iter().any(|known| known.record().diff_id == *layer) || self.store.layer(*layer).is_ok()
                 })
         };
+        let is_for_an_image = config.is_some();
         let image = config.filter(is_whole);
         let images: Vec<NewImage> =
             image.into_iter().map(|config| NewImage { config, layers: layers.to_vec(), names: Vec::new() }).collect();
-        if !staged.is_empty() || !images.is_empty() {
+        let is_in_vain = is_for_an_image && images.is_empty();
+        if !is_in_vain && (!staged.is_empty() || !images.is_empty()) {
             self.store.publish(staging, &staged, &images)?;
         }
         drop(leases);
