@@ -344,8 +344,10 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
+/// Kills it, and waits: it holds its locks and files until the last of its threads is gone.
 pub(crate) fn kill(pid: u32) {
     signal(pid, Signal::KILL);
+    assert!(eventually(|| !is_alive(pid)), "{pid} lives on");
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {
