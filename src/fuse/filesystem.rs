@@ -4,7 +4,8 @@
 //! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,
 //! attributes and missing names stay valid for ever. So all requests name inodes, and there are no handles.
 //! So is `create`: its handle would be the only one, and cost a `release`; the kernel sends `mknod` for a new
-//! file instead (fs/fuse/dir.c, `fuse_atomic_open`), and opens it without a message.
+//! file instead (fs/fuse/dir.c, `fuse_atomic_open`), and opens it without a message. Where data pass through, `open`
+//! and `create` are answered.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -15,25 +16,24 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 
 use super::counters::{Counters, Operation};
 use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
-use super::opens::Opens;
+use super::opens::{Created, Opens};
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
-use super::value::{AT_ONCE, FOREVER, device_parts, file_attr, file_type, no_entry, reply as errno, set_time};
+use super::value::{
+    AT_ONCE, FOREVER, NO_GENERATION, device_parts, file_attr, file_type, no_entry, reply as errno, set_time,
+};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetAttr, Union};
-
-/// Inode numbers are never given to another file while the kernel knows them.
-const GENERATION: Generation = Generation(0);
 
 /// A label that is not there. `ls -l` asks for it of every file, which is a message each, unless it is told once that a file
 /// system has no labels (coreutils, gnulib's file-has-acl.c). Where SELinux is on, the kernel does not ask us.
@@ -95,7 +95,7 @@ impl Filesystem {
 
     fn entry(&self, result: FsResult<Attr>, reply: ReplyEntry) {
         match result {
-            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &file_attr(&attr), GENERATION),
+            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &file_attr(&attr), NO_GENERATION),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -146,7 +146,7 @@ impl fuser::Filesystem for Filesystem {
         self.count(Operation::Lookup);
         let answer = self.given.answer();
         match given(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
-            Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), GENERATION),
+            Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), NO_GENERATION),
             result => self.entry(result, reply),
         }
     }
@@ -398,7 +398,7 @@ impl fuser::Filesystem for Filesystem {
                 // For `.` and `..` the kernel takes number and type, and nothing else.
                 None => fuser::FileAttr { ino: INodeNo(found.ino.0), kind: file_type(found.kind), ..no_entry() },
             };
-            !reply.add(INodeNo(found.ino.0), found.next, name, &self.valid(found.ino), &attr, GENERATION)
+            !reply.add(INodeNo(found.ino.0), found.next, name, &self.valid(found.ino), &attr, NO_GENERATION)
         });
         match result {
             Ok(()) => reply.ok(),
@@ -475,16 +475,25 @@ impl fuser::Filesystem for Filesystem {
 
     fn create(
         &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _flags: i32,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        self.count(Operation::Create);
-        reply.error(errno(Errno::ENOSYS));
+        let _pass = self.change(Operation::Create);
+        let Some(opens) = &self.opens else { return reply.error(errno(Errno::ENOSYS)) };
+        let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: device_parts(0) };
+        match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))) {
+            Ok(made) => {
+                let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+                let (union, ino) = (&self.union, made.ino);
+                opens.open(union, &self.given, ino, writable, Created { union, made, reply });
+            }
+            Err(error) => reply.error(errno(error)),
+        }
     }
 
     fn ioctl(

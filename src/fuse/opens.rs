@@ -16,16 +16,73 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
+use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 
 use super::given::Given;
-use super::value::reply as errno;
-use crate::union::{FsResult, Ino, Union};
+use super::value::{AT_ONCE, FOREVER, NO_GENERATION, file_attr, reply as errno};
+use crate::union::{Attr, Errno, FsResult, Ino, Union};
 
 /// Set-user-id and set-group-id.
 const SET_IDS: u32 = 0o6000;
+
+/// The answer to one who opens a file.
+pub(super) trait Opening: Sized {
+    fn register(&self, data: Arc<OwnedFd>) -> io::Result<BackingId>;
+    fn caches(self, flags: FopenFlags);
+    fn passes(self, backing: &BackingId);
+    fn fails(self, error: Errno);
+}
+
+impl Opening for ReplyOpen {
+    fn register(&self, data: Arc<OwnedFd>) -> io::Result<BackingId> {
+        self.open_backing(data)
+    }
+
+    fn caches(self, flags: FopenFlags) {
+        self.opened(FileHandle(0), flags);
+    }
+
+    fn passes(self, backing: &BackingId) {
+        self.opened_passthrough(FileHandle(0), FopenFlags::empty(), backing);
+    }
+
+    fn fails(self, error: Errno) {
+        self.error(errno(error));
+    }
+}
+
+/// The answer to one who makes a file and has it open.
+pub(super) struct Created<'a> {
+    pub(super) union: &'a Union,
+    pub(super) made: Attr,
+    pub(super) reply: ReplyCreate,
+}
+
+impl Opening for Created<'_> {
+    fn register(&self, data: Arc<OwnedFd>) -> io::Result<BackingId> {
+        self.reply.open_backing(data)
+    }
+
+    fn caches(self, flags: FopenFlags) {
+        self.reply.created(&FOREVER, &file_attr(&self.made), NO_GENERATION, FileHandle(0), flags);
+    }
+
+    fn passes(self, backing: &BackingId) {
+        let (attr, flags) = (file_attr(&self.made), FopenFlags::empty());
+        self.reply.created_passthrough(&AT_ONCE, &attr, NO_GENERATION, FileHandle(0), flags, backing);
+    }
+
+    fn fails(self, error: Errno) {
+        // The kernel is not told of the inode, so it will never forget it.
+        self.union.forget(self.made.ino, 1);
+        self.reply.error(errno(error));
+    }
+}
 
 /// What is open.
 #[derive(Debug, Default)]
@@ -51,16 +108,16 @@ impl Open {
 }
 
 impl Opens {
-    /// Answers an `open`.
-    pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, writable: bool, reply: ReplyOpen) {
+    /// Answers an `open` or a `create`.
+    pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, writable: bool, reply: impl Opening) {
         // A copy-up may take long: before the lock.
         let data = match union.lasting_data(ino, writable) {
             Ok(data) => data,
-            Err(error) => return reply.error(errno(error)),
+            Err(error) => return reply.fails(error),
         };
         let may_pass = match may_pass(union, ino) {
             Ok(may_pass) => may_pass,
-            Err(error) => return reply.error(errno(error)),
+            Err(error) => return reply.fails(error),
         };
         let mut files = self.files.lock();
         // Pages of before a write that passed through would be wrong, and where data are in the upper there may be such.
@@ -75,7 +132,7 @@ impl Opens {
                     flags = FopenFlags::FOPEN_KEEP_CACHE;
                 }
                 // Without the right, or on a file system that is stacked too high, all works by the page cache.
-                let backing = data.filter(|_| may_pass).and_then(|data| reply.open_backing(data).ok());
+                let backing = data.filter(|_| may_pass).and_then(|data| reply.register(data).ok());
                 free.insert(Open { handles: 0, backing, writable: false })
             }
         };
@@ -86,9 +143,9 @@ impl Opens {
                 if writable {
                     given.outdate(ino);
                 }
-                reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), backing);
+                reply.passes(backing);
             }
-            None => reply.opened(FileHandle(0), flags),
+            None => reply.caches(flags),
         }
     }
 

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{Errno as Reply, FileAttr, FileType, INodeNo, TimeOrNow};
+use fuser::{Errno as Reply, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 
 use crate::index::{Kind, Time};
 use crate::union::{Attr, Errno, SetTime};
 
 /// How long the kernel may keep what it was told: for ever. Nobody else changes anything.
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Inode numbers are never given to another file while the kernel knows them.
+pub(super) const NO_GENERATION: Generation = Generation(0);
 
 /// No longer than the answer.
 pub(super) const AT_ONCE: Duration = Duration::ZERO;
