@@ -26,6 +26,7 @@ use super::counters::{Counters, Operation};
 use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
 use super::opens::{Created, Opens};
+use super::read_ahead::ReadAhead;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
 use super::value::{
@@ -51,6 +52,7 @@ pub(super) struct Filesystem {
     pub(super) given: Arc<Given>,
     pub(super) gate: Arc<Gate>,
     pub(super) wakeful: Arc<Wakeful>,
+    pub(super) read_ahead: ReadAhead,
     pub(super) terms: Terms,
     /// What is open, where the kernel reads and writes some files itself.
     pub(super) opens: Option<Opens>,
@@ -112,10 +114,23 @@ impl Filesystem {
         if self.opens.as_ref().is_some_and(|opens| opens.is_written(ino)) { AT_ONCE } else { FOREVER }
     }
 
+    /// Reads the beginning of a file.
+    fn read_begin(&self, ino: Ino, buffer: &mut [u8]) -> FsResult<usize> {
+        let cached = self.union.read_cached(ino, 0, buffer)?;
+        self.read_ahead.reads(&self.union, ino, cached.is_none());
+        cached.map_or_else(|| self.union.read(ino, 0, buffer), Ok)
+    }
+
     /// Counts an operation that changes something, and lets it pass.
     fn change(&self, operation: Operation) -> Pass<'_> {
         self.count(operation);
         self.gate.pass()
+    }
+
+    fn lists(&self, directory: INodeNo, offset: u64) {
+        if offset == 0 {
+            self.read_ahead.lists(&self.union, ino(directory));
+        }
     }
 
     /// What an operation gave that changes this directory's entries.
@@ -301,7 +316,12 @@ impl fuser::Filesystem for Filesystem {
                 buffer.resize(size, 0);
             }
             let wanted = buffer.get_mut(..size).unwrap_or_default();
-            match self.union.read(ino(node), offset, wanted) {
+            let read = if offset == 0 {
+                self.read_begin(ino(node), wanted)
+            } else {
+                self.union.read(ino(node), offset, wanted)
+            };
+            match read {
                 Ok(length) => reply.data(wanted.get(..length).unwrap_or_default()),
                 Err(error) => reply.error(errno(error)),
             }
@@ -367,6 +387,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn readdir(&self, _request: &Request, node: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         self.count(Operation::Readdir);
+        self.lists(node, offset);
         let result = self.union.readdir(ino(node), offset, false, &mut |found| {
             !reply.add(INodeNo(found.ino.0), found.next, file_type(found.kind), OsStr::from_bytes(found.name))
         });
@@ -385,6 +406,7 @@ impl fuser::Filesystem for Filesystem {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.count(Operation::Readdirplus);
+        self.lists(node, offset);
         let answer = self.given.answer();
         let result = self.union.readdir(ino(node), offset, true, &mut |found| {
             let name = OsStr::from_bytes(found.name);

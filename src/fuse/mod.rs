@@ -10,6 +10,7 @@
 //! - [`mod@io`]: by which way data go
 //! - [`opens`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
+//! - [`read_ahead`]: having files ready before they are asked for
 //! - [`wakeful`]: processors that stay awake while requests come thick
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
@@ -24,6 +25,7 @@ mod io;
 mod mounts;
 mod opens;
 mod page_cache;
+mod read_ahead;
 mod seek;
 mod session;
 mod terms;

@@ -18,6 +18,7 @@ use super::io::Io;
 use super::mounts::{self, FS_TYPE, Mount};
 use super::opens::Opens;
 use super::page_cache;
+use super::read_ahead::{self, ReadAhead};
 use super::seek;
 use super::terms::Terms;
 use super::wakeful::Wakeful;
@@ -46,7 +47,8 @@ pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
     gate: Arc<Gate>,
-    seek: JoinHandle<()>,
+    /// Threads that hold the union.
+    threads: [JoinHandle<()>; 2],
     mount: Mount,
 }
 
@@ -77,6 +79,7 @@ impl Session {
             .doing("mount a union at", mountpoint)?;
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
+        let (read_ahead, batches) = ReadAhead::new();
         let takes_changes = union.branches().first().is_some_and(|branch| branch.writable);
         // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
         // asks again at the next `stat`: not where nothing is written.
@@ -89,6 +92,7 @@ impl Session {
             given: given.clone(),
             gate: gate.clone(),
             wakeful: Wakeful::start(),
+            read_ahead,
             counters: counters.clone(),
             terms: Terms::new(writeback, stack_depth(&union)),
             opens: (options.io == Io::Passthrough).then(Opens::default),
@@ -97,14 +101,16 @@ impl Session {
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = options.threads > 1;
         let mount = mounts::mount_at(mountpoint);
-        let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
-            .and_then(|session| Ok((seek::answer_all(questions, session.notifier(), union)?, session)));
+        let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config).and_then(|session| {
+            let read_ahead = read_ahead::make_ready(batches, union.clone())?;
+            Ok(([read_ahead, seek::answer_all(questions, session.notifier(), union)?], session))
+        });
         match (started, mount) {
-            (Ok((seek, session)), Some(mount)) => {
+            (Ok((threads, session)), Some(mount)) => {
                 given.invalidate_by(session.notifier());
                 gate.flush_by(session.notifier());
                 page_cache::widen(mount.device());
-                Ok(Self { session, counters, gate, seek, mount })
+                Ok(Self { session, counters, gate, threads, mount })
             }
             (started, _) => {
                 let _ = mounts::unmount(mountpoint, true);
@@ -146,7 +152,7 @@ impl Session {
     pub fn serve(self) -> Result<()> {
         let result = self.session.run().doing("serve", DEVICE);
         // Its reference to the union may be the last one, and then the upper is closed by it.
-        let _ = self.seek.join();
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
         result
     }
 }

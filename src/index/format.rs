@@ -245,6 +245,16 @@ impl Index {
         Some(components)
     }
 
+    /// How many names stand before the node's first one in its directory, and those that follow it there.
+    #[must_use]
+    pub fn siblings(&self, id: NodeId) -> Option<(u32, Children<'_>)> {
+        let number = self.node(id)?.u32(72);
+        let parent = NodeId(u32_at(self.dentry_record(number)?, 0)?);
+        let (begin, end) = self.node(parent)?.children_range();
+        let before = number.checked_sub(begin)?;
+        (number < end).then(|| (before, Children { index: self, next: number.saturating_add(1), end }))
+    }
+
     fn dentry_record(&self, number: u32) -> Option<&[u8]> {
         if number >= self.dentries {
             return None;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, XattrFlags};
+use rustix::io::ReadWriteFlags;
 
 use super::Union;
 use super::attr::clear_set_ids;
@@ -33,6 +34,22 @@ impl Union {
             }
         }
         Ok(done)
+    }
+
+    /// As [`Union::read`], but only from memory: `None` when the disk would have to be waited for.
+    ///
+    /// # Errors
+    /// As [`Union::read`].
+    pub fn read_cached(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> FsResult<Option<usize>> {
+        let (file, limit) = self.readable(ino)?;
+        let left = limit.map_or(u64::MAX, |size| size.saturating_sub(offset));
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let slice = std::io::IoSliceMut::new(buffer.get_mut(..wanted).unwrap_or_default());
+        match rustix::io::preadv2(&file, &mut [slice], offset, ReadWriteFlags::NOWAIT) {
+            // Without a limit the file may end there, or what is in memory of it.
+            Ok(read) => Ok(Some(read).filter(|read| *read == wanted)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The descriptor that has a file's data now, and where they end if that is not its own end.

@@ -344,6 +344,18 @@ impl Lowers {
             .collect()
     }
 
+    /// How many names stand before a file in its directory of its layer, and the files that follow it there.
+    pub(super) fn siblings(&self, ino: Ino) -> Option<(u32, impl Iterator<Item = Ino>)> {
+        let place = self.place(ino)?;
+        let (before, following) = self.layer(place)?.index.siblings(place.node)?;
+        let file = move |target| match target {
+            Child::Node(node) => self.lower_child(Place { node, ..place }),
+            Child::Whiteout => None,
+        };
+        let files = following.filter_map(move |dentry| file(dentry.target)).filter(|child| child.kind == Kind::File);
+        Some((before, files.map(|child| child.ino)))
+    }
+
     /// Opens the data of a lower file for reading. No component is followed out of the layer.
     pub(super) fn open(&self, ino: Ino, descriptors: &Descriptors) -> FsResult<Arc<OwnedFd>> {
         descriptors.get(Key::LowerData(ino), || {

@@ -27,6 +27,7 @@
 //! of an operation that was cut short. Opening the union after that ends what was begun ([`recovery`]).
 //! Reading a file never changes its access time.
 
+mod ahead;
 mod attr;
 mod changes;
 mod copy_up;

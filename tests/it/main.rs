@@ -52,6 +52,7 @@ mod mount_large;
 mod mount_metadata;
 mod mount_model;
 mod mount_passthrough;
+mod mount_read_ahead;
 mod mount_semantics;
 mod mount_stress;
 mod mount_threads;

@@ -35,6 +35,15 @@ impl Mapping {
         unsafe { self.start.cast::<u8>().add(at).write_volatile(byte) }
     }
 
+    /// Whether the page is in memory, which this does not change (mincore(2)).
+    pub(crate) fn is_in_memory(&self) -> bool {
+        let mut found = 0;
+        // SAFETY: the whole mapping, and one byte for its one page.
+        let result = unsafe { libc::mincore(self.start, PAGE, &raw mut found) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        found & 1 == 1
+    }
+
     /// msync(2).
     pub(crate) fn sync(&self) {
         // SAFETY: the whole mapping.

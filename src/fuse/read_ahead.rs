@@ -1,0 +1,101 @@
+//! Having files ready before they are asked for, where somebody reads a lower directory in order.
+//!
+//! Each file costs the reader a message, and that an open, the inode's block and the first data from the disk, one after
+//! the other. So the files that follow in the directory are opened and read by a thread of its own meanwhile: from
+//! the first on that has to wait for the disk, and more at a time the longer it goes on. From one directory to the next it goes
+//! on if that is listed next.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::union::{Ino, Union};
+
+/// Files that are made ready at a time: at first, and at most.
+const FIRST: usize = 4;
+const MOST: usize = 32;
+/// Directories that may be listed and not read before it is no longer believed that they will be.
+const CREDIT: u8 = 2;
+/// Files that were made ready and that nobody has read. More are forgotten.
+const FORGOTTEN: usize = 4096;
+/// Batches that wait for the thread. More are left out: the reader is faster.
+const WAITING: usize = 4;
+
+/// Files that are being made ready, known by the first of them.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    last: Ino,
+    size: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batches: HashMap<Ino, Batch>,
+    /// Files of the batches that nobody has come to.
+    ready: HashSet<Ino>,
+    /// The file that was read last.
+    previous: Option<Ino>,
+    credit: u8,
+}
+
+/// Sees what is read, and has the thread make ready what may follow.
+pub(super) struct ReadAhead {
+    state: Mutex<State>,
+    queue: SyncSender<Vec<Ino>>,
+}
+
+impl ReadAhead {
+    pub(super) fn new() -> (Self, Receiver<Vec<Ino>>) {
+        let (queue, batches) = sync_channel(WAITING);
+        (Self { state: Mutex::default(), queue }, batches)
+    }
+
+    /// Somebody reads the beginning of a file, and `waits` for the disk.
+    pub(super) fn reads(&self, union: &Union, ino: Ino, waits: bool) {
+        let mut state = self.state.lock();
+        let previous = state.previous.replace(ino);
+        let is_ready = state.ready.remove(&ino);
+        if let Some(batch) = state.batches.remove(&ino) {
+            state.credit = CREDIT;
+            self.prepare(&mut state, union.files_after(batch.last, batch.size), batch.size);
+        } else if waits && !is_ready {
+            let is_next = previous.is_some_and(|previous| union.files_after(previous, 1) == [ino]);
+            if is_next || union.begins_directory(ino) {
+                self.prepare(&mut state, union.files_after(ino, FIRST), FIRST);
+            }
+        }
+    }
+
+    /// Somebody begins to list a directory.
+    pub(super) fn lists(&self, union: &Union, dir: Ino) {
+        let mut state = self.state.lock();
+        if state.credit == 0 {
+            return;
+        }
+        let files = union.first_files(dir, FIRST);
+        if !files.is_empty() {
+            state.credit -= 1;
+            self.prepare(&mut state, files, FIRST);
+        }
+    }
+
+    fn prepare(&self, state: &mut State, files: Vec<Ino>, size: usize) {
+        let (Some(first), Some(last)) = (files.first(), files.last()) else { return };
+        if state.ready.len() >= FORGOTTEN {
+            state.ready.clear();
+            state.batches.clear();
+        }
+        state.ready.extend(&files);
+        state.batches.insert(*first, Batch { last: *last, size: (size * 2).min(MOST) });
+        let _ = self.queue.try_send(files);
+    }
+}
+
+/// Starts the thread; it ends with its [`ReadAhead`], and then lets go of the union.
+pub(super) fn make_ready(batches: Receiver<Vec<Ino>>, union: Arc<Union>) -> std::io::Result<JoinHandle<()>> {
+    let run = move || batches.into_iter().flatten().for_each(|ino| union.make_ready(ino));
+    std::thread::Builder::new().name("read-ahead".to_owned()).spawn(run)
+}

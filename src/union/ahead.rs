@@ -1,0 +1,55 @@
+//! What is likely to be read next, and having it ready.
+
+use rustix::fs::Advice;
+
+use super::Union;
+use super::types::Ino;
+use crate::index::Kind;
+
+/// So much of a file's beginning is made ready. Of a larger one, the kernel itself reads on.
+const READY: u64 = 256 << 10;
+
+impl Union {
+    /// Whether a file is the first that somebody reads who reads a lower directory in order, or nearly so.
+    #[must_use]
+    pub fn begins_directory(&self, ino: Ino) -> bool {
+        // What is no file may stand before it.
+        const NEARLY: u32 = 4;
+        self.lowers.siblings(ino).is_some_and(|(before, _)| before <= NEARLY)
+    }
+
+    /// The files that follow one of a lower layer in its directory, in the order of their names.
+    #[must_use]
+    pub fn files_after(&self, ino: Ino, count: usize) -> Vec<Ino> {
+        self.lowers.siblings(ino).map(|(_, files)| files.take(count).collect()).unwrap_or_default()
+    }
+
+    /// The first files of a lower directory.
+    #[must_use]
+    pub fn first_files(&self, dir: Ino, count: usize) -> Vec<Ino> {
+        let mut files = Vec::new();
+        let Some(dir) = self.lowers.dir(dir) else { return files };
+        // The closure cannot fail, and what a damaged index does not tell need not be ready.
+        let _ = self.lowers.for_each_child(&dir, 0, &mut |_, _, child| {
+            if child.kind == Kind::File {
+                files.push(child.ino);
+            }
+            Ok(files.len() < count)
+        });
+        files
+    }
+
+    /// Opens a file of a lower layer, and has the disk read its beginning.
+    pub fn make_ready(&self, ino: Ino) {
+        if self.tree.read().nodes.contains_key(&ino) {
+            return;
+        }
+        let Some(size) = self.lowers.node(ino).and_then(|node| node.meta()).map(|meta| meta.size) else { return };
+        // What fails here fails again for who reads it, and is said there.
+        if let Ok(file) = self.lowers.open(ino, &self.descriptors)
+            && let Some(length) = std::num::NonZeroU64::new(size.min(READY))
+        {
+            let _ = rustix::fs::fadvise(&*file, 0, Some(length), Advice::WillNeed);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What is likely to be read next is ready: files of a layer whose turn comes when a directory is read in order.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Advice;
+
+use super::mounts::{Mounts, add, eventually, finish};
+use super::raw::Mapping;
+
+const FILES: usize = 24;
+const SIZE: usize = 20_000;
+
+fn name(number: usize) -> String {
+    format!("file-{number:02}")
+}
+
+fn content(number: usize) -> Vec<u8> {
+    vec![u8::try_from(number + 1).unwrap(); SIZE]
+}
+
+/// A container over two directories of files, of which nothing is in memory, and where the layer is.
+fn cold() -> (Mounts, PathBuf, PathBuf) {
+    let mounts = Mounts::new();
+    let mut tar = tar::Builder::new(Vec::new());
+    for dir in ["one", "two"] {
+        add(&mut tar, &format!("{dir}/"), 0o755, None);
+        for number in 0..FILES {
+            add(&mut tar, &format!("{dir}/{}", name(number)), 0o644, Some(&content(number)));
+        }
+    }
+    mounts.import("plain", &finish(tar));
+    let layer = fs::read_dir(mounts.at("store/diff")).unwrap().next().unwrap().unwrap().path();
+    for dir in ["one", "two"] {
+        for number in 0..FILES {
+            let file = File::open(layer.join(dir).join(name(number))).unwrap();
+            rustix::fs::fsync(&file).unwrap();
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        }
+    }
+    assert_eq!(ready(&layer), [0, 0], "the disk's file system keeps all in memory");
+    let container = mounts.mount(&["--name", "box", "plain"]);
+    (mounts, container.mountpoint, layer)
+}
+
+/// How many files of each directory are in memory.
+fn ready(layer: &Path) -> [usize; 2] {
+    let is_ready = |path: PathBuf| Mapping::new(&File::open(path).unwrap(), false).is_in_memory();
+    ["one", "two"].map(|dir| (0..FILES).filter(|number| is_ready(layer.join(dir).join(name(*number)))).count())
+}
+
+fn read(mountpoint: &Path, dir: &str, number: usize) {
+    assert_eq!(fs::read(mountpoint.join(dir).join(name(number))).unwrap(), content(number));
+}
+
+#[test]
+fn who_reads_a_directory_in_order_finds_the_next_files_ready() {
+    let (mounts, mountpoint, layer) = cold();
+    for number in 0..8 {
+        read(&mountpoint, "one", number);
+    }
+    mounts.umount("box");
+    mounts.assert_nothing_is_live();
+    // Its thread has ended with the mount, and the disk goes on.
+    assert!(eventually(|| ready(&layer)[0] >= 12));
+    assert_eq!(ready(&layer)[1], 0);
+}
+
+#[test]
+fn who_goes_on_to_another_directory_finds_its_first_files_ready() {
+    let (mounts, mountpoint, layer) = cold();
+    for number in 0..FILES {
+        read(&mountpoint, "one", number);
+    }
+    assert_eq!(fs::read_dir(mountpoint.join("two")).unwrap().count(), FILES);
+    mounts.umount("box");
+    assert!(eventually(|| ready(&layer)[1] > 0));
+    assert_eq!(ready(&layer)[0], FILES);
+    assert!(ready(&layer)[1] <= 8);
+}
+
+#[test]
+fn who_only_lists_or_reads_here_and_there_has_nothing_made_ready() {
+    let (mounts, mountpoint, layer) = cold();
+    for dir in ["one", "two"] {
+        assert_eq!(fs::read_dir(mountpoint.join(dir)).unwrap().count(), FILES);
+    }
+    let numbers = [20, 10, 15, 8, 23];
+    for number in numbers {
+        read(&mountpoint, "two", number);
+    }
+    mounts.umount("box");
+    mounts.assert_nothing_is_live();
+    assert_eq!(ready(&layer), [0, numbers.len()]);
+}
