@@ -1,5 +1,6 @@
 //! What an import asks of the disk, and that what dead processes have left holds nobody up.
 
+use super::disk::Disk;
 use super::generator::{Image, Tar, docker_since_25};
 use rustix::process::Signal;
 
@@ -69,6 +70,8 @@ fn inspect_shows_branches_whose_names_are_no_text() {
 #[test]
 fn what_a_dead_import_has_left_holds_the_next_one_up_no_more_than_to_its_end() {
     let mounts = Mounts::new();
+    // Where there is little room, what is left goes first.
+    let disk = Disk::new(&mounts.at(""), "store", 64, "mkfs.ext4", &["-q", "-m", "0"]);
     mounts.run(&["images"]).ok();
     // The removal comes to a mount whose server does not answer.
     let stuck = "store/tmp/0123456789abcdef/layer-0/diff/stuck";
@@ -98,4 +101,5 @@ fn what_a_dead_import_has_left_holds_the_next_one_up_no_more_than_to_its_end() {
     mounts.run(&["rm", "-f", "c"]).ok();
     mounts.run(&["rmi", "next"]).ok();
     assert_eq!(super::mounts::names(&mounts.at("store/tmp")), Vec::<String>::new());
+    drop(disk);
 }
