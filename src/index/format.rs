@@ -55,9 +55,34 @@ pub enum FormatError {
     TooLarge,
 }
 
+/// What an index is read from.
+pub enum Bytes {
+    /// A copy of its own.
+    Owned(Vec<u8>),
+    /// The file itself, of which only what is looked at comes into memory, and once for all who have it mapped.
+    Mapped(memmap2::Mmap),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Owned(bytes)
+    }
+}
+
 /// A layer's tree, read-only.
 pub struct Index {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     nodes: u32,
     dentries: u32,
     /// Where the sections after the nodes begin.
@@ -114,7 +139,8 @@ impl Index {
     ///
     /// # Errors
     /// When they are not an index of this version, whole and unchanged.
-    pub fn decode(bytes: Vec<u8>) -> Result<Self, FormatError> {
+    pub fn decode(bytes: impl Into<Bytes>) -> Result<Self, FormatError> {
+        let bytes = bytes.into();
         if bytes.get(..8) != Some(MAGIC) {
             return Err(FormatError::Magic);
         }

@@ -14,7 +14,7 @@ mod format;
 mod scan;
 
 pub use build::{Builder, Child, HardLinkError, NewNode};
-pub use format::{Children, Dentry, FormatError, Index, Node, Target, VERSION};
+pub use format::{Bytes, Children, Dentry, FormatError, Index, Node, Target, VERSION};
 pub use scan::{ScanError, scan};
 
 /// A node's place in its index: an inode of the layer. 0 is the root directory.

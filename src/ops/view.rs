@@ -97,12 +97,13 @@ fn image_view(store: &Store, name: &str) -> Result<View> {
 /// # Errors
 /// When a layer is missing or damaged.
 pub(super) fn layers_view(store: &Store, layers: &[DiffId]) -> Result<View> {
-    let (mut leases, mut lowers) = (Vec::new(), Vec::new());
+    let mut leases = Vec::new();
     for layer in layers.iter().rev() {
         let missing = || Error::corrupt(format!("layer {layer}"), "is missing");
         leases.push(store.lease(*layer)?.ok_or_else(missing)?);
-        lowers.push(store.lower(*layer)?);
     }
+    let mut lowers = store.lowers(layers)?;
+    lowers.reverse();
     let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
     let union = Union::open(stack).doing("open", "the layers of an image")?;
     Ok(View { union, keeper: Keeper::Image { _layers: leases } })

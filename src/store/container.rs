@@ -300,7 +300,8 @@ impl Store {
     /// # Errors
     /// When a layer is missing or damaged.
     pub fn stack(&self, container: &Container) -> Result<Stack> {
-        let lowers = container.record.layers.iter().rev().map(|layer| self.lower(*layer)).collect::<Result<_>>()?;
+        let mut lowers = self.lowers(&container.record.layers)?;
+        lowers.reverse();
         Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true })
     }
 

@@ -1,9 +1,11 @@
 //! Layers: a record, an index, a split, and a directory of files.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -12,8 +14,9 @@ use super::lock::flock;
 use super::{Store, names_in, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest};
-use crate::index::Index;
+use crate::index::{Bytes, Index};
 use crate::stack::Lower;
+use crate::sys;
 
 /// What is known of a layer without opening its index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,9 +135,37 @@ impl Store {
     /// [`Error::NotFound`] without such a layer; [`Error::Corrupt`] when its index is damaged.
     pub fn lower(&self, layer: DiffId) -> Result<Lower> {
         let path = self.layer_path(layer, "index");
-        let bytes =
-            super::read_optional(&path)?.ok_or_else(|| Error::NotFound { kind: "layer", name: layer.to_string() })?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NotFound { kind: "layer", name: layer.to_string() });
+            }
+            opened => opened.doing("open", &path)?,
+        };
+        let bytes = sys::map(&file).map(Bytes::Mapped).doing("read", &path)?;
         let index = Index::decode(bytes).map_err(|error| Error::corrupt(&path, error.to_string()))?;
         Ok(Lower { dir: self.diff_dir(&layer.hex()), index: Arc::new(index) })
+    }
+
+    /// The trees of these layers, in their order, read on all processors: the sums of many take a while.
+    ///
+    /// # Errors
+    /// As [`Store::lower`].
+    pub fn lowers(&self, layers: &[DiffId]) -> Result<Vec<Lower>> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(layers.len());
+        let read: Vec<_> = layers.iter().map(|layer| (layer, OnceLock::new())).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((layer, lower)) = read.get(next.fetch_add(1, Ordering::Relaxed)) {
+                lower.get_or_init(|| self.lower(**layer));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                // Without them it takes longer.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        read.into_iter().filter_map(|(_, lower)| lower.into_inner()).collect()
     }
 }
