@@ -14,26 +14,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::packing::Packing;
-use crate::error::{Context as _, Error, Result};
-use crate::fuse::{self, Counters};
-use crate::id::Digest;
-use crate::store::Store;
-use crate::union::Branch;
+use crate::error::{Context as _, Result};
+use crate::fuse::{self};
 
 /// How long a server may take to say what it is doing.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may take to end after its mount is gone.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to kill a command, and what is then done at the end of its mount.
@@ -41,8 +36,8 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long is waited when nobody can be answered for want of descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-const LOCK: &str = "lock";
-const CONTROL: &str = "control";
+pub(super) const LOCK: &str = "lock";
+pub(super) const CONTROL: &str = "control";
 
 /// What is known of a live mount without asking its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,97 +80,8 @@ pub struct Live {
     pub messages: BTreeMap<String, u64>,
 }
 
-/// The server's side: its directory goes when this is dropped.
-#[derive(Debug)]
-pub(super) struct Registration {
-    dir: PathBuf,
-}
-
-/// A new name under `run/` for the mount of this process at `mountpoint`.
-#[must_use]
-pub(super) fn name(mountpoint: &Path) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let unique = format!("{} {} {}", std::process::id(), since.as_nanos(), mountpoint.display());
-    format!("si_{}", Digest::of(unique.as_bytes()).hex().get(..16).unwrap_or_default())
-}
-
 fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
-}
-
-/// Numbers the branches and gives each its id.
-#[must_use]
-pub(super) fn describe(branches: &[Branch], ids: &[String]) -> Vec<LiveBranch> {
-    let ids = ids.iter().map(Some).chain(std::iter::repeat(None));
-    let numbered = branches.iter().enumerate().zip(ids);
-    numbered
-        .map(|((index, branch), id)| LiveBranch {
-            index,
-            path: branch.path.clone(),
-            mode: if branch.writable { "rw" } else { "ro" }.to_owned(),
-            id: id.cloned().unwrap_or_else(|| index.to_string()),
-        })
-        .collect()
-}
-
-impl Registration {
-    /// Writes the directory of a live mount, and answers on its socket from then on.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub(super) fn new(
-        store: &Store,
-        name: &str,
-        record: LiveRecord,
-        branches: Vec<LiveBranch>,
-        counters: Arc<Counters>,
-        packing: Option<Packing>,
-    ) -> Result<Self> {
-        // Whoever finds it under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
-        let staging = store.stage_briefly()?;
-        let dir = &staging.dir().join("live");
-        std::fs::create_dir(dir).doing("create", dir)?;
-        let lock = File::create_new(dir.join(LOCK)).doing("lock", dir)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", dir)?;
-        // Until the end of the process, however that comes.
-        std::mem::forget(lock);
-        for LiveBranch { index, path, mode, id } in &branches {
-            write(&dir.join(format!("br{index}")), &branch_line(path, mode))?;
-            write(&dir.join(format!("brid{index}")), format!("{id}\n").as_bytes())?;
-        }
-        let json = serde_json::to_vec(&record).map_err(|error| Error::corrupt(dir, error.to_string()))?;
-        write(&dir.join("mount.json"), &json)?;
-        let handle = open_dir(dir)?;
-        let bind = |name| UnixListener::bind(socket_path(&handle, name)).doing("listen at", dir);
-        if let Some(packing) = packing {
-            let listener = bind(packing.socket())?;
-            packing.listen(listener).doing("start a thread for", dir)?;
-        }
-        let listener = bind(CONTROL)?;
-        std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || {
-                for_each_stream(&listener, |stream| {
-                    let messages = counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
-                    let live =
-                        Live { record: record.clone(), branches: branches.clone(), messages: messages.collect() };
-                    answer(stream, &live);
-                });
-            })
-            .doing("start a thread for", dir)?;
-        // Dead ones are taken away now and then, so that they do not become many.
-        registered(&store.run_dir())?;
-        let named = store.run_dir().join(name);
-        std::fs::rename(dir, &named).doing("create", &named)?;
-        Ok(Self { dir: named })
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        // What cannot go now is taken for dead by everybody, as its lock is free soon.
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
 }
 
 /// Takes whoever connects, for ever.
@@ -186,14 +92,6 @@ pub(super) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(Unix
             // Whoever wants to connect still does: at once it would fail again.
             Err(_) => std::thread::sleep(ACCEPT_PAUSE),
         }
-    }
-}
-
-fn answer(mut stream: UnixStream, live: &Live) {
-    // Who does not take the answer in time does not get it.
-    let _ = stream.set_write_timeout(Some(ANSWER_PATIENCE));
-    if let Ok(json) = serde_json::to_vec(live) {
-        let _ = stream.write_all(&json);
     }
 }
 
@@ -257,7 +155,7 @@ pub(super) fn writer(run: &Path, upper: &Path) -> Result<Option<PathBuf>> {
     Ok(mountpoints.map(|record| record.mountpoint).find(|mountpoint| fuse::is_mountpoint(mountpoint)))
 }
 
-fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
+pub(super) fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt as _;
     [path.as_os_str().as_bytes(), b"=", mode.as_bytes(), b"\n"].concat()
 }
@@ -326,15 +224,15 @@ fn is_locked(lock: &File) -> bool {
     locked
 }
 
-fn write(path: &Path, content: &[u8]) -> Result<()> {
+pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
     std::fs::write(path, content).doing("write", path)
 }
 
-fn open_dir(dir: &Path) -> Result<OwnedFd> {
+pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing("open", dir)
 }
 
 /// A socket's path may have 108 bytes (unix(7)); a store's directory may have more.
-fn socket_path(dir: &OwnedFd, name: &str) -> String {
+pub(super) fn socket_path(dir: &OwnedFd, name: &str) -> String {
     format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
 }

@@ -16,7 +16,7 @@
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
-//!   registered as [`live`]; whoever else wants the container's tree gets [`access`] to it
+//!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
 mod access;
 mod build;
@@ -42,6 +42,7 @@ mod pack;
 mod packed_layer;
 mod packing;
 mod prune;
+mod registration;
 mod remove;
 mod run_mount;
 mod save;

@@ -1,13 +1,15 @@
 //! The process behind a mount: it mounts, answers the kernel until somebody unmounts, and puts all in order.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::lock;
-use super::live::{self, LiveRecord, Registration, describe};
+use super::live::{self, Live, LiveBranch, LiveRecord};
 use super::packing::Packing;
+use super::registration::{self, Announcement, Registration, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::timestamp::now;
 use super::{descriptors, mountpoint};
@@ -16,7 +18,7 @@ use crate::fuse::{self, Mount, MountOptions, Session};
 use crate::index;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, MountRecord, Store};
-use crate::union::Union;
+use crate::union::{Branch, Union};
 
 /// Requests that are served at once: one may be a copy-up of gigabytes.
 const THREADS: usize = 8;
@@ -90,33 +92,39 @@ fn reply(reply: &Reply) -> std::io::Result<()> {
 }
 
 fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
-    let live = live::name(mountpoint);
-    let (stack, ids, container) = match &spec.source {
+    let name = registration::name(mountpoint);
+    let (opened, container) = match &spec.source {
         Source::Container { id, remove } => {
             let container = store.container(*id)?;
             let lock = lock(store, &container)?;
-            let stack = store.stack(&container)?;
-            let layers = container.record.layers.iter().rev().map(ToString::to_string);
-            let ids = std::iter::once(container.id.hex()).chain(layers).collect();
+            let layers = || container.record.layers.iter().rev();
+            let dirs = layers().map(|layer| store.diff_dir(&layer.hex())).collect();
+            let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
+            let branches = describe(&branches(Some(container.upper()), dirs), &ids);
+            let opened = open(store, branches, || store.stack(&container))?;
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
                 pid: std::process::id(),
                 started: now(),
                 read_only: spec.flags().contains(rustix::mount::MountFlags::RDONLY),
                 command: spec.tied,
-                live: live.clone(),
+                live: name.clone(),
                 ended: false,
             };
-            (stack, ids, Some(ServedContainer { container, mount, lock, remove: *remove }))
+            (opened, Some(ServedContainer { container, mount, lock, remove: *remove }))
         }
         Source::Directories { upper, lowers } => {
-            let lowers = lowers.iter().map(|dir| lower(PathBuf::from(dir.clone()))).collect::<Result<_>>()?;
             let upper = upper.clone().map(PathBuf::from);
-            (Stack { upper, lowers, lowers_are_immutable: false }, Vec::new(), None)
+            let dirs: Vec<_> = lowers.iter().cloned().map(PathBuf::from).collect();
+            let branches = describe(&branches(upper.clone(), dirs.clone()), &[]);
+            let stack = || {
+                let lowers = dirs.into_iter().map(lower).collect::<Result<_>>()?;
+                Ok(Stack { upper, lowers, lowers_are_immutable: false })
+            };
+            (open(store, branches, stack)?, None)
         }
     };
-    let union = open(store, stack)?;
-    let branches = describe(union.branches(), &ids);
+    let Opened { union, branches, announcement } = opened;
     let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), io: spec.io, threads: THREADS };
     let union = Arc::new(union);
     let session = {
@@ -130,8 +138,9 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
         let record = LiveRecord { mountpoint: mountpoint.to_owned(), pid: std::process::id(), container: container_id };
+        let live = Live { record, branches, messages: BTreeMap::new() };
         let packs = container.as_ref().map(|_| packing.clone());
-        let registration = Registration::new(store, &live, record, branches, session.counters(), packs)?;
+        let registration = announcement.complete(store, &name, live, session.counters(), packs)?;
         if let Some(served) = &container {
             store.set_mount(&served.container, &served.mount)?;
         }
@@ -151,8 +160,39 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     }
 }
 
+/// What is to be mounted.
+struct Opened {
+    union: Union,
+    branches: Vec<LiveBranch>,
+    announcement: Announcement,
+}
+
+/// The directories of a stack, nearest first.
+fn branches(upper: Option<PathBuf>, lowers: Vec<PathBuf>) -> Vec<Branch> {
+    let upper = upper.into_iter().map(|path| Branch { path, writable: true });
+    upper.chain(lowers.into_iter().map(|path| Branch { path, writable: false })).collect()
+}
+
+/// Opens the union of what `stack` gives. Of hundreds of branches this takes as long as to write down what they are,
+/// so that this is done meanwhile.
+fn open(store: &Store, branches: Vec<LiveBranch>, stack: impl FnOnce() -> Result<Stack>) -> Result<Opened> {
+    let announce = || Announcement::new(store, &branches);
+    let (union, announcement) = std::thread::scope(|scope| {
+        let announcing = std::thread::Builder::new().spawn_scoped(scope, announce);
+        let union = stack().and_then(|stack| union(store, stack));
+        let announcement = match announcing {
+            Ok(thread) => thread.join().unwrap_or_else(|_| announce()),
+            // No thread is to be had.
+            Err(_) => announce(),
+        };
+        (union, announcement)
+    });
+    // What is wrong with the layers is said first.
+    Ok(Opened { union: union?, announcement: announcement?, branches })
+}
+
 /// Opens the union, which waits for one that wrote to the same directory and is about to end; not for one that stays.
-fn open(store: &Store, stack: Stack) -> Result<Union> {
+fn union(store: &Store, stack: Stack) -> Result<Union> {
     let upper = stack.upper.clone().unwrap_or_default();
     let in_use = |by: String| Error::InUse { kind: "directory", name: upper.display().to_string(), by };
     if let Some(mountpoint) = live::writer(&store.run_dir(), &upper)? {

@@ -1,0 +1,129 @@
+//! The server's side of a [`live`] mount's directory.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+
+use super::live::{self, ANSWER_PATIENCE, CONTROL, LOCK, Live, LiveBranch, branch_line, open_dir, socket_path, write};
+use super::packing::Packing;
+use crate::error::{Context as _, Error, Result};
+use crate::fuse::Counters;
+use crate::id::Digest;
+use crate::store::{Staging, Store};
+use crate::union::Branch;
+
+/// A new name under `run/` for the mount of this process at `mountpoint`.
+#[must_use]
+pub(super) fn name(mountpoint: &Path) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unique = format!("{} {} {}", std::process::id(), since.as_nanos(), mountpoint.display());
+    format!("si_{}", Digest::of(unique.as_bytes()).hex().get(..16).unwrap_or_default())
+}
+
+/// Numbers the branches and gives each its id.
+#[must_use]
+pub(super) fn describe(branches: &[Branch], ids: &[String]) -> Vec<LiveBranch> {
+    let ids = ids.iter().map(Some).chain(std::iter::repeat(None));
+    let numbered = branches.iter().enumerate().zip(ids);
+    numbered
+        .map(|((index, branch), id)| LiveBranch {
+            index,
+            path: branch.path.clone(),
+            mode: if branch.writable { "rw" } else { "ro" }.to_owned(),
+            id: id.cloned().unwrap_or_else(|| index.to_string()),
+        })
+        .collect()
+}
+
+/// A directory that says of which branches the mount will be. It goes again if it does not become a [`Registration`].
+pub(super) struct Announcement {
+    /// Whoever finds the directory under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
+    staging: Staging,
+    dir: PathBuf,
+}
+
+impl Announcement {
+    /// Writes down the branches.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(super) fn new(store: &Store, branches: &[LiveBranch]) -> Result<Self> {
+        let staging = store.stage_briefly()?;
+        let dir = staging.dir().join("live");
+        std::fs::create_dir(&dir).doing("create", &dir)?;
+        let lock = File::create_new(dir.join(LOCK)).doing("lock", &dir)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", &dir)?;
+        // Until the end of the process, however that comes.
+        std::mem::forget(lock);
+        for LiveBranch { index, path, mode, id } in branches {
+            write(&dir.join(format!("br{index}")), &branch_line(path, mode))?;
+            write(&dir.join(format!("brid{index}")), format!("{id}\n").as_bytes())?;
+        }
+        Ok(Self { staging, dir })
+    }
+
+    /// Makes it the directory of a live mount, and answers on its socket from then on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn complete(
+        self,
+        store: &Store,
+        name: &str,
+        live: Live,
+        counters: Arc<Counters>,
+        packing: Option<Packing>,
+    ) -> Result<Registration> {
+        let Self { staging: _staging, dir } = self;
+        let dir = &dir;
+        let json = serde_json::to_vec(&live.record).map_err(|error| Error::corrupt(dir, error.to_string()))?;
+        write(&dir.join("mount.json"), &json)?;
+        let handle = open_dir(dir)?;
+        let bind = |name| UnixListener::bind(socket_path(&handle, name)).doing("listen at", dir);
+        if let Some(packing) = packing {
+            let listener = bind(packing.socket())?;
+            packing.listen(listener).doing("start a thread for", dir)?;
+        }
+        let listener = bind(CONTROL)?;
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                live::for_each_stream(&listener, |stream| {
+                    let messages = counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
+                    answer(stream, &Live { messages: messages.collect(), ..live.clone() });
+                });
+            })
+            .doing("start a thread for", dir)?;
+        // Dead ones are taken away now and then, so that they do not become many.
+        live::registered(&store.run_dir())?;
+        let named = store.run_dir().join(name);
+        std::fs::rename(dir, &named).doing("create", &named)?;
+        Ok(Registration { dir: named })
+    }
+}
+
+/// The directory of a live mount, which goes when this is dropped.
+#[derive(Debug)]
+pub(super) struct Registration {
+    dir: PathBuf,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // What cannot go now is taken for dead by everybody, as its lock is free soon.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn answer(mut stream: UnixStream, live: &Live) {
+    // Who does not take the answer in time does not get it.
+    let _ = stream.set_write_timeout(Some(ANSWER_PATIENCE));
+    if let Ok(json) = serde_json::to_vec(live) {
+        let _ = stream.write_all(&json);
+    }
+}
