@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -45,12 +46,27 @@ struct State {
 pub(super) struct ReadAhead {
     state: Mutex<State>,
     queue: SyncSender<Vec<Ino>>,
+    has_ended: Arc<AtomicBool>,
+}
+
+/// What the thread is to do.
+pub(super) struct Batches {
+    files: Receiver<Vec<Ino>>,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        // What is still to be made ready is for nobody.
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
 }
 
 impl ReadAhead {
-    pub(super) fn new() -> (Self, Receiver<Vec<Ino>>) {
-        let (queue, batches) = sync_channel(WAITING);
-        (Self { state: Mutex::default(), queue }, batches)
+    pub(super) fn new() -> (Self, Batches) {
+        let (queue, files) = sync_channel(WAITING);
+        let has_ended = Arc::new(AtomicBool::new(false));
+        (Self { state: Mutex::default(), queue, has_ended: has_ended.clone() }, Batches { files, has_ended })
     }
 
     /// Somebody reads the beginning of a file, and `waits` for the disk.
@@ -95,7 +111,11 @@ impl ReadAhead {
 }
 
 /// Starts the thread; it ends with its [`ReadAhead`], and then lets go of the union.
-pub(super) fn make_ready(batches: Receiver<Vec<Ino>>, union: Arc<Union>) -> std::io::Result<JoinHandle<()>> {
-    let run = move || batches.into_iter().flatten().for_each(|ino| union.make_ready(ino));
+pub(super) fn make_ready(batches: Batches, union: Arc<Union>) -> std::io::Result<JoinHandle<()>> {
+    let Batches { files, has_ended } = batches;
+    let run = move || {
+        let files = files.into_iter().flatten().take_while(|_| !has_ended.load(Ordering::Relaxed));
+        files.for_each(|ino| union.make_ready(ino));
+    };
     std::thread::Builder::new().name("read-ahead".to_owned()).spawn(run)
 }

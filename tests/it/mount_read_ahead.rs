@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Advice;
 
+use super::disk::Disk;
 use super::mounts::{Mounts, add, eventually, finish};
 use super::raw::Mapping;
 
@@ -19,9 +20,36 @@ fn content(number: usize) -> Vec<u8> {
     vec![u8::try_from(number + 1).unwrap(); SIZE]
 }
 
+/// What [`cold`] makes.
+struct Cold {
+    mounts: Mounts,
+    mountpoint: PathBuf,
+    layer: PathBuf,
+    _disk: Disk,
+}
+
+impl Cold {
+    fn read(&self, dir: &str, number: usize) {
+        assert_eq!(fs::read(self.mountpoint.join(dir).join(name(number))).unwrap(), content(number));
+    }
+
+    /// How many files of each directory are in memory.
+    fn ready(&self) -> [usize; 2] {
+        ready(&self.layer)
+    }
+
+    /// After this, what is ready will be no more.
+    fn end(&self) {
+        self.mounts.umount("box");
+        assert_eq!(self.mounts.processes(), Vec::<u32>::new());
+    }
+}
+
 /// A container over two directories of files, of which nothing is in memory, and where the layer is.
-fn cold() -> (Mounts, PathBuf, PathBuf) {
+fn cold() -> Cold {
     let mounts = Mounts::new();
+    // A directory for temporary files may be one that is in memory.
+    let disk = Disk::new(&mounts.at(""), "store", 64, "mkfs.ext4", &["-q", "-m", "0"]);
     let mut tar = tar::Builder::new(Vec::new());
     for dir in ["one", "two"] {
         add(&mut tar, &format!("{dir}/"), 0o755, None);
@@ -38,9 +66,9 @@ fn cold() -> (Mounts, PathBuf, PathBuf) {
             rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         }
     }
-    assert_eq!(ready(&layer), [0, 0], "the disk's file system keeps all in memory");
-    let container = mounts.mount(&["--name", "box", "plain"]);
-    (mounts, container.mountpoint, layer)
+    assert_eq!(ready(&layer), [0, 0]);
+    let mountpoint = mounts.mount(&["--name", "box", "plain"]).mountpoint;
+    Cold { _disk: disk, mounts, mountpoint, layer }
 }
 
 /// How many files of each directory are in memory.
@@ -49,47 +77,40 @@ fn ready(layer: &Path) -> [usize; 2] {
     ["one", "two"].map(|dir| (0..FILES).filter(|number| is_ready(layer.join(dir).join(name(*number)))).count())
 }
 
-fn read(mountpoint: &Path, dir: &str, number: usize) {
-    assert_eq!(fs::read(mountpoint.join(dir).join(name(number))).unwrap(), content(number));
-}
-
 #[test]
 fn who_reads_a_directory_in_order_finds_the_next_files_ready() {
-    let (mounts, mountpoint, layer) = cold();
+    let cold = cold();
     for number in 0..8 {
-        read(&mountpoint, "one", number);
+        cold.read("one", number);
     }
-    mounts.umount("box");
-    mounts.assert_nothing_is_live();
-    // Its thread has ended with the mount, and the disk goes on.
-    assert!(eventually(|| ready(&layer)[0] >= 12));
-    assert_eq!(ready(&layer)[1], 0);
+    assert!(eventually(|| cold.ready()[0] >= 12));
+    cold.end();
+    assert_eq!(cold.ready()[1], 0);
 }
 
 #[test]
 fn who_goes_on_to_another_directory_finds_its_first_files_ready() {
-    let (mounts, mountpoint, layer) = cold();
+    let cold = cold();
     for number in 0..FILES {
-        read(&mountpoint, "one", number);
+        cold.read("one", number);
     }
-    assert_eq!(fs::read_dir(mountpoint.join("two")).unwrap().count(), FILES);
-    mounts.umount("box");
-    assert!(eventually(|| ready(&layer)[1] > 0));
-    assert_eq!(ready(&layer)[0], FILES);
-    assert!(ready(&layer)[1] <= 8);
+    assert_eq!(fs::read_dir(cold.mountpoint.join("two")).unwrap().count(), FILES);
+    assert!(eventually(|| cold.ready()[1] > 0));
+    cold.end();
+    assert_eq!(cold.ready()[0], FILES);
+    assert!(cold.ready()[1] <= 8);
 }
 
 #[test]
 fn who_only_lists_or_reads_here_and_there_has_nothing_made_ready() {
-    let (mounts, mountpoint, layer) = cold();
+    let cold = cold();
     for dir in ["one", "two"] {
-        assert_eq!(fs::read_dir(mountpoint.join(dir)).unwrap().count(), FILES);
+        assert_eq!(fs::read_dir(cold.mountpoint.join(dir)).unwrap().count(), FILES);
     }
     let numbers = [20, 10, 15, 8, 23];
     for number in numbers {
-        read(&mountpoint, "two", number);
+        cold.read("two", number);
     }
-    mounts.umount("box");
-    mounts.assert_nothing_is_live();
-    assert_eq!(ready(&layer), [0, numbers.len()]);
+    cold.end();
+    assert_eq!(cold.ready(), [0, numbers.len()]);
 }
