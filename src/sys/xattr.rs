@@ -68,6 +68,14 @@ pub fn read_xattr_following(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
     grown(|buffer| rustix::fs::getxattr(path, name, buffer))
 }
 
+/// The value of one extended attribute of an open file.
+///
+/// # Errors
+/// As `fgetxattr(2)`.
+pub fn read_xattr_of(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    grown(|buffer| rustix::fs::fgetxattr(file, name, buffer))
+}
+
 /// All extended attributes at `path`, which is not followed. None where the file system has none.
 ///
 /// # Errors

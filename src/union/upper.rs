@@ -226,14 +226,20 @@ impl Spot {
 
     /// Not for symbolic links, which have no mode.
     pub(super) fn chmod(&self, mode: u32) -> FsResult<()> {
-        let (path, _) = self.path();
-        Ok(rustix::fs::chmodat(rustix::fs::CWD, &*path, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?)
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        match self {
+            Self::Named(dir, name) => rustix::fs::chmodat(dir, &**name, mode, AtFlags::empty())?,
+            Self::Open(_) => rustix::fs::chmodat(rustix::fs::CWD, &*self.path().0, mode, AtFlags::empty())?,
+        }
+        Ok(())
     }
 
     pub(super) fn set_times(&self, times: &Timestamps) -> FsResult<()> {
-        let (path, follow) = self.path();
-        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-        Ok(rustix::fs::utimensat(rustix::fs::CWD, &*path, times, flags)?)
+        match self {
+            Self::Named(dir, name) => rustix::fs::utimensat(dir, &**name, times, AtFlags::SYMLINK_NOFOLLOW)?,
+            Self::Open(_) => rustix::fs::utimensat(rustix::fs::CWD, &*self.path().0, times, AtFlags::empty())?,
+        }
+        Ok(())
     }
 
     /// Opens the file anew, in a way that reading it leaves no trace.
@@ -246,9 +252,13 @@ impl Spot {
     }
 
     pub(super) fn get_xattr(&self, name: &[u8]) -> FsResult<Vec<u8>> {
-        Ok(match self.path() {
-            (path, false) => sys::read_xattr(&path, name)?,
-            (path, true) => sys::read_xattr_following(&path, name)?,
+        Ok(match self {
+            Self::Named(..) => sys::read_xattr(&self.path().0, name)?,
+            Self::Open(file) => match sys::read_xattr_of(file.as_fd(), name) {
+                // Open as a place only (O_PATH).
+                Err(Raw::BADF) => sys::read_xattr_following(&self.path().0, name)?,
+                read => read?,
+            },
         })
     }
 

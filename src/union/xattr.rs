@@ -4,8 +4,10 @@
 use rustix::fs::XattrFlags;
 
 use super::Union;
+use super::descriptors::Key;
 use super::errno::{Errno, FsResult};
 use super::types::Ino;
+use super::upper::Spot;
 use crate::mark;
 
 /// Lost by every write to the file (capabilities(7)).
@@ -21,7 +23,11 @@ impl Union {
         let tree = self.tree.read();
         if tree.nodes.contains_key(&ino) {
             // With the lock: a name may not go elsewhere before its attributes are read.
-            return self.spot(&tree, ino)?.get_xattr(&mark::escape(name));
+            let spot = match self.descriptors.cached(Key::UpperData(ino)) {
+                Some(file) => Spot::Open(file),
+                None => self.spot(&tree, ino)?,
+            };
+            return spot.get_xattr(&mark::escape(name));
         }
         let found = self.lowers.node(ino).and_then(|node| node.xattrs().find(|(known, _)| *known == name));
         found.map(|(_, value)| value.to_vec()).ok_or(Errno::ENODATA)
