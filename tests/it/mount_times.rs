@@ -70,6 +70,11 @@ fn fill(dir: &Path) {
         }
         fs::create_dir(at.join("other")).unwrap();
         fs::hard_link(at.join("f"), at.join("l")).unwrap();
+        // Two that change places have times that are as different, or not, as in the other tree.
+        for path in ["f", "g", "s/in", "s", "other", ""] {
+            let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+            File::open(at.join(path)).unwrap().set_modified(then).unwrap();
+        }
     }
 }
 
