@@ -15,6 +15,7 @@ mod damage;
 mod disk;
 mod errors;
 mod export;
+mod file_clock;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;

@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result, pwrite, read, write};
 
 use super::beside::{Beside, forget, raw, tree};
+use super::mounts::eventually;
 use super::own_process;
 use super::raw::{PAGE, lock_open_file};
 
@@ -190,10 +191,12 @@ fn copy_file_range_copies_what_read_and_write_would() {
 #[test]
 fn statfs_is_that_of_the_uppers_file_system() {
     let beside = low();
-    beside.same(|dir| {
-        let stat = statvfs(dir).unwrap();
+    let stat = |dir: &str| {
+        let stat = statvfs(beside.mounts.at(dir)).unwrap();
         (stat.f_bsize, stat.f_frsize, stat.f_blocks, stat.f_files, stat.f_namemax)
-    });
+    };
+    // Where inodes are made as they are needed, their number depends on what others write meanwhile.
+    assert!(eventually(|| stat("mnt") == stat("plain")), "{:?}, {:?}", stat("mnt"), stat("plain"));
 }
 
 #[test]
@@ -216,31 +219,34 @@ fn locks_keep_other_processes_out() {
     let beside = low();
     beside.same(|dir| {
         fs::write(dir.join("h"), "").unwrap();
-        let other = |locked: bool| {
+        let agrees = |locked: bool| {
             let mut command = own_process::command(NAME);
             if locked {
                 command.env("LAYERCTL_TEST_LOCKED", "1");
             }
             let output = command.current_dir(dir).stdin(Stdio::null()).output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+            assert!(text.contains("1 passed") || text.contains("1 failed"), "{text}");
+            output.status.success()
         };
-        other(false);
+        // A child that another test has just forked may have the files open for a while.
+        let is_free = || assert!(eventually(|| agrees(false)));
+        is_free();
         let files = ["f", "g", "h"].map(|name| both_ways(&dir.join(name)));
         flock(&files[0], exclusive).unwrap();
         fcntl_lock(&files[1], exclusive).unwrap();
         lock_open_file(&files[2], libc::F_WRLCK).unwrap();
-        other(true);
+        assert!(agrees(true));
         // A lock is the file's, wherever its data are and whatever its name is.
         files.iter().for_each(|file| file.write_all_at(b"copied up", 0).unwrap());
         fs::rename(dir.join("f"), dir.join("moved")).unwrap();
         fs::rename(dir.join("moved"), dir.join("f")).unwrap();
-        other(true);
+        assert!(agrees(true));
         // Two open files of one process are two with all but the process's own.
         let again = try_all(dir);
         assert_eq!(again, [Err(Errno::WOULDBLOCK), Ok(()), Err(Errno::WOULDBLOCK)]);
         drop(files);
-        other(false);
+        is_free();
     });
 }
 

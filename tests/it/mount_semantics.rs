@@ -253,6 +253,9 @@ fn a_name_is_never_missing_while_others_are_renamed_over_it() {
                 }
             });
         }
+        while looks.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
         for number in 0..COUNT {
             fs::rename(beside.mnt(&format!("n{number}")), &name).unwrap();
             renameat_with(CWD, &dirs[0], CWD, &dirs[1], RenameFlags::EXCHANGE).unwrap();
@@ -270,26 +273,30 @@ fn a_rename_is_done_or_not_when_the_server_is_killed_under_it() {
         put(dir, "name", "first");
         (0..COUNT).for_each(|number| put(dir, &format!("d/n{number}"), &format!("{number}")));
     }]);
-    for _ in 0..3 {
+    let mut next = 0;
+    for end in [COUNT / 3, COUNT / 3 * 2, COUNT] {
         let server = beside.mounts.servers()[0];
-        let renamed = AtomicUsize::new(0);
+        let (renamed, is_being_killed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let last = std::thread::scope(|scope| {
             let rename = scope.spawn(|| {
                 let mut last = None;
-                for number in 0..COUNT {
-                    let from = beside.mnt(&format!("d/n{number}"));
-                    match fs::rename(from, beside.mnt("name")) {
-                        Ok(()) => last = Some(number),
-                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                        Err(_) => break,
+                for number in next..end {
+                    // The last one is done or not, however late the end comes.
+                    while number == end - 1 && !is_being_killed.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
                     }
+                    if fs::rename(beside.mnt(&format!("d/n{number}")), beside.mnt("name")).is_err() {
+                        break;
+                    }
+                    last = Some(number);
                     renamed.fetch_add(1, Ordering::SeqCst);
                 }
                 last
             });
-            while renamed.load(Ordering::SeqCst) < 40 {
+            while renamed.load(Ordering::SeqCst) < 40 && !rename.is_finished() {
                 std::thread::yield_now();
             }
+            is_being_killed.store(true, Ordering::SeqCst);
             kill(server);
             rename.join().unwrap().unwrap()
         });
@@ -299,6 +306,7 @@ fn a_rename_is_done_or_not_when_the_server_is_killed_under_it() {
         let there: BTreeSet<String> = super::mounts::names(&beside.mnt("d")).into_iter().collect();
         let wanted: BTreeSet<String> = (at + 1..COUNT).map(|number| format!("n{number}")).collect();
         assert_eq!(there, wanted);
+        next = at + 1;
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
@@ -18,8 +18,8 @@ use serde_json::Value;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_layerctl");
-/// How long is waited for what comes "eventually".
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long is waited for what comes "eventually": longer than any machine that is busy with other things takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A temporary directory with a store in it.
@@ -92,6 +92,7 @@ impl Mounts {
     pub(crate) fn within(dir: tempfile::TempDir) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the mount tests need root");
         assert!(fs::File::open("/dev/fuse").is_ok(), "the mount tests need /dev/fuse");
+        hear_signals();
         Self { dir }
     }
 
@@ -129,10 +130,14 @@ impl Mounts {
         read(&self.at(path))
     }
 
-    /// A command with this store, in the temporary directory, which hears of nobody's standard input.
+    /// A command with this store, in the temporary directory, which hears of nobody's standard input and speaks English.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.dir.path()).env("LAYERCTL_ROOT", self.at("store")).stdin(Stdio::null());
+        command
+            .current_dir(self.dir.path())
+            .env("LAYERCTL_ROOT", self.at("store"))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
         command
     }
 
@@ -348,6 +353,22 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
 pub(crate) fn kill(pid: u32) {
     signal(pid, Signal::KILL);
     assert!(eventually(|| !is_alive(pid)), "{pid} lives on");
+}
+
+/// Whoever has started the tests in the background may have had them ignore signals, and so the programs that they
+/// start. What is caught here is not ignored there.
+fn hear_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = read(Path::new("/proc/self/status"));
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("the field is there");
+        let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a number");
+        for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1] {
+            if ignored >> (signal.as_raw() - 1) & 1 == 1 {
+                signal_hook::flag::register(signal.as_raw(), Arc::default()).expect("it can be caught");
+            }
+        }
+    });
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {

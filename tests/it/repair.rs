@@ -426,7 +426,7 @@ fn a_root_file_system_is_a_source_too() {
 fn what_only_repeats_a_containers_record_is_written_anew() {
     let (sandbox, _) = store();
     sandbox.run(&["run-mount", "--name", "c", "damaged:1"]).lines();
-    sandbox.run(&["umount", "c"]).lines();
+    sandbox.umount("c");
     let id = sandbox.run(&["inspect", "c"]).json()[0]["Id"].as_str().unwrap().to_owned();
     fs::write(sandbox.root().join("layers").join(&id), "x\n").unwrap();
     fs::remove_file(sandbox.root().join("containers/names/c")).unwrap();
@@ -482,7 +482,7 @@ fn a_layer_that_is_mounted_is_mended_below_the_mount() {
     assert_eq!(fs::read(mountpoint.join("no/entry/of/its/own")).expect("it is there again"), b"x");
     assert_eq!(open.metadata().expect("it is open").len(), content.len() as u64);
     drop(open);
-    sandbox.run(&["umount", "c"]).lines();
+    sandbox.umount("c");
     sandbox.run(&["run-mount", "--name", "c"]).lines();
     assert_eq!(fs::read(mountpoint.join("etc/noted")).expect("it is read"), content);
     sandbox.run(&["rm", "-f", "c"]).lines();
@@ -491,6 +491,7 @@ fn a_layer_that_is_mounted_is_mended_below_the_mount() {
 
 #[test]
 fn a_repair_that_is_killed_is_gone_on_with() {
+    const ROUNDS: usize = 30;
     // Many files, so that there are many moments.
     let tar = (0..300).fold(Tar::new().dir("d"), |tar, number| {
         tar.file(&format!("d/{number}"), format!("{number}").repeat(200).as_bytes())
@@ -502,13 +503,25 @@ fn a_repair_that_is_killed_is_gone_on_with() {
     let before = layers(&sandbox);
     let dir = sandbox.root().join("diff").join(sha256(&image.layers[0])).join("d");
     let sound = |number: usize| format!("{number}").repeat(200).into_bytes();
+    let is_sound = |number: usize| fs::read(dir.join(number.to_string())).is_ok_and(|found| found == sound(number));
     let mut killed = 0;
-    for round in 0..30 {
+    // At moments of all kinds; and on, should too few have come before the end.
+    for round in 0..ROUNDS * 10 {
+        if round >= ROUNDS && killed > 5 {
+            break;
+        }
         (0..300).step_by(2).for_each(|number| flip(&dir.join(number.to_string())));
         let bad: Vec<Vec<u8>> = (0..300).map(|number| fs::read(dir.join(number.to_string())).unwrap()).collect();
         let words = ["--quiet", "verify", "--repair", "--from", &archive];
         let mut child = sandbox.command(&words).stdout(std::process::Stdio::null()).spawn().expect("it starts");
-        std::thread::sleep(Duration::from_micros(500 + round * 2500));
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_micros(500 + round as u64 % 30 * 2500));
+        } else {
+            // When so many are mended.
+            let wanted = round * 5 % 150;
+            let mended = || (0..300).step_by(2).filter(|number| is_sound(*number)).count();
+            while child.try_wait().expect("it is ours").is_none() && mended() < wanted {}
+        }
         child.kill().expect("it is ours");
         let status = child.wait().expect("it ends");
         killed += usize::from(!status.success());
