@@ -123,6 +123,11 @@ fn a_command_that_cannot_be_run_has_its_own_status() {
     mounts.run(&["run-mount", "--name", "box", "--", "nosuch"]).fails(127, &["nosuch"]);
     assert_eq!(mounts.ps("box"), ("exited".to_owned(), None));
     assert!(upper(&mounts, "new").exists());
+    // A script is there, but not what is to read it.
+    script_in_box(&mounts, "echo '#!/bin/nosuch' > /bin/script; chmod 755 /bin/script").ok();
+    for command in ["/bin/script", "script"] {
+        mounts.run(&["run-mount", "--name", "box", "--", command]).fails(127, &[command, "interpreter"]);
+    }
     mounts.run(&["rm", "box"]).ok();
     assert_eq!(containers(&mounts), 0);
     assert_eq!(listing(&mounts.at("store/diff")), before);
