@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::mount_commit::{image, layers, shown};
-use super::mounts::{Mounts, end_of, eventually, kill, names, said};
+use super::mounts::{Mounts, names, said};
+use super::processes::{end_of, eventually, kill};
 
 /// Longer than anything takes that does not wait.
 const WHILE: Duration = Duration::from_millis(500);

@@ -12,8 +12,8 @@ use layerctl::union::RenameMode;
 
 use super::layer_tree::{Item, LayerTree};
 use super::mount_fixture::{MountFixture, MountOf};
-use super::mounts::{eventually, kill};
 use super::plain_driver::PlainTree;
+use super::processes::{eventually, kill};
 use super::tree_op::{Op, Path, Tree as _, path, show};
 use super::tree_snapshot::Snapshot;
 use super::union_model::number_from;

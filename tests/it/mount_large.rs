@@ -9,7 +9,8 @@ use rustix::process::Signal;
 
 use super::beside::forget;
 use super::layer_tree::os;
-use super::mounts::{Mounts, eventually, signal};
+use super::mounts::Mounts;
+use super::processes::{eventually, signal};
 
 const SIZE: u64 = 24 << 20;
 const FILES: usize = 400;

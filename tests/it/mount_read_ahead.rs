@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Advice;
 
-use super::mounts::{Mounts, add, eventually, finish};
+use super::mounts::Mounts;
+use super::processes::eventually;
 use super::raw::Mapping;
+use super::root_fs::{add, finish};
 
 const FILES: usize = 24;
 const SIZE: usize = 20_000;
@@ -59,10 +61,10 @@ fn who_reads_a_directory_in_order_finds_the_next_files_ready() {
     for number in 0..8 {
         read(&mountpoint, "one", number);
     }
-    mounts.umount("box");
-    mounts.assert_nothing_is_live();
-    // Its thread has ended with the mount, and the disk goes on.
     assert!(eventually(|| ready(&layer)[0] >= 12));
+    mounts.umount("box");
+    // Its thread has ended with the mount.
+    mounts.assert_nothing_is_live();
     assert_eq!(ready(&layer)[1], 0);
 }
 
@@ -73,8 +75,8 @@ fn who_goes_on_to_another_directory_finds_its_first_files_ready() {
         read(&mountpoint, "one", number);
     }
     assert_eq!(fs::read_dir(mountpoint.join("two")).unwrap().count(), FILES);
-    mounts.umount("box");
     assert!(eventually(|| ready(&layer)[1] > 0));
+    mounts.umount("box");
     assert_eq!(ready(&layer)[0], FILES);
     assert!(ready(&layer)[1] <= 8);
 }

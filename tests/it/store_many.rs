@@ -9,7 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::disk::{Disk, system};
 use super::generator::{Image, docker_before_25, docker_since_25, sha256};
-use super::mounts::{Mounts, end_of, eventually, said};
+use super::mounts::{Mounts, said};
+use super::processes::{end_of, eventually};
 use super::store_durable::image;
 
 /// An import from a pipe, of which all but the end has been written.
