@@ -89,6 +89,12 @@ pub enum Error {
         /// The command's first word.
         command: String,
     },
+    /// The command of a container is there, but not what it is run by.
+    #[error("{}: the interpreter that it names is not there", Line(command))]
+    InterpreterNotFound {
+        /// The command's first word.
+        command: String,
+    },
     /// The command of a container could not be run.
     #[error("{}: cannot be run: {source}", Line(command))]
     CommandNotRunnable {
@@ -130,7 +136,7 @@ impl Error {
             Self::NotFound { .. } => 1,
             Self::Usage(_) | Self::Ambiguous { .. } => 2,
             Self::CommandNotRunnable { .. } => 126,
-            Self::CommandNotFound { .. } => 127,
+            Self::CommandNotFound { .. } | Self::InterpreterNotFound { .. } => 127,
             Self::Relayed { code, .. } => *code,
             _ => 125,
         }
@@ -184,6 +190,7 @@ mod tests {
             ),
             (Error::Usage("give a name".into()), "give a name", 2),
             (Error::CommandNotFound { command: "x".into() }, "x: command not found", 127),
+            (Error::InterpreterNotFound { command: "x".into() }, "x: the interpreter that it names is not there", 127),
             (
                 Err::<(), _>(io()).doing("write", "/a/b").unwrap_err(),
                 "cannot write /a/b: No space left on device (os error 28)",

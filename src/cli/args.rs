@@ -18,7 +18,7 @@ Exit status:
   3      verify has found damage
   125    any other failure
   126    the container's command cannot be run
-  127    the container's command is not found
+  127    the container's command, or the interpreter that it names, is not found
   128+n  the container's command was ended by signal n
   other  the container's command ended with it
 

@@ -1,17 +1,22 @@
 //! `--filter KEY=VALUE`: what is listed. Of one key, any of its values is enough; of several keys, all must fit.
 
+use clap::Args;
 use glob::{MatchOptions, Pattern};
 
 use crate::error::{Error, Result};
 use crate::id::ImageName;
 
-/// What was asked for.
-#[derive(Debug)]
-pub(super) struct Filters(Vec<(String, String)>);
+/// The option itself.
+#[derive(Debug, Args)]
+pub(super) struct Filter {
+    /// Only those that fit; may be given several times
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+}
 
-impl Filters {
+impl Filter {
     /// Reads what was given, and refuses a key that is not one of `known`.
-    pub(super) fn parse(given: &[String], known: &[&str]) -> Result<Self> {
+    pub(super) fn parse(&self, known: &[&str]) -> Result<Filters> {
         let one = |text: &String| {
             let (key, value) =
                 text.split_once('=').ok_or_else(|| Error::Usage(format!("--filter: {text:?} is not KEY=VALUE")))?;
@@ -21,9 +26,15 @@ impl Filters {
             }
             Ok((key.to_owned(), value.to_owned()))
         };
-        given.iter().map(one).collect::<Result<_>>().map(Self)
+        self.filter.iter().map(one).collect::<Result<_>>().map(Filters)
     }
+}
 
+/// What was asked for.
+#[derive(Debug)]
+pub(super) struct Filters(Vec<(String, String)>);
+
+impl Filters {
     /// The values of a key.
     pub(super) fn of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(known, _)| known == key).map(|(_, value)| value.as_str())

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::filter::{Filters, Reference};
+use super::filter::{Filter, Filters, Reference};
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::{ago, size};
 use super::{Context, report};
@@ -33,12 +33,11 @@ const KEYS: [&str; 6] = ["reference", "dangling", "label", "before", "since", "i
 pub(super) struct Images {
     #[command(flatten)]
     look: Look,
+    #[command(flatten)]
+    filter: Filter,
     /// As all are listed anyway
     #[arg(long, short, hide = true)]
     all: bool,
-    /// Only those that fit; may be given several times
-    #[arg(long, short, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
     /// Only names that fit: as --filter reference=PATTERN
     #[arg(value_name = "PATTERN")]
     reference: Option<String>,
@@ -64,7 +63,7 @@ fn created(config: &ImageConfig) -> u64 {
 impl Images {
     fn chosen(&self, context: &Context) -> Result<Chosen> {
         let store = &context.store;
-        let filters = Filters::parse(&self.filter, &KEYS)?;
+        let filters = self.filter.parse(&KEYS)?;
         let references = filters.of("reference").chain(self.reference.as_deref());
         let references = references.map(Reference::parse).collect::<Result<_>>()?;
         let made = |key: &str| -> Result<Vec<u64>> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::filter::Filters;
+use super::filter::Filter;
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::{ago, size};
 use super::{Context, report};
@@ -29,15 +29,14 @@ const KEYS: [&str; 3] = ["image", "dangling", "id"];
 pub(super) struct Layers {
     #[command(flatten)]
     look: Look,
-    /// Only those that fit; may be given several times
-    #[arg(long, short, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 impl Layers {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let store = &context.store;
-        let filters = Filters::parse(&self.filter, &KEYS)?;
+        let filters = self.filter.parse(&KEYS)?;
         let dangling = filters.truth("dangling")?;
         let wanted: Vec<ImageId> =
             filters.of("image").map(|name| store.find_image(name).map(|found| found.id())).collect::<Result<_>>()?;

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::filter::Filters;
+use super::filter::Filter;
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::ago;
 use super::{Context, report};
@@ -33,18 +33,17 @@ const STATES: [&str; 4] = ["created", "running", "exited", "dead"];
 pub(super) struct Ps {
     #[command(flatten)]
     look: Look,
+    #[command(flatten)]
+    filter: Filter,
     /// As all are listed anyway
     #[arg(long, short, hide = true)]
     all: bool,
-    /// Only those that fit; may be given several times
-    #[arg(long, short, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
 }
 
 impl Ps {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let store = &context.store;
-        let filters = Filters::parse(&self.filter, &KEYS)?;
+        let filters = self.filter.parse(&KEYS)?;
         filters.check_words("status", &STATES)?;
         let ancestors: Vec<ImageId> =
             filters.of("ancestor").map(|name| store.find_image(name).map(|found| found.id())).collect::<Result<_>>()?;

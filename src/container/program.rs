@@ -42,7 +42,13 @@ impl Program {
     pub(super) fn execute(self) -> Error {
         let Self { name: command, path, args, env } = self;
         match sys::execute(&path, &args, &env) {
-            source if source.kind() == io::ErrorKind::NotFound => Error::CommandNotFound { command },
+            source if source.kind() == io::ErrorKind::NotFound => {
+                // A script's `#!`, or a program's loader.
+                match fs::metadata(OsStr::from_bytes(path.as_bytes())) {
+                    Ok(_) => Error::InterpreterNotFound { command },
+                    Err(_) => Error::CommandNotFound { command },
+                }
+            }
             source => Error::CommandNotRunnable { command, source },
         }
     }

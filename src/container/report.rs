@@ -15,6 +15,7 @@ pub(super) const READY: &[u8] = b"\n";
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Report {
     NotFound,
+    NoInterpreter,
     /// With the errno of execve.
     NotRunnable(i32),
     Usage(String),
@@ -32,6 +33,7 @@ impl Report {
         let command = String::from_utf8_lossy(spec.args.first().map_or(&[], Vec::as_slice)).into_owned();
         match self {
             Self::NotFound => Error::CommandNotFound { command },
+            Self::NoInterpreter => Error::InterpreterNotFound { command },
             Self::NotRunnable(errno) => {
                 Error::CommandNotRunnable { command, source: io::Error::from_raw_os_error(errno) }
             }
@@ -47,6 +49,7 @@ impl From<&Error> for Report {
     fn from(error: &Error) -> Self {
         match error {
             Error::CommandNotFound { .. } => Self::NotFound,
+            Error::InterpreterNotFound { .. } => Self::NoInterpreter,
             Error::CommandNotRunnable { source, .. } => {
                 Self::NotRunnable(source.raw_os_error().unwrap_or(libc::EACCES))
             }
@@ -75,6 +78,7 @@ mod tests {
         let io = || io::Error::from_raw_os_error(libc::ENOEXEC);
         for (error, text) in [
             (Error::CommandNotFound { command: command() }, "run: command not found"),
+            (Error::InterpreterNotFound { command: command() }, "run: the interpreter that it names is not there"),
             (
                 Error::CommandNotRunnable { command: command(), source: io() },
                 "run: cannot be run: Exec format error (os error 8)",

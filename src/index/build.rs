@@ -176,7 +176,7 @@ impl Builder {
     /// # Errors
     /// When a section of the file would exceed 4 GiB.
     pub fn finish(self) -> Result<super::Index, format::FormatError> {
-        format::encode(&self.nodes)
+        super::encode::encode(&self.nodes)
     }
 
     fn is_directory(&self, id: NodeId) -> bool {

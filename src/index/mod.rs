@@ -10,6 +10,7 @@
 //! - [`scan()`]: the tree of a plain directory, with whiteouts in AUFS' or overlayfs' spelling
 
 mod build;
+mod encode;
 mod format;
 mod scan;
 

@@ -112,7 +112,8 @@ fn walk(
     Ok(())
 }
 
-fn names(union: &Union, dir: Ino) -> io::Result<Vec<Vec<u8>>> {
+/// The names in a directory, last first.
+pub(super) fn names(union: &Union, dir: Ino) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     union.readdir(dir, 0, false, &mut |entry| {
         if entry.name != b"." && entry.name != b".." {

@@ -15,8 +15,6 @@ use crate::index::{Child, Children, Index, Kind, Meta, Node, NodeId, Time, Xattr
 use crate::sys;
 use crate::whiteout::{self, Marker};
 
-/// Attributes that the machine gives a file by itself.
-pub(super) const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 /// The name of a file that is made to see what comes of it.
 const PROBE: &[u8] = b"probe";
 
@@ -143,7 +141,7 @@ impl Shown {
             return Ok(Self { stat, xattrs: Xattrs::new(), target: Vec::new() });
         }
         let mut xattrs = sys::read_xattrs(&sys::proc_path(dir, name))?;
-        xattrs.retain(|(name, _)| !LABELS.contains(&&name[..]));
+        xattrs.retain(|(name, _)| !disk::is_label(name));
         xattrs.sort_unstable();
         let target = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes(),

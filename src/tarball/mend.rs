@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, RenameFlags, renameat, renameat_with};
 use rustix::io::{Errno, Result};
 
 use super::Failure;
-use super::compare::{Change, Difference, LABELS, joined};
+use super::compare::{Change, Difference, joined};
 use super::content::digest_of;
 use super::disk::{self, Walk};
 use super::wanted::{Wanted, path_and_above};
@@ -411,7 +411,7 @@ impl<'a> Mend<'a> {
         for name in names {
             let is_known =
                 node.xattrs().any(|(known, _)| disk::on_disk(known).is_some_and(|on_disk| *on_disk == *name));
-            if !is_known && !LABELS.contains(&&name[..]) {
+            if !is_known && !disk::is_label(&name) {
                 match rustix::fs::lremovexattr(path, &*name) {
                     Err(Errno::NODATA) => {}
                     removed => removed?,

@@ -429,6 +429,8 @@ pub(super) fn write_all(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) 
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
 
     #[test]
@@ -439,8 +441,11 @@ mod tests {
         drop(upper.private(whiteout::LINKS).unwrap());
         let changed = || std::fs::metadata(dir.path()).map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap();
         let before = changed();
-        // Longer than the clock of any file system stands still.
-        std::thread::sleep(Duration::from_millis(30));
+        // Until the clock of file times has moved on.
+        let now = clock_gettime(ClockId::Realtime);
+        while clock_gettime(ClockId::RealtimeCoarse) <= now {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         drop(upper.private(whiteout::LINKS).unwrap());
         assert_eq!(changed(), before);
         drop(upper.private(whiteout::ORPHANS).unwrap());

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
-use super::mounts::{Mounts, kill};
+use super::mounts::Mounts;
+use super::processes::kill;
 
 /// Fills a directory that is to be a layer.
 pub(crate) type Fill<'a> = &'a dyn Fn(&Path);

@@ -135,7 +135,7 @@ fn a_directory_that_goes_or_changes_while_it_is_read_makes_no_image() {
     let mut pipe = child.stdin.take().expect("a pipe");
     let tar = fs::read(&store.good).unwrap();
     std::io::Write::write_all(&mut pipe, &tar[..600]).unwrap();
-    assert!(super::mounts::eventually(|| !store.sandbox.debris().is_empty()), "it has begun");
+    assert!(super::processes::eventually(|| !store.sandbox.debris().is_empty()), "it has begun");
     fs::remove_dir_all(&dir).unwrap();
     std::io::Write::write_all(&mut pipe, &tar[600..]).unwrap();
     drop(pipe);

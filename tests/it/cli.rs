@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::listing::Listing;
+use super::mounts::{said, when_free};
 
 /// What a run of the program gave.
 #[derive(Debug)]
@@ -94,6 +95,12 @@ impl Sandbox {
 
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().expect("the program starts").into()
+    }
+
+    /// Unmounts: see [`when_free`].
+    #[track_caller]
+    pub(crate) fn umount(&self, target: &str) {
+        when_free(|| said(&mut self.command(&["umount", target]))).ok();
     }
 
     /// With this file on standard input.

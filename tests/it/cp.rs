@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::listing::Listing;
-use super::mounts::{Mounts, add, finish};
+use super::mounts::Mounts;
+use super::root_fs::{add, finish};
 
 /// A container `c` with files, a directory, and links of which some lead to where the host has something else.
 fn container(mounts: &Mounts) {

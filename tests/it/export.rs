@@ -7,7 +7,8 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use super::listing::Listing;
-use super::mounts::{Mounts, add, finish};
+use super::mounts::Mounts;
+use super::root_fs::{add, finish};
 
 /// Layers in which files are removed, replaced, linked, and hidden.
 fn image(mounts: &Mounts) {
@@ -137,7 +138,7 @@ fn an_image_of_several_layers_is_exported_as_it_is_shown() {
 #[test]
 fn what_cannot_be_exported_leaves_no_file() {
     let mounts = Mounts::new();
-    let id = mounts.import("base", &super::mounts::plain());
+    let id = mounts.import("base", &super::root_fs::plain());
     mounts.run(&["export", "no-such", "-o", "x"]).fails(1, &["no such container or image", "no-such"]);
     mounts.run(&["export", &id, "-o", "/dev/full"]).fails(125, &["/dev/full", "No space left"]);
     let layer = mounts.inspect("base")["RootFS"]["Layers"][0].as_str().unwrap()["sha256:".len()..].to_owned();

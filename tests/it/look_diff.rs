@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::generator::{Image, Tar, docker_since_25, sha256};
 use super::listing::Listing;
-use super::mounts::{Mounts, Said, add, finish};
+use super::mounts::{Mounts, Said};
+use super::root_fs::{add, finish};
 
 /// A root file system with what can be changed.
 fn base(mounts: &Mounts) {

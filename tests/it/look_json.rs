@@ -87,7 +87,7 @@ fn the_documented_json_is_what_is_printed() {
             }
             "verify" => fs::remove_file(mounts.at("store/diff").join(&layer).join("etc/name")).expect("it is there"),
             "commit work" => mounts.umount("work"),
-            "prune --dry-run" => drop(mounts.import("old", &super::mounts::plain())),
+            "prune --dry-run" => drop(mounts.import("old", &super::root_fs::plain())),
             _ => {}
         }
         if command == "prune --dry-run" {

@@ -157,7 +157,7 @@ fn containers_are_filtered() {
         let image = if name == "rest" { "other" } else { "storied:1" };
         sandbox.run(&["run-mount", "--name", name, image]).lines();
     }
-    sandbox.run(&["umount", "workshop"]).lines();
+    sandbox.umount("workshop");
     let by = |filters: &[&str]| -> String {
         let filters: Vec<&str> = filters.iter().flat_map(|filter| ["-f", filter]).collect();
         let words = [&["ps", "--sort", "name", "--format", "{{.Names}}"], &filters[..]].concat();

@@ -43,7 +43,9 @@ pub(crate) struct Fixture {
 /// Where the tests work: memory, unless the environment names a directory on a disk.
 pub(crate) fn work_dir() -> tempfile::TempDir {
     let named = std::env::var_os("LAYERCTL_MODEL_DIR").map(PathBuf::from);
-    let memory = Some(PathBuf::from("/dev/shm")).filter(|dir| dir.is_dir());
+    // In a container there may be little of it.
+    let has_room = |dir: &PathBuf| rustix::fs::statvfs(dir).is_ok_and(|room| room.f_bavail * room.f_frsize >= 1 << 30);
+    let memory = Some(PathBuf::from("/dev/shm")).filter(|dir| dir.is_dir() && has_room(dir));
     match named.or(memory) {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::mounts::{Mounts, finish, listing};
+use super::mounts::{Mounts, listing};
+use super::root_fs::finish;
 
 pub(crate) fn image(mounts: &Mounts) -> String {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, content) in [("d/a", &b"a\n"[..]), ("d/b", b"b\n"), ("e/c", b"c\n"), ("f", b"f\n")] {
-        super::mounts::add(&mut tar, path, 0o644, Some(content));
+        super::root_fs::add(&mut tar, path, 0o644, Some(content));
     }
     mounts.import("base", &finish(tar))
 }

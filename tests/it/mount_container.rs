@@ -5,26 +5,24 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde_json::Value;
 
-use super::mounts::{
-    Mounts, eventually, is_alive, kill, listing, mount_line, names, passes_through, plain, read, said, when_free,
-};
+use super::mount_dead::kill_server;
+use super::mounts::{Mounts, listing, mount_line, names, read, said};
+use super::processes::{eventually, is_alive};
+use super::root_fs::plain;
 
 /// With the image `plain` in the store, which has no programs.
-fn with_plain() -> Mounts {
+pub(crate) fn with_plain() -> Mounts {
     let mounts = Mounts::new();
     mounts.import("plain", &plain());
     mounts
 }
 
-fn nothing() -> Vec<PathBuf> {
-    Vec::new()
-}
-
 /// The server of a container, which must be running.
 #[track_caller]
-fn pid(mounts: &Mounts, name: &str) -> u32 {
+pub(crate) fn pid(mounts: &Mounts, name: &str) -> u32 {
     let state = mounts.inspect(name)["State"].clone();
     assert_eq!((&state["Status"], &state["Running"], &state["Dead"]), (&"running".into(), &true.into(), &false.into()));
     let pid = u32::try_from(state["Pid"].as_u64().unwrap()).unwrap();
@@ -33,22 +31,9 @@ fn pid(mounts: &Mounts, name: &str) -> u32 {
 }
 
 /// How many containers there are.
-fn containers(mounts: &Mounts) -> usize {
+pub(crate) fn containers(mounts: &Mounts) -> usize {
     let rows: Value = serde_json::from_str(&mounts.run(&["--format", "json", "ps"]).ok()).unwrap();
     rows.as_array().unwrap().len()
-}
-
-/// Kills the server, and sees that `ps` and `inspect` tell the truth.
-#[track_caller]
-fn kill_server(mounts: &Mounts, name: &str) {
-    let server = pid(mounts, name);
-    kill(server);
-    let (state, mountpoint) = mounts.ps(name);
-    assert_eq!(state, "dead");
-    assert!(mountpoint.is_some());
-    let state = mounts.inspect(name)["State"].clone();
-    assert_eq!((&state["Status"], &state["Running"], &state["Dead"]), (&"dead".into(), &false.into(), &true.into()));
-    assert_eq!(state["Pid"], 0);
 }
 
 #[test]
@@ -169,21 +154,6 @@ fn a_container_mounted_again_has_its_changes() {
 }
 
 #[test]
-fn a_container_mounted_again_right_after_umount_of_the_kernel() {
-    let mounts = with_plain();
-    mounts.mkdir("mnt");
-    for round in 0..10 {
-        let container = mounts.mount(&["--name", "box", "plain", "mnt"]);
-        assert_eq!(names(&container.mountpoint).len(), 3 + round);
-        fs::write(container.mountpoint.join(format!("new{round}")), "").unwrap();
-        mounts.umount8("mnt");
-    }
-    assert!(eventually(|| mounts.processes().is_empty()));
-    assert_eq!(mounts.ps("box").0, "exited");
-    mounts.assert_nothing_is_live();
-}
-
-#[test]
 fn two_containers_of_an_image_do_not_see_each_other() {
     let mounts = with_plain();
     let before = listing(&mounts.at("store/diff"));
@@ -215,7 +185,7 @@ fn a_read_only_mount_takes_no_changes() {
     let mounts = with_plain();
     let container = mounts.mount(&["--name", "box", "--read-only", "plain"]);
     let at = |path: &str| container.mountpoint.join(path);
-    let read_only = Some(rustix::io::Errno::ROFS.raw_os_error());
+    let read_only = Some(Errno::ROFS.raw_os_error());
     let refused = |result: std::io::Result<()>| assert_eq!(result.unwrap_err().raw_os_error(), read_only);
     refused(fs::write(at("new"), ""));
     refused(fs::File::options().append(true).open(at("file")).map(drop));
@@ -281,9 +251,9 @@ fn a_name_in_use_is_refused() {
     let mounts = with_plain();
     mounts.import(
         "other",
-        &super::mounts::finish({
+        &super::root_fs::finish({
             let mut tar = tar::Builder::new(Vec::new());
-            super::mounts::add(&mut tar, "other", 0o644, Some(b"other"));
+            super::root_fs::add(&mut tar, "other", 0o644, Some(b"other"));
             tar
         }),
     );
@@ -370,76 +340,6 @@ fn without_the_fuse_device_nothing_is_left() {
 }
 
 #[test]
-fn a_container_whose_server_was_killed_is_dead_and_comes_back() {
-    let mounts = with_plain();
-    let container = mounts.mount(&["--name", "box", "plain"]);
-    let at = |path: &str| container.mountpoint.join(path);
-    let synced = |path: &str, content: &str| {
-        let mut file = fs::File::create(at(path)).unwrap();
-        file.write_all(content.as_bytes()).unwrap();
-        file.sync_all().unwrap();
-    };
-    synced("new", "new\n");
-    synced("file", "changed\n");
-    fs::rename(at("dir"), at("moved")).unwrap();
-    fs::remove_file(at("moved/two")).unwrap();
-    kill_server(&mounts, "box");
-    assert!(fs::read_dir(&container.mountpoint).is_err());
-
-    // Unmounted first, and by its mountpoint, which cannot be looked at any more.
-    mounts.umount("box");
-    assert_eq!(mounts.ps("box"), ("exited".to_owned(), None));
-    assert!(!container.mountpoint.exists());
-    mounts.assert_nothing_is_live();
-    let as_left = || {
-        assert_eq!(names(&container.mountpoint), ["file", "link", "moved", "new"]);
-        assert_eq!(names(&at("moved")), ["one"]);
-        assert_eq!((read(&at("new")), read(&at("file"))), ("new\n".into(), "changed\n".into()));
-    };
-    mounts.mount(&["--name", "box"]);
-    as_left();
-    kill_server(&mounts, "box");
-    mounts.umount(container.mountpoint.to_str().unwrap());
-    assert_eq!(mounts.ps("box"), ("exited".to_owned(), None));
-
-    // Mounted again as if nothing had happened.
-    mounts.mount(&["--name", "box"]);
-    kill_server(&mounts, "box");
-    mounts.mount(&["--name", "box"]);
-    as_left();
-    assert_eq!(mounts.mounted(), [at("")]);
-    pid(&mounts, "box");
-    mounts.umount("box");
-    mounts.assert_nothing_is_live();
-}
-
-#[test]
-fn a_killed_server_leaves_a_mountpoint_of_the_users_in_order() {
-    let mounts = with_plain();
-    let mnt = mounts.mkdir("mnt");
-    mounts.mount(&["--name", "box", "plain", "mnt"]);
-    kill_server(&mounts, "box");
-    // Another one at the same place.
-    mounts.mount(&["--name", "other", "plain", "mnt"]);
-    assert_eq!(mounts.mounted(), std::slice::from_ref(&mnt));
-    assert_eq!(mounts.read("mnt/file"), "file of the image\n");
-    // The dead one's end is not the other's.
-    mounts.run(&["rm", "box"]).ok();
-    assert_eq!(mounts.mounted(), std::slice::from_ref(&mnt));
-    assert_eq!(mounts.read("mnt/file"), "file of the image\n");
-    kill_server(&mounts, "other");
-    mounts.mkdir("elsewhere");
-    let container = mounts.mount(&["--name", "other", "./elsewhere"]);
-    assert_eq!(read(&container.mountpoint.join("file")), "file of the image\n");
-    // Nothing stale is left at the old place.
-    assert_eq!(mounts.mounted(), [mounts.at("elsewhere")]);
-    mounts.umount("other");
-    assert!(mnt.is_dir());
-    mounts.run(&["rm", "other"]).ok();
-    assert_eq!(mounts.mounted(), nothing());
-}
-
-#[test]
 fn a_mounted_container_is_removed_only_by_force() {
     let mounts = with_plain();
     let before = listing(&mounts.at("store/diff"));
@@ -521,182 +421,4 @@ fn a_server_keeps_nothing_of_its_caller() {
         let target = fs::read_link(fd.unwrap().path()).unwrap_or_default();
         assert_ne!(target, mounts.at("lock"));
     }
-}
-
-/// What `find -ls` asks: all names, attributes and link targets. How many entries there are.
-fn walk(dir: &Path) -> usize {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let counts = entries.map(|path| {
-        let kind = fs::symlink_metadata(&path).unwrap().file_type();
-        if kind.is_symlink() {
-            fs::read_link(&path).unwrap();
-        }
-        1 + if kind.is_dir() { walk(&path) } else { 0 }
-    });
-    counts.sum()
-}
-
-#[test]
-fn a_second_long_listing_costs_no_message_for_each_file() {
-    let mounts = with_plain();
-    let container = mounts.mount(&["--name", "box", "plain"]);
-    for number in 0..100 {
-        fs::write(container.mountpoint.join(number.to_string()), "").unwrap();
-    }
-    let messages = || -> u64 {
-        let all = mounts.inspect("box")["Messages"].clone();
-        all.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum()
-    };
-    let list = || mounts.shell(&format!("ls -lR {}", container.mountpoint.display())).ok();
-    assert!(list().lines().count() > 105);
-    // Some are for the top directory. A kernel that is short of memory forgets what it knows, and asks again.
-    assert!(eventually(|| {
-        let before = messages();
-        list();
-        messages() < before + 10
-    }));
-}
-
-#[test]
-fn reading_all_again_in_a_read_only_mount_costs_no_message() {
-    let mounts = with_plain();
-    let container = mounts.mount(&["--name", "box", "--read-only", "plain"]);
-    let messages = || mounts.inspect("box")["Messages"].clone();
-    let read = || assert_eq!(listing(&container.mountpoint).len(), 5);
-    let first = messages();
-    read();
-    assert_ne!(messages(), first);
-    // A kernel that is short of memory forgets what it knows, and asks again.
-    assert!(eventually(|| {
-        let before = messages();
-        read();
-        let mut after = messages();
-        if passes_through() {
-            for kind in ["OPEN", "RELEASE"] {
-                after[kind] = before[kind].clone();
-            }
-        }
-        after == before
-    }));
-}
-
-#[test]
-fn a_second_walk_costs_no_message() {
-    let mounts = with_plain();
-    let container = mounts.mount(&["--name", "box", "plain"]);
-    let at = |path: &str| container.mountpoint.join(path);
-    fs::create_dir(at("new")).unwrap();
-    for number in 0..100 {
-        fs::write(at(&format!("new/{number}")), number.to_string()).unwrap();
-    }
-    mounts.umount("box");
-    mounts.mount(&["--name", "box"]);
-    let messages = || mounts.inspect("box")["Messages"].clone();
-    let first = messages();
-    assert_eq!(walk(&container.mountpoint), 106);
-    assert_ne!(messages(), first);
-    // A kernel that is short of memory forgets what it knows, and asks again.
-    let is_free = |walk: &dyn Fn() -> usize| {
-        let before = messages();
-        assert_eq!(walk(), 106);
-        messages() == before
-    };
-    assert!(eventually(|| is_free(&|| walk(&container.mountpoint))));
-    // Nor are files read again. (When one is closed, the kernel asks how many blocks it has by now.)
-    let all = || {
-        let mut messages = messages();
-        let asked = if passes_through() { &["GETATTR", "OPEN", "RELEASE"][..] } else { &["GETATTR"] };
-        asked.iter().for_each(|name| drop(messages.as_object_mut().unwrap().remove(*name)));
-        messages
-    };
-    assert!(eventually(|| {
-        let before = all();
-        assert_eq!(listing(&container.mountpoint).len(), 106);
-        all() == before
-    }));
-}
-
-#[test]
-fn many_containers_are_mounted_at_once() {
-    let mounts = with_plain();
-    let mut children: Vec<_> = (0..6)
-        .map(|_| mounts.program(&["run-mount", "plain"]).stdout(std::process::Stdio::null()).spawn().unwrap())
-        .collect();
-    assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
-    let rows: Value = serde_json::from_str(&mounts.run(&["--format", "json", "ps"]).ok()).unwrap();
-    let rows = rows.as_array().unwrap();
-    assert_eq!((rows.len(), mounts.mounted().len(), mounts.servers().len()), (6, 6, 6));
-    for row in rows {
-        assert_eq!(row["State"], "running");
-        assert_eq!(names(Path::new(row["Mountpoint"].as_str().unwrap())).len(), 3);
-    }
-    let ids: Vec<&str> = rows.iter().map(|row| row["Id"].as_str().unwrap()).collect();
-    ids.iter().for_each(|id| mounts.umount(id));
-    mounts.assert_nothing_is_live();
-    mounts.run(&[["rm"].as_slice(), &ids].concat()).ok();
-    assert_eq!(containers(&mounts), 0);
-}
-
-#[test]
-fn two_that_unmount_at_once_both_succeed() {
-    let mounts = with_plain();
-    for _ in 0..5 {
-        let container = mounts.mount(&["--name", "box", "plain"]);
-        fs::write(container.mountpoint.join("new"), "new").unwrap();
-        let umount = || when_free(|| mounts.run(&["umount", "box"]));
-        let (one, two) = std::thread::scope(|scope| {
-            let other = scope.spawn(umount);
-            (umount(), other.join().unwrap())
-        });
-        // The later one may have come when all was over.
-        assert!(one.code == 0 || two.code == 0, "{one:?} {two:?}");
-        for said in [one, two] {
-            if said.code == 0 { assert_eq!(said.ok(), "") } else { said.fails(1, &["box"]) }
-        }
-        mounts.assert_nothing_is_live();
-    }
-}
-
-#[test]
-fn a_container_is_not_taken_for_another_at_the_same_place() {
-    let mounts = with_plain();
-    let mnt = mounts.mkdir("mnt");
-    mounts.mount(&["--name", "first", "plain", "mnt"]);
-    // Unmounted, but still in use.
-    let open = fs::File::open(mnt.join("file")).unwrap();
-    mounts.run(&["umount", "--lazy", "first"]).ok();
-    let first = mounts.servers();
-    mounts.mount(&["--name", "second", "plain", "mnt"]);
-    fs::write(mnt.join("new"), "second").unwrap();
-    assert_eq!(mounts.inspect("mnt")["Branches"], mounts.inspect("second")["Branches"]);
-    let removal = std::thread::scope(|scope| {
-        let removal = scope.spawn(|| mounts.run(&["rm", "first"]));
-        drop(open);
-        removal.join().unwrap()
-    });
-    assert_eq!(removal.ok(), "first\n");
-    assert!(!is_alive(first[0]));
-    assert_eq!(mounts.mounted(), std::slice::from_ref(&mnt));
-    assert_eq!(mounts.read("mnt/new"), "second");
-    mounts.umount("second");
-    mounts.assert_nothing_is_live();
-}
-
-#[test]
-fn one_container_is_mounted_once_however_many_try() {
-    let mounts = with_plain();
-    mounts.mount(&["--name", "box", "plain"]);
-    mounts.umount("box");
-    let mut children: Vec<_> = (0..4)
-        .map(|number| {
-            let mountpoint = mounts.mkdir(&format!("mnt{number}"));
-            let mut command = mounts.program(&["run-mount", "--name", "box", mountpoint.to_str().unwrap()]);
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
-        })
-        .collect();
-    let codes: Vec<_> = children.iter_mut().map(|child| child.wait().unwrap().code().unwrap()).collect();
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
-    assert_eq!(codes.iter().filter(|code| **code == 125).count(), 3, "{codes:?}");
-    assert_eq!((mounts.mounted().len(), mounts.servers().len()), (1, 1));
-    assert_eq!(mounts.ps("box").0, "running");
 }

@@ -4,21 +4,25 @@
 //! `LAYERCTL_CRASH_ROUNDS` says how often (6).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerctl::index::Kind;
 use layerctl::union::RenameMode;
 
 use super::layer_tree::{Item, LayerTree};
 use super::mount_fixture::{MountFixture, MountOf};
-use super::mounts::kill;
 use super::plain_driver::PlainTree;
+use super::processes::{eventually, kill};
 use super::tree_op::{Op, Path, Tree as _, path, show};
 use super::tree_snapshot::Snapshot;
 use super::union_model::number_from;
 use super::union_threads::Dice;
 
 const THREADS: usize = 4;
+/// Operations of all threads until the server is killed at the earliest, and by how many more it may be later.
+const AT_LEAST: usize = 60;
+const FURTHER: usize = 150;
 const NAMES: [&str; 8] = ["a", "b", "c", "x", "y", "big", "new", "deep"];
 
 /// What a thread did until its operation was cut short.
@@ -74,12 +78,21 @@ fn random_op(dice: &mut Dice, thread: usize) -> Op<Path> {
     }
 }
 
+/// How far the threads are.
+#[derive(Debug)]
+struct Progress {
+    /// Where all meet when they can begin.
+    ready: Barrier,
+    done: AtomicUsize,
+}
+
 /// Works in the mount, and does the same in the plain twin, until the server is gone.
-fn load(fixture: &MountFixture, thread: usize, seed: u64) -> History {
+fn load(fixture: &MountFixture, thread: usize, seed: u64, progress: &Progress) -> History {
     let mut mount = PlainTree::open(&fixture.mountpoint());
     let mut plain = PlainTree::open(&fixture.plain());
     let mut dice = Dice(seed * 1000 + thread as u64);
     let mut unsynced = BTreeSet::new();
+    progress.ready.wait();
     for done in 0.. {
         let op = random_op(&mut dice, thread);
         let number = |path: &Path| {
@@ -104,6 +117,7 @@ fn load(fixture: &MountFixture, thread: usize, seed: u64) -> History {
                 unsynced.remove(&number);
             }
         }
+        progress.done.fetch_add(1, Ordering::Relaxed);
     }
     unreachable!("it ends with the server")
 }
@@ -126,15 +140,19 @@ fn kill_in_a_load(of: MountOf, seed: u64) -> usize {
     let fixture = MountFixture::new(&layers(), of);
     let servers = fixture.mounts.servers();
     let [server] = servers.as_slice() else { panic!("{servers:?}") };
+    let progress = Progress { ready: Barrier::new(THREADS + 1), done: AtomicUsize::new(0) };
     let histories: Vec<History> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let fixture = &fixture;
-                scope.spawn(move || load(fixture, thread, seed))
+                let (fixture, progress) = (&fixture, &progress);
+                scope.spawn(move || load(fixture, thread, seed, progress))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(30 + seed % 7 * 40));
+        progress.ready.wait();
+        let enough = AT_LEAST + usize::try_from(seed % 7).expect("small") * FURTHER;
+        let is_under_load = eventually(|| progress.done.load(Ordering::Relaxed) >= enough);
         kill(*server);
+        assert!(is_under_load, "only {progress:?}");
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     fixture.is_dead();
@@ -178,5 +196,5 @@ fn a_killed_server_loses_nothing_that_was_synced() {
         .map(|round| kill_in_a_load(if round % 2 == 0 { MountOf::Image } else { MountOf::Directories }, first + round))
         .collect();
     eprintln!("killed after {done:?} operations");
-    assert!(done.iter().any(|done| *done > 50), "there was some load: {done:?}");
+    assert!(done.iter().all(|done| *done >= AT_LEAST), "there was some load: {done:?}");
 }

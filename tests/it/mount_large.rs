@@ -1,52 +1,64 @@
-//! A big copy-up, and all the others.
+//! A copy-up that takes its time, and all the others.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::beside::{blocks, forget};
-use super::mounts::{Mounts, eventually};
+use layerctl::whiteout;
+use rustix::process::Signal;
 
-const SIZE: u64 = 384 << 20;
+use super::beside::forget;
+use super::layer_tree::os;
+use super::mounts::Mounts;
+use super::processes::{eventually, signal};
 
-/// Whether this file system shares data between files, so that no copy takes any time.
-fn clones(dir: &Path) -> bool {
-    let (from, to) = (File::create(dir.join("from")).unwrap(), File::create(dir.join("to")).unwrap());
-    from.write_all_at(&[b'x'; 8192], 0).unwrap();
-    rustix::fs::ioctl_ficlone(to, from).is_ok()
+const SIZE: u64 = 24 << 20;
+const FILES: usize = 400;
+
+/// A server that answers nothing until this is dropped.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(server: u32) -> Self {
+        signal(server, Signal::STOP);
+        Self(server)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, Signal::CONT);
+    }
 }
 
 #[test]
 fn a_big_copy_up_keeps_nobody_waiting() {
     let mounts = Mounts::new();
-    for dir in ["upper", "mnt", "lower/d"] {
+    for dir in ["upper", "mnt", "slow", "disk", "empty", "lower/d"] {
         mounts.mkdir(dir);
     }
-    let big = File::create(mounts.at("lower/big")).unwrap();
+    let big = File::create(mounts.at("disk/big")).unwrap();
     let megabyte = vec![b'x'; 1 << 20];
     (0..SIZE >> 20).for_each(|number| big.write_all_at(&megabyte, number << 20).unwrap());
-    big.sync_all().unwrap();
-    for number in 0..2000 {
+    for number in 0..FILES {
         mounts.write(&format!("lower/d/f{number}"), "content");
     }
-    mounts.run(&["union", "-o", "dirs=upper:lower", "mnt"]).ok();
-    let (done, clones) = (AtomicBool::new(false), clones(&mounts.mkdir("try")));
-    let finished = std::thread::scope(|scope| {
+    // The file comes from a disk that can be stopped, so that its copy takes as long as is wanted.
+    mounts.run(&["union", "-o", "lowerdir=disk:empty", "slow"]).ok();
+    mounts.run(&["union", "-o", "dirs=upper:slow:lower", "mnt"]).ok();
+    let disk = u32::try_from(mounts.inspect(mounts.at("slow"))["Pid"].as_u64().unwrap()).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopped = Stopped::new(disk);
         scope.spawn(|| {
             let file = File::options().write(true).open(mounts.at("mnt/big")).unwrap();
             file.write_all_at(b"y", SIZE - 1).unwrap();
             file.sync_all().unwrap();
             done.store(true, Ordering::SeqCst);
         });
-        // From when the first data are there.
-        let began = eventually(|| blocks(&mounts.at("upper")) > 1000 || done.load(Ordering::SeqCst));
-        assert!(began);
-        let mut finished = 0;
-        for number in 0..2000 {
-            if done.load(Ordering::SeqCst) {
-                break;
-            }
+        let copies = || fs::read_dir(mounts.at("upper").join(os(whiteout::WORK))).map(Iterator::count).unwrap_or(0);
+        assert!(eventually(|| copies() > 0), "it is being copied");
+        for number in 0..FILES {
             // Nothing of it is known to the kernel yet.
             let path = mounts.at(&format!("mnt/d/f{number}"));
             assert_eq!(fs::metadata(&path).unwrap().len(), 7);
@@ -58,15 +70,15 @@ fn a_big_copy_up_keeps_nobody_waiting() {
             if number % 20 == 0 {
                 forget();
             }
-            finished += usize::from(!done.load(Ordering::SeqCst));
         }
-        finished
+        assert!(!done.load(Ordering::SeqCst), "it is still being copied");
+        drop(stopped);
     });
-    assert!(finished > 3 || clones, "only {finished} rounds of others while it was copied");
     let copy = File::open(mounts.at("upper/big")).unwrap();
     let mut end = [0; 3];
     copy.read_exact_at(&mut end, SIZE - 3).unwrap();
     assert_eq!((end, copy.metadata().unwrap().size()), (*b"xxy", SIZE));
     mounts.umount("mnt");
+    mounts.umount("slow");
     mounts.assert_nothing_is_live();
 }

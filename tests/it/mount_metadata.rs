@@ -14,7 +14,8 @@ use rustix::io::{Errno, Result, pwrite};
 use rustix::process::{Gid, Uid};
 
 use super::beside::{Beside, as_user, blocks, forget, tree};
-use super::mounts::{Mounts, add, finish};
+use super::mounts::Mounts;
+use super::root_fs::{add, finish};
 
 /// `cap_net_raw=ep`, `VFS_CAP_REVISION_2`.
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

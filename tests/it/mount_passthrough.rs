@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 
-use super::mounts::{Mounts, eventually};
+use super::mounts::Mounts;
+use super::processes::eventually;
 
 fn union() -> Mounts {
     let mounts = Mounts::new();

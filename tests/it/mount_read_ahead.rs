@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Advice;
 
 use super::disk::Disk;
-use super::mounts::{Mounts, add, eventually, finish};
+use super::mounts::Mounts;
+use super::processes::eventually;
 use super::raw::Mapping;
+use super::root_fs::{add, finish};
 
 const FILES: usize = 24;
 const SIZE: usize = 20_000;

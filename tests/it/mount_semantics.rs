@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{DirEntryExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with, setxattr};
+use rustix::fs::{XattrFlags, setxattr};
 use rustix::io::Errno;
 
 use super::beside::{Beside, forget, raw, tree};
-use super::mounts::{Mounts, kill, plain};
+use super::mounts::Mounts;
+use super::processes::kill;
 use super::raw::Mapping;
+use super::root_fs::plain;
 
-fn put(dir: &Path, path: &str, content: &str) {
+pub(crate) fn put(dir: &Path, path: &str, content: &str) {
     let file = dir.join(path);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(file, content).unwrap();
@@ -171,135 +173,6 @@ fn a_lower_file_that_is_first_written_by_a_mapping_is_copied_up() {
     drop((mapped, file));
     beside.mount_again();
     assert_eq!((beside.mounts.read("mnt/f"), beside.mounts.read("lower0/f")), ("Mow\n".into(), "low\n".into()));
-}
-
-#[test]
-fn every_rename_does_what_it_does_in_a_plain_directory() {
-    let beside = Beside::over(&[
-        &|dir| {
-            put(dir, "merged/top", "t");
-            put(dir, "merged/sub/top", "t");
-            fs::create_dir(dir.join("empty-top")).unwrap();
-        },
-        &|dir| {
-            put(dir, "merged/low", "l");
-            put(dir, "merged/sub/low", "l");
-            put(dir, "low/sub/f", "l");
-            put(dir, "other/f", "o");
-            put(dir, "file", "f");
-            put(dir, "file2", "g");
-            fs::create_dir(dir.join("empty-low")).unwrap();
-        },
-    ]);
-    fs::create_dir(beside.mnt("empty-new")).unwrap();
-    fs::create_dir(beside.mounts.at("plain/empty-new")).unwrap();
-    let names = ["merged", "low", "file", "file2", "empty-low", "empty-top", "empty-new", "missing", "low/sub"];
-    let flags = [RenameFlags::NOREPLACE, RenameFlags::EXCHANGE, RenameFlags::empty()];
-    // Every pair, with every flag: what one does is what the next one finds.
-    for (number, from) in names.iter().enumerate() {
-        for to in names.iter().skip(number % 2).chain(["merged/into", "other/into", "low/sub/into"].iter()) {
-            for flag in flags {
-                let result = beside.both(|dir| renameat_with(CWD, dir.join(from), CWD, dir.join(to), flag));
-                assert_ne!(result, Err(Errno::XDEV));
-            }
-        }
-        beside.same(tree);
-    }
-    beside.assert_same_trees();
-    beside.kill_and_mount_again();
-    beside.same(tree);
-}
-
-#[test]
-fn a_renamed_lower_directory_stays_so_when_the_server_is_killed() {
-    let beside = Beside::over(&[&|dir| put(dir, "d/merged/top", "t"), &|dir| {
-        put(dir, "d/merged/low", "l");
-        put(dir, "d/only-low/f", "f");
-        put(dir, "e/f", "e");
-    }]);
-    let renames = [("d/merged", "m"), ("d/only-low", "m/o"), ("d", "e/d"), ("m/o", "o")];
-    for (from, to) in renames {
-        beside.same(|dir| fs::rename(dir.join(from), dir.join(to)).unwrap());
-        beside.kill_and_mount_again();
-        beside.same(tree);
-    }
-    beside.same(|dir| renameat_with(CWD, dir.join("m"), CWD, dir.join("e"), RenameFlags::EXCHANGE).unwrap());
-    beside.kill_and_mount_again();
-    beside.same(tree);
-}
-
-#[test]
-fn a_name_is_never_missing_while_others_are_renamed_over_it() {
-    const COUNT: usize = 150;
-    let beside = Beside::over(&[&|dir| {
-        put(dir, "name", "first");
-        put(dir, "dirs/a/in-a", "");
-        put(dir, "dirs/b/in-b", "");
-        (0..COUNT).for_each(|number| put(dir, &format!("n{number}"), &format!("{number}")));
-    }]);
-    let (done, looks, missing) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    let (name, dirs) = (beside.mnt("name"), [beside.mnt("dirs/a"), beside.mnt("dirs/b")]);
-    std::thread::scope(|scope| {
-        for forgetful in [false, true] {
-            let (done, looks, missing, name, dirs) = (&done, &looks, &missing, &name, &dirs);
-            scope.spawn(move || {
-                while !done.load(Ordering::SeqCst) {
-                    let found = fs::read_to_string(name).is_ok_and(|content| !content.is_empty());
-                    let both = dirs.iter().all(|dir| fs::read_dir(dir).is_ok_and(|entries| entries.count() == 1));
-                    missing.fetch_add(usize::from(!found || !both), Ordering::SeqCst);
-                    if forgetful && looks.fetch_add(1, Ordering::SeqCst).is_multiple_of(50) {
-                        forget();
-                    }
-                }
-            });
-        }
-        for number in 0..COUNT {
-            fs::rename(beside.mnt(&format!("n{number}")), &name).unwrap();
-            renameat_with(CWD, &dirs[0], CWD, &dirs[1], RenameFlags::EXCHANGE).unwrap();
-        }
-        done.store(true, Ordering::SeqCst);
-    });
-    assert_ne!(looks.load(Ordering::SeqCst), 0);
-    assert_eq!(missing.load(Ordering::SeqCst), 0);
-}
-
-#[test]
-fn a_rename_is_done_or_not_when_the_server_is_killed_under_it() {
-    const COUNT: usize = 3000;
-    let beside = Beside::over(&[&|dir| {
-        put(dir, "name", "first");
-        (0..COUNT).for_each(|number| put(dir, &format!("d/n{number}"), &format!("{number}")));
-    }]);
-    for _ in 0..3 {
-        let server = beside.mounts.servers()[0];
-        let renamed = AtomicUsize::new(0);
-        let last = std::thread::scope(|scope| {
-            let rename = scope.spawn(|| {
-                let mut last = None;
-                for number in 0..COUNT {
-                    let from = beside.mnt(&format!("d/n{number}"));
-                    match fs::rename(from, beside.mnt("name")) {
-                        Ok(()) => last = Some(number),
-                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                        Err(_) => break,
-                    }
-                    renamed.fetch_add(1, Ordering::SeqCst);
-                }
-                last
-            });
-            while renamed.load(Ordering::SeqCst) < 40 {
-                std::thread::yield_now();
-            }
-            kill(server);
-            rename.join().unwrap().unwrap()
-        });
-        beside.mount_again();
-        let at: usize = beside.mounts.read("mnt/name").parse().unwrap();
-        assert!(at == last || at == last + 1, "{at} after {last}");
-        let there: BTreeSet<String> = super::mounts::names(&beside.mnt("d")).into_iter().collect();
-        let wanted: BTreeSet<String> = (at + 1..COUNT).map(|number| format!("n{number}")).collect();
-        assert_eq!(there, wanted);
-    }
 }
 
 #[test]

@@ -8,19 +8,16 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use super::processes::{eventually, hear_signals, is_alive, kill};
+use super::root_fs::programs;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_layerctl");
-/// How long is waited for what comes "eventually".
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// A temporary directory with a store in it.
 pub(crate) struct Mounts {
@@ -92,6 +89,7 @@ impl Mounts {
     pub(crate) fn within(dir: tempfile::TempDir) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the mount tests need root");
         assert!(fs::File::open("/dev/fuse").is_ok(), "the mount tests need /dev/fuse");
+        hear_signals();
         Self { dir }
     }
 
@@ -129,10 +127,14 @@ impl Mounts {
         read(&self.at(path))
     }
 
-    /// A command with this store, in the temporary directory, which hears of nobody's standard input.
+    /// A command with this store, in the temporary directory, which hears of nobody's standard input and speaks English.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.dir.path()).env("LAYERCTL_ROOT", self.at("store")).stdin(Stdio::null());
+        command
+            .current_dir(self.dir.path())
+            .env("LAYERCTL_ROOT", self.at("store"))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
         command
     }
 
@@ -290,70 +292,9 @@ pub(crate) fn said_with_input(command: &mut Command, input: &str) -> Said {
     })
 }
 
-/// Whether something comes true while it is waited for.
-pub(crate) fn eventually(mut is_true: impl FnMut() -> bool) -> bool {
-    let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
-        if is_true() {
-            return true;
-        }
-        std::thread::sleep(PAUSE);
-    }
-    is_true()
-}
-
-/// Waits for a child, which must end by itself.
-#[track_caller]
-pub(crate) fn end_of(child: &mut std::process::Child) -> ExitStatus {
-    let mut status = None;
-    let ended = eventually(|| {
-        status = child.try_wait().expect("it can be waited for");
-        status.is_some()
-    });
-    if !ended {
-        let _ = child.kill();
-    }
-    status.expect("the process has not ended")
-}
-
 /// Whether all mounts are made with `--io passthrough`, by `LAYERCTL_IO`: `make passthrough` runs the tests of mounts so.
 pub(crate) fn passes_through() -> bool {
     std::env::var("LAYERCTL_IO").is_ok_and(|way| way == "passthrough")
-}
-
-/// Whether there is such a process, and it is more than a zombie. One whose first thread has ended may have others.
-pub(crate) fn is_alive(pid: u32) -> bool {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let stats = tasks.map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default());
-    let lives = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']));
-    stats.into_iter().any(lives)
-}
-
-/// The processes that `pid` has started, and those that these have started.
-pub(crate) fn descendants(pid: u32) -> Vec<u32> {
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
-        let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-        for line in children.collect::<Vec<_>>() {
-            found.extend(line.split_whitespace().map(|pid| pid.parse::<u32>().expect("a pid")));
-        }
-        next += 1;
-    }
-    found.split_off(1)
-}
-
-/// Kills it, and waits: it holds its locks and files until the last of its threads is gone.
-pub(crate) fn kill(pid: u32) {
-    signal(pid, Signal::KILL);
-    assert!(eventually(|| !is_alive(pid)), "{pid} lives on");
-}
-
-pub(crate) fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
-    // It may be gone by itself.
-    let _ = kill_process(pid, signal);
 }
 
 /// Mountpoints and the rest of their lines, in the order of mounting. Of escapes, only that of a space is read.
@@ -418,66 +359,4 @@ pub(crate) fn listing(dir: &Path) -> Vec<String> {
     }
     lines.sort();
     lines
-}
-
-/// Adds a directory, or with content a file, to a tar.
-pub(crate) fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: Option<&[u8]>) {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(if content.is_some() { tar::EntryType::Regular } else { tar::EntryType::Directory });
-    header.set_mode(mode);
-    header.set_mtime(1_600_000_000);
-    let content = content.unwrap_or_default();
-    header.set_size(content.len() as u64);
-    tar.append_data(&mut header, path, content).expect("a tar entry");
-}
-
-pub(crate) fn finish(tar: tar::Builder<Vec<u8>>) -> Vec<u8> {
-    tar.into_inner().expect("a tar")
-}
-
-/// The tar of a root file system with a few of this machine's programs, the libraries they need, and some files.
-pub(crate) fn programs() -> &'static [u8] {
-    static TAR: OnceLock<Vec<u8>> = OnceLock::new();
-    TAR.get_or_init(|| {
-        let mut tar = tar::Builder::new(Vec::new());
-        for dir in ["bin", "dev", "etc", "proc", "srv", "sys", "tmp"] {
-            add(&mut tar, dir, 0o755, None);
-        }
-        let mut files = std::collections::BTreeMap::new();
-        for name in ["sh", "cat", "sleep", "ls", "id", "env", "rm", "mkdir", "chmod"] {
-            let found = ["/bin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-            let path = found.unwrap_or_else(|| panic!("this machine has no {name}"));
-            let libraries = Command::new("ldd").arg(&path).output().expect("ldd runs").stdout;
-            for word in String::from_utf8_lossy(&libraries).split_whitespace().filter(|word| word.starts_with('/')) {
-                files.insert(word.trim_start_matches('/').to_owned(), PathBuf::from(word));
-            }
-            files.insert(format!("bin/{name}"), path);
-        }
-        for (name, path) in files {
-            add(&mut tar, &name, 0o755, Some(&fs::read(path).expect("a program")));
-        }
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n";
-        let group = b"root:x:0:\nweb:x:34:\nextra:x:50:web\n";
-        let files =
-            [("etc/passwd", &passwd[..]), ("etc/group", group), ("etc/hosts", b""), ("file", b"of the image\n")];
-        for (name, content) in files {
-            add(&mut tar, name, 0o644, Some(content));
-        }
-        finish(tar)
-    })
-}
-
-/// The tar of a root file system without programs: quick to import.
-pub(crate) fn plain() -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    add(&mut tar, "dir", 0o755, None);
-    for name in ["file", "dir/one", "dir/two"] {
-        add(&mut tar, name, 0o644, Some(format!("{name} of the image\n").as_bytes()));
-    }
-    let mut link = tar::Header::new_gnu();
-    link.set_entry_type(tar::EntryType::Symlink);
-    link.set_mode(0o777);
-    link.set_size(0);
-    tar.append_link(&mut link, "link", "dir/one").expect("a tar entry");
-    finish(tar)
 }

@@ -1,21 +1,19 @@
 //! `verify --repair` mends each kind of damage, from every kind of source, and takes nothing from one that is wrong.
 
-use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::slice::from_ref;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::archives::{oci_packed, podman, single};
 use super::cli::{Output, Sandbox};
-use super::damage::{DAMAGES, change, diff, flip, found, image, part, store, with_xattr};
-use super::generator::{Image, Tar, docker_before_25, docker_since_25, gzip, oci, sha256};
-use super::listing::{Listing, xattrs};
+use super::damage::{DAMAGES, change, diff, flip, found, image, part, store};
+use super::generator::{Tar, docker_before_25, docker_since_25, gzip, oci, sha256};
+use super::listing::Listing;
 
 /// The layers' files, indexes and splits, as they are to be again.
-fn layers(sandbox: &Sandbox) -> Listing {
+pub(crate) fn layers(sandbox: &Sandbox) -> Listing {
     let mut listing = Listing::of(&sandbox.root()).without("tmp").without("lock");
     listing.0.retain(|path, line| {
         let mut parts = path.iter();
@@ -32,7 +30,7 @@ fn layers(sandbox: &Sandbox) -> Listing {
     listing
 }
 
-fn repair(sandbox: &Sandbox, sources: &[&str]) -> Output {
+pub(crate) fn repair(sandbox: &Sandbox, sources: &[&str]) -> Output {
     let from = sources.iter().flat_map(|source| ["--from", source]);
     let words: Vec<&str> = ["--format", "json", "verify", "--repair"].into_iter().chain(from).collect();
     let output = sandbox.run(&words);
@@ -41,7 +39,7 @@ fn repair(sandbox: &Sandbox, sources: &[&str]) -> Output {
 }
 
 /// What was found, and whether it was mended.
-fn results(output: &Output) -> Vec<(String, String, bool)> {
+pub(crate) fn results(output: &Output) -> Vec<(String, String, bool)> {
     let values: Vec<Value> = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let text = |value: &Value, field: &str| value[field].as_str().expect("it is text").to_owned();
     let each = values.iter().map(|one| {
@@ -53,7 +51,7 @@ fn results(output: &Output) -> Vec<(String, String, bool)> {
 }
 
 #[track_caller]
-fn assert_mended(sandbox: &Sandbox, output: &Output, before: &Listing, what: &str) {
+pub(crate) fn assert_mended(sandbox: &Sandbox, output: &Output, before: &Listing, what: &str) {
     assert_eq!(output.code, 0, "{what}: {output:?}");
     let results = results(output);
     assert!(!results.is_empty() && results.iter().all(|(_, _, is_mended)| *is_mended), "{what}: {results:?}");
@@ -239,134 +237,6 @@ fn a_source_that_is_none_is_refused_before_anything_is_changed() {
 }
 
 #[test]
-fn no_link_is_followed() {
-    type Swap = (&'static str, fn(&Sandbox, &Path));
-    let swaps: [Swap; 5] = [
-        ("a directory that is a link", |sandbox, outside| {
-            fs::rename(diff(sandbox).join("etc"), sandbox.path("moved")).expect("it is moved");
-            symlink(outside, diff(sandbox).join("etc")).expect("it is made");
-        }),
-        ("a directory that is a file", |sandbox, _| {
-            fs::remove_dir_all(diff(sandbox).join("etc")).expect("it goes");
-            fs::write(diff(sandbox).join("etc"), "file").expect("it is made");
-        }),
-        ("a file that is a link", |sandbox, outside| {
-            fs::remove_file(diff(sandbox).join("etc/noted")).expect("it goes");
-            symlink(outside.join("noted"), diff(sandbox).join("etc/noted")).expect("it is made");
-        }),
-        ("a file that is a directory", |sandbox, outside| {
-            fs::remove_file(diff(sandbox).join("etc/noted")).expect("it goes");
-            fs::create_dir(diff(sandbox).join("etc/noted")).expect("it is made");
-            symlink(outside, diff(sandbox).join("etc/noted/x")).expect("it is made");
-        }),
-        ("a layer that is a link", |sandbox, outside| {
-            fs::rename(diff(sandbox), sandbox.path("moved")).expect("it is moved");
-            symlink(outside, diff(sandbox)).expect("it is made");
-        }),
-    ];
-    for (name, swap) in swaps {
-        let (sandbox, archive) = store();
-        let before = layers(&sandbox);
-        let outside = sandbox.path("outside");
-        fs::create_dir(&outside).expect("it is made");
-        for file in ["noted", "plain", "replaced", "extra"] {
-            fs::write(outside.join(file), "theirs").expect("it is made");
-        }
-        let theirs = Listing::with_identities(&outside);
-        swap(&sandbox, &outside);
-        assert_eq!(repair(&sandbox, &[]).code, 3, "{name}");
-        Listing::with_identities(&outside).assert_same(&theirs, name);
-        assert_mended(&sandbox, &repair(&sandbox, &[&archive]), &before, name);
-        Listing::with_identities(&outside).assert_same(&theirs, name);
-    }
-}
-
-/// Two layers with the same names, and other modes and files.
-fn twins() -> Image {
-    let lower = Tar::new().dir("etc").file("etc/a", b"one").file("etc/b", b"two").finish();
-    let upper = Tar::new().file("etc/a", b"eins").finish();
-    Image::new("amd64", vec![lower, upper], &["twins:1"])
-}
-
-#[test]
-fn the_index_of_another_layer_makes_nothing_go() {
-    let sandbox = Sandbox::new();
-    let archive = sandbox.write("twins.tar", &docker_since_25(from_ref(&twins())).tar());
-    sandbox.run(&["import", &archive]).lines();
-    let before = layers(&sandbox);
-    let at = |number: usize, extension: &str| {
-        sandbox.root().join("layers").join(format!("{}.{extension}", sha256(&twins().layers[number])))
-    };
-    let swap = |extension| fs::copy(at(1, extension), at(0, extension)).expect("it is copied");
-    swap("index");
-    assert_mended(&sandbox, &repair(&sandbox, &[]), &before, "by what the split and the files say");
-    swap("split");
-    assert_eq!(repair(&sandbox, &[]).code, 3);
-    assert_mended(&sandbox, &repair(&sandbox, &[&archive]), &before, "a split");
-    // Neither of the two can be believed.
-    swap("index");
-    flip(&sandbox.root().join("diff").join(sha256(&twins().layers[0])).join("etc/b"));
-    let was = sandbox.store().without("lock");
-    assert_eq!(repair(&sandbox, &[]).code, 3);
-    sandbox.store().without("lock").assert_same(&was, "nothing goes");
-    swap("split");
-    let was = sandbox.store().without("lock");
-    assert_eq!(repair(&sandbox, &[]).code, 3);
-    sandbox.store().without("lock").assert_same(&was, "nothing goes");
-    assert_mended(&sandbox, &repair(&sandbox, &[&archive]), &before, "index and split");
-}
-
-#[test]
-fn the_names_of_one_file_become_those_of_the_sound_one() {
-    // The tar has the content at the first name.
-    for (damaged, code) in [("etc/plain", 3), ("etc/second-name", 0)] {
-        let (sandbox, archive) = store();
-        let before = layers(&sandbox);
-        let path = diff(&sandbox).join(damaged);
-        let content = fs::read(&path).expect("it is read");
-        fs::remove_file(&path).and_then(|()| fs::write(&path, content.to_ascii_uppercase())).expect("it is made");
-        assert_eq!(repair(&sandbox, &[]).code, code, "{damaged}");
-        assert_eq!(repair(&sandbox, &[&archive]).code, 0, "{damaged}");
-        assert_eq!(found(&sandbox, &[]), (0, Vec::new()), "{damaged}");
-        layers(&sandbox).assert_same(&before, damaged);
-    }
-}
-
-#[test]
-fn attributes_that_unions_would_take_for_their_marks_stay_what_they_are() {
-    let tar = with_xattr(Tar::new().dir("p"), "trusted.overlay.opaque", b"y").file("p/f", b"f").finish();
-    let image = Image::new("amd64", vec![tar], &["marks:1"]);
-    let sandbox = Sandbox::new();
-    let archive = sandbox.write("marks.tar", &docker_since_25(from_ref(&image)).tar());
-    sandbox.run(&["import", &archive]).lines();
-    let before = layers(&sandbox);
-    let path = sandbox.root().join("diff").join(sha256(&image.layers[0])).join("p/f");
-    let [(name, _)] = &xattrs(&path).into_iter().collect::<Vec<_>>()[..] else { panic!("it has one, by another name") };
-    assert_ne!(name, "trusted.overlay.opaque");
-    rustix::fs::lsetxattr(&path, "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).expect("it is set");
-    assert_mended(&sandbox, &repair(&sandbox, &[]), &before, "one more");
-    rustix::fs::lremovexattr(&path, name.as_str()).expect("it goes");
-    assert_mended(&sandbox, &repair(&sandbox, &[]), &before, "one less");
-}
-
-#[test]
-fn a_directory_comes_back_with_all_its_marks() {
-    let tar = Tar::new().dir("p").file("p/.wh.d", b"").dir("p/d").file("p/d/f", b"f").file("p/.wh.gone", b"");
-    let tar = tar.dir("p/e").file("p/e/.wh..wh..opq", b"").file("p/e/f", b"f").file("p/x", b"file").dir("p/x");
-    let image = Image::new("amd64", vec![tar.finish()], &["marks:1"]);
-    let sandbox = Sandbox::new();
-    let archive = sandbox.write("marks.tar", &docker_since_25(from_ref(&image)).tar());
-    sandbox.run(&["import", &archive]).lines();
-    let before: Vec<PathBuf> = layers(&sandbox).0.into_keys().collect();
-    assert!(before.iter().any(|path| path.ends_with("p/.wh.d")), "{before:?}");
-    fs::remove_dir_all(sandbox.root().join("diff").join(sha256(&image.layers[0])).join("p")).expect("it goes");
-    let output = repair(&sandbox, &[&archive]);
-    assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
-    assert_eq!(layers(&sandbox).0.into_keys().collect::<Vec<_>>(), before);
-}
-
-#[test]
 fn images_and_layers_that_are_missing_come_back() {
     type Loss = (&'static str, fn(&Sandbox), bool);
     let image_dir = |sandbox: &Sandbox| sandbox.root().join("images").join(image().id());
@@ -426,7 +296,7 @@ fn a_root_file_system_is_a_source_too() {
 fn what_only_repeats_a_containers_record_is_written_anew() {
     let (sandbox, _) = store();
     sandbox.run(&["run-mount", "--name", "c", "damaged:1"]).lines();
-    sandbox.run(&["umount", "c"]).lines();
+    sandbox.umount("c");
     let id = sandbox.run(&["inspect", "c"]).json()[0]["Id"].as_str().unwrap().to_owned();
     fs::write(sandbox.root().join("layers").join(&id), "x\n").unwrap();
     fs::remove_file(sandbox.root().join("containers/names/c")).unwrap();
@@ -434,94 +304,6 @@ fn what_only_repeats_a_containers_record_is_written_anew() {
     assert_eq!(repair(&sandbox, &[]).code, 0);
     assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
     sandbox.run(&["rm", "c"]).lines();
-}
-
-#[test]
-fn a_hole_with_something_in_it_is_found_and_mended() {
-    let sandbox = Sandbox::new();
-    // Zeros are holes on disk, whether the tar has them or not; this one says that they are none of its data.
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::GNUSparse);
-    header.set_mode(0o644);
-    header.set_size(512);
-    header.set_path("sparse").unwrap();
-    {
-        let gnu = header.as_gnu_mut().unwrap();
-        gnu.sparse[0].offset.copy_from_slice(b"00000200000\0");
-        gnu.sparse[0].numbytes.copy_from_slice(b"00000001000\0");
-        gnu.realsize.copy_from_slice(b"00000201000\0");
-    }
-    header.set_cksum();
-    let mut tar = Tar::new();
-    tar.0.append(&header, &[7_u8; 512][..]).unwrap();
-    let tar = tar.finish();
-    let archive = sandbox.write("sparse.tar", &tar);
-    sandbox.run(&["import", &archive, "-t", "sparse"]).lines();
-    assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
-    let before = layers(&sandbox);
-    flip(&sandbox.root().join("diff").join(sha256(&tar)).join("sparse"));
-    let (code, findings) = found(&sandbox, &[]);
-    assert_eq!((code, findings.len()), (3, 1), "{findings:?}");
-    assert_eq!((findings[0].1.as_str(), findings[0].2.as_str()), ("content", "sparse"));
-    assert_mended(&sandbox, &repair(&sandbox, &[]), &before, "the tar has none of it");
-}
-
-#[test]
-fn a_layer_that_is_mounted_is_mended_below_the_mount() {
-    let (sandbox, archive) = store();
-    let before = layers(&sandbox);
-    let line = sandbox.run(&["run-mount", "--name", "c", "damaged:1"]).lines()[0].to_owned();
-    let mountpoint = PathBuf::from(line.split(' ').nth(1).expect("there is one"));
-    let content = fs::read(mountpoint.join("etc/noted")).expect("it is read");
-    let open = File::open(mountpoint.join("etc/noted")).expect("it is opened");
-    flip(&diff(&sandbox).join("etc/noted"));
-    fs::remove_dir_all(diff(&sandbox).join("no")).expect("it goes");
-    let output = repair(&sandbox, &[&archive]);
-    assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
-    assert_eq!(fs::read(mountpoint.join("no/entry/of/its/own")).expect("it is there again"), b"x");
-    assert_eq!(open.metadata().expect("it is open").len(), content.len() as u64);
-    drop(open);
-    sandbox.run(&["umount", "c"]).lines();
-    sandbox.run(&["run-mount", "--name", "c"]).lines();
-    assert_eq!(fs::read(mountpoint.join("etc/noted")).expect("it is read"), content);
-    sandbox.run(&["rm", "-f", "c"]).lines();
-    layers(&sandbox).assert_same(&before, "as before");
-}
-
-#[test]
-fn a_repair_that_is_killed_is_gone_on_with() {
-    // Many files, so that there are many moments.
-    let tar = (0..300).fold(Tar::new().dir("d"), |tar, number| {
-        tar.file(&format!("d/{number}"), format!("{number}").repeat(200).as_bytes())
-    });
-    let image = Image::new("amd64", vec![tar.finish()], &["many:1"]);
-    let sandbox = Sandbox::new();
-    let archive = sandbox.write("many.tar", &docker_since_25(from_ref(&image)).tar());
-    sandbox.run(&["import", &archive]).lines();
-    let before = layers(&sandbox);
-    let dir = sandbox.root().join("diff").join(sha256(&image.layers[0])).join("d");
-    let sound = |number: usize| format!("{number}").repeat(200).into_bytes();
-    let mut killed = 0;
-    for round in 0..30 {
-        (0..300).step_by(2).for_each(|number| flip(&dir.join(number.to_string())));
-        let bad: Vec<Vec<u8>> = (0..300).map(|number| fs::read(dir.join(number.to_string())).unwrap()).collect();
-        let words = ["--quiet", "verify", "--repair", "--from", &archive];
-        let mut child = sandbox.command(&words).stdout(std::process::Stdio::null()).spawn().expect("it starts");
-        std::thread::sleep(Duration::from_micros(500 + round * 2500));
-        child.kill().expect("it is ours");
-        let status = child.wait().expect("it ends");
-        killed += usize::from(!status.success());
-        for (number, bad) in bad.iter().enumerate() {
-            let now = fs::read(dir.join(number.to_string())).expect("it is there at every moment");
-            assert!(now == sound(number) || now == *bad, "{number} is neither the old nor the new one");
-        }
-        let output = repair(&sandbox, &[&archive]);
-        assert_eq!(output.code, 0, "{output:?}");
-        layers(&sandbox).assert_same(&before, "gone on with");
-        assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
-    }
-    assert!(killed > 5, "{killed} were killed in time");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::mounts::Mounts;
 #[test]
 fn a_damaged_container_does_not_hide_the_others_and_can_be_removed() {
     let mounts = Mounts::new();
-    let image = mounts.import("image", &super::mounts::plain());
+    let image = mounts.import("image", &super::root_fs::plain());
     for name in ["broken", "whole"] {
         mounts.mount(&["--name", name, &image]);
         mounts.umount(name);
@@ -35,7 +35,7 @@ fn a_damaged_container_does_not_hide_the_others_and_can_be_removed() {
 #[test]
 fn a_mountpoint_goes_before_the_beginning_of_an_id() {
     let mounts = Mounts::new();
-    let image = mounts.import("image", &super::mounts::plain());
+    let image = mounts.import("image", &super::root_fs::plain());
     let id = mounts.mount(&["--name", "c", &image]).id;
     // A directory whose name is the beginning of the container's id, with a union at it.
     let name = &id[..2];

@@ -4,7 +4,8 @@ use super::disk::Disk;
 use super::generator::{Image, Tar, docker_since_25};
 use rustix::process::Signal;
 
-use super::mounts::{Mounts, end_of, eventually, said, signal};
+use super::mounts::{Mounts, said};
+use super::processes::{end_of, eventually, signal};
 
 /// An image of so many layers of so many files.
 pub(crate) fn image(name: &str, layers: usize, files: usize) -> Image {
@@ -50,7 +51,7 @@ fn inspect_shows_branches_whose_names_are_no_text() {
     let mounts = Mounts::new();
     let dir = mounts.at("").join(std::ffi::OsStr::from_bytes(b"st\xffre"));
     let tar = mounts.text("plain.tar");
-    std::fs::write(&tar, super::mounts::plain()).unwrap();
+    std::fs::write(&tar, super::root_fs::plain()).unwrap();
     mounts.mkdir("mnt");
     let run = |words: &[&str]| said(mounts.program(words).env("LAYERCTL_ROOT", &dir));
     let image = run(&["--quiet", "import", &tar]).ok();

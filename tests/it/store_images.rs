@@ -198,7 +198,7 @@ fn an_image_stays_while_a_container_is_made_from_it() {
     sandbox.run(&["run-mount", "--name", "user", "a"]).lines();
     let words = ["image a is in use", "container user"];
     sandbox.run(&["rmi", "a"]).assert_refused(125, &words);
-    sandbox.run(&["umount", "user"]).lines();
+    sandbox.umount("user");
     sandbox.run(&["rmi", "a"]).assert_refused(125, &words);
     assert!(has_layer(&sandbox, &layer(&image, 0)));
     sandbox.run(&["rm", "user"]).lines();
@@ -210,7 +210,7 @@ fn an_image_stays_while_a_container_is_made_from_it() {
 fn a_container_keeps_the_layers_of_an_image_that_lost_its_name() {
     let sandbox = with(&[single("a")]);
     sandbox.run(&["run-mount", "--name", "user", "a"]).lines();
-    sandbox.run(&["umount", "user"]).lines();
+    sandbox.umount("user");
     // Another image gets the name; the old one is still there, by its id.
     sandbox.run_piped(&["import", "-", "-t", "a"], &docker_since_25(&[single("b")]).tar()).lines();
     sandbox.run(&["rmi", &single("a").id()]).assert_refused(125, &["in use", "container user"]);

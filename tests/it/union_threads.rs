@@ -1,5 +1,6 @@
 //! Several threads on one union, each in a directory of its own: the tree is as if they had gone one by one.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -176,7 +177,11 @@ fn a_file_that_is_renamed_while_its_data_are_copied_up_keeps_its_content() {
     let (big_file, other_file) = (tree.lookup(&path("big")).expect("big"), tree.lookup(&path("other")).expect("other"));
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| big_file_write(&tree, big_file.ino()));
-        std::thread::sleep(std::time::Duration::from_millis(3));
+        // From when the first data are there.
+        let has_begun = || std::fs::metadata(fixture.upper().join("big")).expect("big").blocks() > 0;
+        while !has_begun() && !writer.is_finished() {
+            std::thread::yield_now();
+        }
         let root = layerctl::union::Ino::ROOT;
         tree.union.rename((root, b"big"), (root, b"moved"), RenameMode::Replace).expect("rename");
         tree.union.rename((root, b"other"), (root, b"big"), RenameMode::Replace).expect("rename");

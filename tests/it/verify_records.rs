@@ -13,7 +13,7 @@ use super::generator::sha256;
 fn with_container() -> (Sandbox, String) {
     let (sandbox, _) = store();
     let id = sandbox.run(&["run-mount", "--name", "c", "damaged:1"]).lines()[0].split(' ').next().unwrap().to_owned();
-    sandbox.run(&["umount", "c"]).lines();
+    sandbox.umount("c");
     assert_eq!(found(&sandbox, &[]), (0, Vec::new()));
     let id = sandbox.run(&["inspect", &id]).json()[0]["Id"].as_str().unwrap().to_owned();
     (sandbox, id)

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::{Difference, DifferenceKind};
 use crate::index::Kind;
 use crate::ops::pack::write_entry;
+use crate::ops::tree_tar::names;
 use crate::tarball::Pack;
 use crate::union::{Attr, Change, Ino, Union};
 
@@ -75,15 +76,4 @@ fn add_names(union: &Union, files: &HashSet<Ino>, told: &mut BTreeMap<Vec<u8>, O
         }
     }
     Ok(())
-}
-
-fn names(union: &Union, dir: Ino) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    union.readdir(dir, 0, false, &mut |entry| {
-        if entry.name != b"." && entry.name != b".." {
-            names.push(entry.name.to_vec());
-        }
-        true
-    })?;
-    Ok(names)
 }

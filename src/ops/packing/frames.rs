@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use crate::archive::Exact;
+
 /// The largest piece.
 const PIECE: usize = 1 << 18;
 
@@ -58,14 +60,7 @@ impl<R: Read> Read for Received<R> {
             self.left = u32::from_le_bytes(length);
             self.has_ended = self.left == 0;
         }
-        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if wanted == 0 {
-            return Ok(0);
-        }
-        let read = self.source.read(buffer.get_mut(..wanted).unwrap_or_default())?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let read = Exact::new(&mut self.source, self.left.into()).read(buffer)?;
         self.left = self.left.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
         Ok(read)
     }
