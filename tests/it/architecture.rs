@@ -108,10 +108,12 @@ fn one_file_spells_the_whiteout_prefix() {
     let mut spelling = Vec::new();
     for file in sources(&src) {
         let text = std::fs::read_to_string(&file).expect("read a source");
+        let file = file.strip_prefix(&src).expect("a file of src").to_owned();
         // Tests write tars as others do.
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-        if code(text).contains("\".wh.") && !file.ends_with("tests.rs") {
-            spelling.push(file.strip_prefix(&src).expect("a file of src").to_owned());
+        let is_test = file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+        if code(text).contains("\".wh.") && !is_test {
+            spelling.push(file);
         }
     }
     assert_eq!(spelling, [PathBuf::from("whiteout.rs")]);
