@@ -76,6 +76,7 @@ mod share;
 mod share_generator;
 mod store_damage;
 mod store_durable;
+mod store_fifo;
 mod store_full;
 mod store_images;
 mod store_leftovers;
