@@ -34,6 +34,7 @@ mod import_metadata;
 mod import_refusals;
 mod import_report;
 mod layer_tree;
+mod limit_option;
 mod listing;
 mod look_diff;
 mod look_explain;
