@@ -1,5 +1,6 @@
 //! Layers: a record, an index, a split, and a directory of files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
@@ -97,6 +98,16 @@ impl Store {
         Ok(Some(Lease { record, _file: file }))
     }
 
+    /// The layers that came compressed, by what they came as.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn blobs(&self) -> Result<BTreeMap<Digest, DiffId>> {
+        // One that goes meanwhile is not found.
+        let blob = |layer: DiffId| self.layer(layer).ok()?.blob.map(|blob| (blob, layer));
+        Ok(self.layers()?.into_iter().filter_map(blob).collect())
+    }
+
     /// Finds the layer that came as the blob `blob`, or is it, and keeps it; as [`Store::lease`].
     ///
     /// # Errors
@@ -105,13 +116,7 @@ impl Store {
         if let Some(lease) = self.lease(DiffId(blob))? {
             return Ok(Some(lease));
         }
-        for layer in self.layers()? {
-            // A layer that goes while they are looked through is not found.
-            if self.layer(layer).is_ok_and(|record| record.blob == Some(blob)) {
-                return self.lease(layer);
-            }
-        }
-        Ok(None)
+        self.blobs()?.get(&blob).map_or(Ok(None), |layer| self.lease(*layer))
     }
 
     /// Opens the split of a layer: its tar without the files' content.

@@ -175,3 +175,17 @@ fn limits_that_are_none() {
         output.assert_refused(2, &[bad, "is no limit"]);
     }
 }
+
+#[test]
+fn the_names_and_links_of_an_archive_end() {
+    let world = World::new();
+    let layer = Raw::new().file("f", b"x").end();
+    let archive = docker_since_25(&[Image::new("amd64", vec![layer], &["a:1"])]).tar();
+    // What links lead to is kept as long as the archive is read, and each may be of megabytes.
+    let target = [b'/', b't'].repeat(1 << 19);
+    let link = |tar: Raw, number: usize| tar.extended(b'K', &target).link(&format!("{number}.json"), "t");
+    let links = |count: usize| [&(0..count).fold(Raw::new(), link).0[..], &archive].concat();
+    let words = ["layer.archive: has more names and links than an archive of images needs"];
+    world.import("many links", &links(66), &[]).assert_refused(125, &words);
+    world.import("some links", &links(3), &[]).lines();
+}
