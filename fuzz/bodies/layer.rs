@@ -55,9 +55,12 @@ pub(crate) fn unpacked(tar: &[u8]) -> Option<(Sandbox, Unpacked)> {
     let scanned = scan(&sandbox.path("layer")).expect("the directory can be read as a layer");
     is_the_same_tree(&index, &scanned);
 
-    let (other, other_split) = unpack_into(&sandbox, "other", tar).expect("what was taken once is taken twice");
-    assert!(other.index.as_bytes() == index.as_bytes(), "the same tar gives the same index");
-    assert!(other_split == split, "the same tar gives the same split");
+    // Of some tars only, whichever: it is half of the work.
+    if unpacked.diff_id.0.hex().starts_with(['0', '8']) {
+        let (other, other_split) = unpack_into(&sandbox, "other", tar).expect("what was taken once is taken twice");
+        assert!(other.index.as_bytes() == index.as_bytes(), "the same tar gives the same index");
+        assert!(other_split == split, "the same tar gives the same split");
+    }
     Some((sandbox, unpacked))
 }
 

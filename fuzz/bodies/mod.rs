@@ -16,6 +16,7 @@
 //! | `decompress` | a compressed stream | gzip, zstd, xz, bzip2 |
 //! | `ids` | text | digests, names, platforms |
 //! | `options` | text | the options of `union` |
+//! | `union` | layers, and operations on a union of them | `union`, `index`, `pack` |
 
 mod archive;
 mod decompress;
@@ -34,12 +35,13 @@ mod sparse;
 mod split;
 mod tar;
 mod throwaway;
+mod union;
 
 /// Does what a target does with these bytes; says whether the program understood them.
 pub(crate) type Body = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also that of its corpus in `fixtures/corpus/`.
-pub(crate) const TARGETS: [(&str, Body); 13] = [
+pub(crate) const TARGETS: [(&str, Body); 14] = [
     ("archive", archive::run),
     ("decompress", decompress::run),
     ("documents", documents::run),
@@ -53,6 +55,7 @@ pub(crate) const TARGETS: [(&str, Body); 13] = [
     ("records", records::run),
     ("sparse", sparse::run),
     ("split", split::run),
+    ("union", union::run),
 ];
 
 /// What the user reads is one sentence on one line, whatever the archive has in it.

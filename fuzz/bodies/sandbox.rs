@@ -1,5 +1,6 @@
 //! A directory in memory for one layer, with files beside it that nothing may touch.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,8 +13,19 @@ use tempfile::TempDir;
 /// `layer/`, `other/` and `scratch/` are empty; `outside/` is what a hostile tar would like to have.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
+    /// There until it is dropped.
+    made: Option<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
     dir: TempDir,
     before: Vec<Seen>,
+}
+
+thread_local! {
+    /// One that was used, and is as it was before: to make it takes longer than most inputs do.
+    static USED: Cell<Option<Made>> = const { Cell::new(None) };
 }
 
 /// What is in the files outside.
@@ -31,6 +43,9 @@ pub(crate) fn temporary() -> TempDir {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
+        if let Some(made) = USED.take() {
+            return Self { made: Some(made) };
+        }
         let dir = temporary();
         for name in ["layer", "other", "scratch", "outside", "outside/dir"] {
             fs::create_dir(dir.path().join(name)).expect("a directory can be made");
@@ -39,11 +54,15 @@ impl Sandbox {
             fs::write(dir.path().join(name), SECRET).expect("a file can be made");
         }
         let before = seen(dir.path());
-        Self { dir, before }
+        Self { made: Some(Made { dir, before }) }
+    }
+
+    fn made(&self) -> &Made {
+        self.made.as_ref().expect("it is there until it is dropped")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.made().dir.path().join(name)
     }
 
     pub(crate) fn open(&self, name: &str) -> OwnedFd {
@@ -52,7 +71,8 @@ impl Sandbox {
 
     /// Nothing was made, changed, linked or removed beside the layer.
     pub(crate) fn is_untouched(&self) {
-        assert_eq!(self.before, seen(self.dir.path()), "something outside of the layer was changed");
+        let Made { dir, before } = self.made();
+        assert_eq!(*before, seen(dir.path()), "something outside of the layer was changed");
         assert!(fs::read_dir(self.path("scratch")).expect("it is there").next().is_none(), "scratch is not empty");
     }
 
@@ -69,9 +89,17 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.is_untouched();
+        if std::thread::panicking() {
+            return;
         }
+        self.is_untouched();
+        for name in ["layer", "other"] {
+            // With the attributes that it was given.
+            fs::remove_dir_all(self.path(name)).expect("it can be removed");
+            fs::create_dir(self.path(name)).expect("a directory can be made");
+        }
+        // At the end of a thread there is nobody to keep it.
+        let _ = USED.try_with(|used| used.set(self.made.take()));
     }
 }
 

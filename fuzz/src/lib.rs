@@ -8,6 +8,24 @@ use std::alloc::System;
 
 use cap::Cap;
 
+/// What the program's own tests compare a union with, shared with them.
+macro_rules! shared {
+    ($($name:ident = $path:literal),*) => {
+        $(#[path = $path]
+        #[allow(dead_code, unreachable_pub, reason = "the tests have need of more")]
+        mod $name;)*
+    };
+}
+
+shared!(
+    layer_tree = "../../tests/it/layer_tree.rs",
+    model_case = "../../tests/it/model_case.rs",
+    plain_driver = "../../tests/it/plain_driver.rs",
+    tree_op = "../../tests/it/tree_op.rs",
+    tree_snapshot = "../../tests/it/tree_snapshot.rs",
+    union_driver = "../../tests/it/union_driver.rs"
+);
+
 /// Memory that one input may make the program take. libFuzzer's own is no part of it, nor that of the decoders
 /// written in C, which `-rss_limit_mb` bounds.
 const MEMORY: usize = 96 << 20;

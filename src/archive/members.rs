@@ -39,8 +39,10 @@ impl DocumentLimits {
     }
 }
 
-/// Bytes that all names of an archive of images may have; a root file system's may have more.
+/// Bytes that all names and links of an archive of images may have; a root file system's may have more.
 const NAMES_LIMIT: usize = 64 << 20;
+/// Bytes that a member takes beside them.
+const PER_MEMBER: usize = 100;
 /// A link to a link to a link is no archive that any tool writes.
 const LINKS: usize = 16;
 
@@ -209,9 +211,13 @@ impl TarMembers {
             if name.matches('/').count() > 2 {
                 return Ok(None);
             }
-            name_bytes = name_bytes.saturating_add(name.len());
+            let target = if let MemberKind::Link(target) = &kind { target.len() } else { 0 };
+            name_bytes = [name.len(), target, PER_MEMBER].into_iter().fold(name_bytes, usize::saturating_add);
             if name_bytes > NAMES_LIMIT {
-                return Ok(None);
+                if !has_known || has_unknown {
+                    return Ok(None);
+                }
+                return Err(bad(None, "has more names and links than an archive of images needs".into()));
             }
             members.insert(name, kind);
             meter.headers();

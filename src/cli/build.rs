@@ -9,7 +9,7 @@ use super::bars::Bars;
 use super::config_options::{CONFIG_HELP, ConfigOptions};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
-use crate::ops;
+use crate::ops::{self, ImportLimits};
 
 /// Make an image of tars and directories, and print its id
 ///
@@ -35,6 +35,9 @@ pub(super) struct Build {
     /// A config in place of that of the image below: an image's JSON, or the config object in it
     #[arg(long, value_name = "FILE")]
     config_from: Option<PathBuf>,
+    /// Raise or lower a limit for tars, as `import` has them; may be given several times
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_delimiter = ',')]
+    limits: Vec<String>,
     /// Write the image's id to a file too
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -49,7 +52,10 @@ pub(super) struct Build {
 impl Build {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let name = |text: &String| text.parse::<ImageName>().map_err(|error| Error::Usage(error.to_string()));
+        let mut limits = ImportLimits::default();
+        self.limits.iter().try_for_each(|limit| limits.set(limit))?;
         let request = ops::Build {
+            limits,
             from: self.from.clone(),
             layers: self.layers.clone(),
             names: self.tags.iter().map(name).collect::<Result<_>>()?,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Context;
 use crate::error::Result;
-use crate::ops::{self, Place};
+use crate::ops::{self, ImportLimits, Place};
 
 /// Copy files between a container and the host, without a mount
 ///
@@ -27,6 +27,9 @@ pub(super) struct Cp {
     /// Copy what a link at SRC leads to
     #[arg(short = 'L', long)]
     follow_link: bool,
+    /// Raise or lower a limit for a tar on standard input, as `import` has them; may be given several times
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_delimiter = ',')]
+    limits: Vec<String>,
     /// CONTAINER:PATH, a path, or -
     #[arg(value_name = "SRC")]
     from: OsString,
@@ -37,7 +40,10 @@ pub(super) struct Cp {
 
 impl Cp {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
+        let mut limits = ImportLimits::default();
+        self.limits.iter().try_for_each(|limit| limits.set(limit))?;
         let request = ops::Copy {
+            limits,
             from: Place::parse(&self.from),
             to: Place::parse(&self.to),
             archive: self.archive,

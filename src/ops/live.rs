@@ -21,11 +21,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Result};
 use crate::fuse::{self};
+use crate::sys::open_regular;
 
 /// How long a server may take to say what it is doing.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -150,7 +152,7 @@ pub(super) fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<Path
 /// When the registrations cannot be read.
 pub(super) fn writer(run: &Path, upper: &Path) -> Result<Option<PathBuf>> {
     let line = branch_line(upper, "rw");
-    let writes = |dir: &PathBuf| std::fs::read(dir.join("br0")).is_ok_and(|first| first == line);
+    let writes = |dir: &PathBuf| read(&dir.join("br0")).is_some_and(|first| first == line);
     let mountpoints = registered(run)?.into_iter().filter(writes).filter_map(|dir| record(&dir));
     Ok(mountpoints.map(|record| record.mountpoint).find(|mountpoint| fuse::is_mountpoint(mountpoint)))
 }
@@ -163,13 +165,13 @@ pub(super) fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
 /// What a registration says of its mount.
 #[must_use]
 pub(super) fn record(dir: &Path) -> Option<LiveRecord> {
-    serde_json::from_slice(&std::fs::read(dir.join("mount.json")).ok()?).ok()
+    serde_json::from_slice(&read(&dir.join("mount.json"))?).ok()
 }
 
 /// What [`wait_for_end`] needs of the server that is registered at `dir`, from when it still was.
 #[must_use]
 pub(super) fn watch(dir: &Path) -> Option<File> {
-    File::open(dir.join(LOCK)).ok()
+    open_regular(&dir.join(LOCK), OFlags::RDONLY).ok().flatten()
 }
 
 /// The signal by which a server is told to have its command killed, after which it ends.
@@ -212,9 +214,9 @@ pub(super) fn has_server(dir: &Path) -> bool {
 
 fn is_dead(dir: &Path) -> bool {
     // One without a lock is being taken away; one that cannot be opened, for want of descriptors say, may well live.
-    match File::open(dir.join(LOCK)) {
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        Ok(lock) => !is_locked(&lock),
+    match open_regular(&dir.join(LOCK), OFlags::RDONLY) {
+        Err(error) => error == Errno::NOENT,
+        Ok(lock) => lock.is_none_or(|lock| !is_locked(&lock)),
     }
 }
 
@@ -222,6 +224,11 @@ fn is_locked(lock: &File) -> bool {
     let locked = rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared).is_err();
     let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
     locked
+}
+
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path, OFlags::RDONLY).ok()??.read_to_end(&mut bytes).ok().map(|_| bytes)
 }
 
 pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {

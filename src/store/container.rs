@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::{Guard, flock};
 use super::publish::set_aside;
-use super::{Staging, Store, json, names_in, now, random, read_json};
+use super::{Staging, Store, file, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId, ImageName};
 use crate::stack::Stack;
@@ -149,11 +149,8 @@ impl Container {
     /// [`Error::InUse`] when another server has it; [`Error::NotFound`] when it was removed meanwhile.
     pub fn lock(&self) -> Result<File> {
         let path = self.dir().join("lock");
-        let file = match File::options().write(true).create(true).truncate(false).open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });
-            }
-            opened => opened.doing("open", &path)?,
+        let Some(file) = file::open_or_create(&path)? else {
+            return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });
         };
         let mut tries = 0..PROBES;
         loop {
@@ -193,7 +190,7 @@ impl Container {
     pub fn state(&self) -> Result<ContainerState> {
         // In this order: a server ends its record before it lets go of the lock.
         let path = self.dir().join("lock");
-        let held = File::open(&path).is_ok_and(|file| {
+        let held = file::open(&path).ok().flatten().is_some_and(|file| {
             flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
         });
         Ok(match self.mount()? {

@@ -1,15 +1,14 @@
 //! What nobody needs any more: layers that no image and no container refers to, and what a process that died
 //! has left in places where only a record can say that it belongs.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 
 use super::lock::{Guard, Settled, flock};
 use super::publish::set_aside;
-use super::{Staging, Store, names_in, read_optional};
-use crate::error::{Context as _, Result};
+use super::{Staging, Store, file, names_in, read_optional};
+use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId};
 
 impl Store {
@@ -19,11 +18,14 @@ impl Store {
         let mut removed = Vec::new();
         for layer in unneeded {
             let record = self.layer_path(layer, "json");
-            let Ok(file) = File::open(&record) else { continue };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
+            match file::open(&record) {
+                Ok(Some(file)) if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() => {
+                    std::fs::remove_file(&record).doing("remove", &record)?;
+                }
+                // Nobody can keep a layer by what is no file.
+                Err(Error::Corrupt { .. }) => set_aside(staging, &record)?,
+                Ok(_) | Err(_) => continue,
             }
-            std::fs::remove_file(&record).doing("remove", &record)?;
             removed.push(layer);
         }
         // No record is to be found after a power cut without what it names.
@@ -74,7 +76,11 @@ impl Store {
         }
         for name in names_in(&self.root.join("containers/names"))? {
             let path = self.container_name_path(&name);
-            let id = read_optional(&path)?.and_then(|hex| String::from_utf8(hex).ok());
+            let id = match read_optional(&path) {
+                Err(Error::Corrupt { .. }) => None,
+                read => read?,
+            };
+            let id = id.and_then(|hex| String::from_utf8(hex).ok());
             let id = id.and_then(|hex| hex.trim_end().parse::<ContainerId>().ok());
             if id.is_none_or(|id| !is_container(&id.hex())) {
                 strays.push(path);

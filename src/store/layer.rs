@@ -1,5 +1,6 @@
 //! Layers: a record, an index, a split, and a directory of files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +12,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::lock::flock;
-use super::{Store, names_in, read_json};
+use super::{Store, file, names_in, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest};
 use crate::index::{Bytes, Index};
@@ -74,14 +75,11 @@ impl Store {
     /// Keeps a layer that may be damaged, as [`Store::lease`] does, without reading its record.
     ///
     /// # Errors
-    /// When the record cannot be opened.
+    /// When the record cannot be opened; [`Error::Corrupt`] when it is no regular file.
     pub fn keep(&self, layer: DiffId) -> Result<Option<File>> {
         let path = self.layer_path(layer, "json");
         loop {
-            let file = match File::open(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                opened => opened.doing("open", &path)?,
-            };
+            let Some(file) = file::open(&path)? else { return Ok(None) };
             flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
             // Meanwhile it can have been removed, or written anew, which is another file.
             if file.metadata().doing("read", &path)?.nlink() > 0 {
@@ -100,6 +98,16 @@ impl Store {
         Ok(Some(Lease { record, _file: file }))
     }
 
+    /// The layers that came compressed, by what they came as.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn blobs(&self) -> Result<BTreeMap<Digest, DiffId>> {
+        // One that goes meanwhile is not found.
+        let blob = |layer: DiffId| self.layer(layer).ok()?.blob.map(|blob| (blob, layer));
+        Ok(self.layers()?.into_iter().filter_map(blob).collect())
+    }
+
     /// Finds the layer that came as the blob `blob`, or is it, and keeps it; as [`Store::lease`].
     ///
     /// # Errors
@@ -108,25 +116,24 @@ impl Store {
         if let Some(lease) = self.lease(DiffId(blob))? {
             return Ok(Some(lease));
         }
-        for layer in self.layers()? {
-            // A layer that goes while they are looked through is not found.
-            if self.layer(layer).is_ok_and(|record| record.blob == Some(blob)) {
-                return self.lease(layer);
-            }
-        }
-        Ok(None)
+        self.blobs()?.get(&blob).map_or(Ok(None), |layer| self.lease(*layer))
     }
 
     /// Opens the split of a layer: its tar without the files' content.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when it is missing.
+    /// [`Error::Corrupt`] when it is missing, or no regular file.
     pub fn open_split(&self, layer: DiffId) -> Result<File> {
         let path = self.layer_path(layer, "split");
-        match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::corrupt(path, "is missing")),
-            opened => opened.doing("open", &path),
-        }
+        file::open(&path)?.ok_or_else(|| Error::corrupt(path, "is missing"))
+    }
+
+    /// The bytes of a layer's index; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read; [`Error::Corrupt`] when it is no regular file.
+    pub fn index_bytes(&self, layer: DiffId) -> Result<Option<Vec<u8>>> {
+        file::read(&self.layer_path(layer, "index"))
     }
 
     /// The tree of a layer, with where its files are.
@@ -135,12 +142,8 @@ impl Store {
     /// [`Error::NotFound`] without such a layer; [`Error::Corrupt`] when its index is damaged.
     pub fn lower(&self, layer: DiffId) -> Result<Lower> {
         let path = self.layer_path(layer, "index");
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::NotFound { kind: "layer", name: layer.to_string() });
-            }
-            opened => opened.doing("open", &path)?,
-        };
+        let missing = || Error::NotFound { kind: "layer", name: layer.to_string() };
+        let file = file::open(&path)?.ok_or_else(missing)?;
         let bytes = sys::map(&file).map(Bytes::Mapped).doing("read", &path)?;
         let index = Index::decode(bytes).map_err(|error| Error::corrupt(&path, error.to_string()))?;
         Ok(Lower { dir: self.diff_dir(&layer.hex()), index: Arc::new(index) })

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
-use super::Store;
+use super::{Store, file};
 use crate::error::{Context as _, Error, Result};
 
 /// Proof that nobody else changes names; the lock is free again when it is dropped or its process ends.
@@ -31,11 +32,8 @@ impl Store {
     /// Keeps names from being changed; needs no right to write.
     pub(super) fn hold(&self) -> Result<Hold> {
         let path = self.root.join("lock");
-        let lock = match File::open(&path) {
-            // Nobody has ever changed anything.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Hold { _lock: None }),
-            opened => opened.doing("open", &path)?,
-        };
+        // Nobody has ever changed anything.
+        let Some(lock) = file::open(&path)? else { return Ok(Hold { _lock: None }) };
         flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
         Ok(Hold { _lock: Some(lock) })
     }
@@ -48,7 +46,7 @@ impl Store {
             )));
         }
         let path = self.root.join("lock");
-        let lock = File::options().write(true).create(true).truncate(false).open(&path).doing("open", &path)?;
+        let lock = file::open_or_create(&path)?.ok_or(Errno::NOENT).doing("open", &path)?;
         flock(&lock, FlockOperation::LockExclusive).doing("lock", &path)?;
         Ok(Guard { store: self, _lock: lock })
     }
@@ -67,7 +65,7 @@ impl Guard<'_> {
     pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<()> {
         // Who holds the lock is alone, so one name serves all, and what a dead one left is overwritten.
         let temporary = self.store.root.join("tmp/record");
-        let mut file = File::create(&temporary).doing("create", &temporary)?;
+        let mut file = file::rewrite(&temporary)?;
         file.write_all(content).doing("write", &temporary)?;
         if self.store.durable {
             file.sync_all().doing("flush", &temporary)?;

@@ -27,6 +27,7 @@
 mod container;
 mod debris;
 mod fault;
+mod file;
 mod format;
 mod image;
 mod layer;
@@ -154,10 +155,7 @@ fn random() -> Result<[u8; 32]> {
 
 /// The content of a record, `None` when there is none.
 fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        read => read.doing("read", path).map(Some),
-    }
+    file::read(path)
 }
 
 /// Reads a record; `None` when there is none.

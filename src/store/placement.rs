@@ -1,16 +1,15 @@
 //! Putting what is staged into its places under the store's lock, and taking it back when not all could be.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::Staging;
 use super::lock::flock;
 use super::publish::set_aside;
+use super::{Staging, file};
 use crate::error::{Context as _, Result};
 use crate::id::DiffId;
 
@@ -100,7 +99,7 @@ impl<'a> Placement<'a> {
             let flags = if way == Way::Exchanged { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
             let back = || renameat_with(CWD, &to, CWD, &from, flags);
             let taken = match way {
-                Way::Record => File::open(&to).map_err(drop).is_ok_and(|record| {
+                Way::Record => file::open(&to).ok().flatten().is_some_and(|record| {
                     flock(&record, FlockOperation::NonBlockingLockExclusive).is_ok() && back().is_ok()
                 }),
                 Way::Moved | Way::Exchanged => back().is_ok(),
@@ -140,7 +139,7 @@ mod tests {
         assert_eq!(std::fs::read(at("name")).unwrap(), b"new name");
         assert!(!at("dir/content").exists());
         assert!(placement.put(staged("missing"), at("x")).is_err());
-        let user = File::open(at("used.json")).unwrap();
+        let user = std::fs::File::open(at("used.json")).unwrap();
         flock(&user, FlockOperation::LockShared).unwrap();
         placement.take_back();
 

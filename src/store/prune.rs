@@ -6,11 +6,12 @@
 use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::lock::{Settled, flock};
 use super::publish::set_aside;
 use super::reach::Reach;
-use super::{Store, names_in, now, read_optional};
+use super::{Store, file, names_in, now, read_optional};
 use crate::error::Result;
 use crate::id::{ContainerId, DiffId, ImageId};
 
@@ -120,8 +121,10 @@ impl Store {
     #[must_use]
     pub fn is_held(&self, container: ContainerId) -> bool {
         let path = self.root.join("containers").join(container.hex()).join("lock");
-        std::fs::File::open(path)
-            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
+        file::open(&path)
+            .ok()
+            .flatten()
+            .is_some_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     }
 
     fn is_idle(&self, reach: &Reach, container: ContainerId) -> bool {

@@ -7,7 +7,7 @@ use super::layer::LayerRecord;
 use super::lock::Guard;
 use super::placement::Placement;
 use super::staging::Staging;
-use super::{ImageRecord, Store, json, now};
+use super::{ImageRecord, Store, file, json, now};
 use crate::error::{Context as _, Result};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
 use crate::index::Index;
@@ -53,7 +53,7 @@ impl StagedLayer {
     /// When it cannot be read.
     pub fn index(&self) -> Result<Index> {
         let path = self.dir.join("index");
-        let bytes = std::fs::read(&path).doing("read", &path)?;
+        let bytes = file::read(&path)?.ok_or_else(|| crate::Error::corrupt(&path, "is missing"))?;
         Index::decode(bytes).map_err(|error| crate::Error::corrupt(path, error.to_string()))
     }
 
@@ -63,7 +63,7 @@ impl StagedLayer {
     /// When it cannot be opened.
     pub fn open_split(&self) -> Result<std::fs::File> {
         let path = self.dir.join(Self::SPLIT);
-        std::fs::File::open(&path).doing("open", path)
+        file::open(&path)?.ok_or_else(|| crate::Error::corrupt(path, "is missing"))
     }
 
     /// What is known of it.

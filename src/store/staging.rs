@@ -5,13 +5,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use super::lock::{Guard, Settled, flock};
 use super::removal::remove_content;
 use super::{Store, names_in, random};
 use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
+use crate::sys::open_regular;
 
 const OWNER: &str = "owner";
 /// Less than this part of a disk is little.
@@ -205,13 +207,13 @@ impl Store {
             }
             // Owners are made under the lock and removed last: without one there is nobody. An owner that
             // cannot be opened, for want of descriptors say, may well live.
-            match File::open(dir.join(OWNER)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => dead.push((dir, None)),
+            match open_regular(&dir.join(OWNER), OFlags::RDONLY) {
+                Err(Errno::NOENT) | Ok(None) => dead.push((dir, None)),
                 Err(_) => {}
-                Ok(owner) if flock(&owner, FlockOperation::NonBlockingLockExclusive).is_ok() => {
+                Ok(Some(owner)) if flock(&owner, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                     dead.push((dir, Some(owner)));
                 }
-                Ok(_) => {}
+                Ok(Some(_)) => {}
             }
         }
         Ok(dead)

@@ -1,8 +1,10 @@
 //! Opening files that somebody else has named, without being led elsewhere.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat};
 use rustix::io::{Errno, Result};
 
 /// How often an open is tried again that a rename elsewhere has disturbed (openat2(2), `EAGAIN`).
@@ -47,9 +49,45 @@ pub fn open_below(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
     resolve(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// Opens the regular file at `path`; `None` when something else stands there. A link is not followed, and nobody waits
+/// for the other end of a fifo.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn open_regular(path: &Path, flags: OFlags) -> Result<Option<File>> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)) {
+        // A link, a socket or a fifo that nobody reads, a directory.
+        Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(None),
+        opened => {
+            let file = opened?;
+            let is_regular = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile;
+            Ok(Some(file.into()).filter(|_| is_regular))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_regular_file_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), b"x").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::fs::create_dir(at("dir")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), Mode::RWXU).unwrap();
+        for flags in [OFlags::RDONLY, OFlags::WRONLY | OFlags::CREATE] {
+            assert!(open_regular(&at("file"), flags).unwrap().is_some());
+            for name in ["link", "dir", "socket", "fifo"] {
+                assert!(open_regular(&at(name), flags).unwrap().is_none(), "{name}");
+            }
+        }
+        assert_eq!(open_regular(&at("none"), OFlags::RDONLY).err(), Some(Errno::NOENT));
+    }
 
     #[test]
     fn links_and_paths_lead_nowhere() {

@@ -30,7 +30,7 @@ pub fn audit(split: &mut dyn Read) -> Result<Oddities, Failure> {
     let source = Source { split: Reader::new(split)?, literal: 0, content: 0, ended: false };
     let mut audit = Audit {
         source,
-        limits: Limits::of_split(),
+        limits: Limits::of_own(),
         global: Global::new(),
         seen: HashSet::new(),
         missing: HashSet::new(),

@@ -13,7 +13,7 @@ pub struct Limits {
     pub total: Arc<AtomicU64>,
     /// How many times as large as it came compressed one stream may be, once it is larger than some hundred megabytes.
     pub ratio: u64,
-    /// Entries in one tar.
+    /// Entries in one tar, with the directories above them that have none of their own.
     pub entries: u64,
     /// Bytes of a path or of a link's target.
     pub path: usize,
@@ -21,6 +21,8 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of names and values of one entry's extended attributes.
     pub xattrs: usize,
+    /// Bytes of the paths, links and extended attributes of all entries: they are in memory until the tar ends.
+    pub index: u64,
     /// Bytes of the extended headers (PAX, GNU long names) of one entry, and of all global ones together.
     pub headers: u64,
     /// Pieces of data in one sparse file: each takes 16 bytes of memory.
@@ -41,6 +43,7 @@ impl Default for Limits {
             path: 4096,
             depth: 2048,
             xattrs: 1 << 20,
+            index: 1 << 30,
             headers: 1 << 20,
             extents: 1 << 20,
             hashed_holes: 4 << 30,
@@ -49,7 +52,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For what comes from nobody else: only memory is limited.
+    /// For what is packed here or was unpacked before, with whatever limits: only the hashing of holes ends.
     #[must_use]
     pub fn of_own() -> Self {
         Self {
@@ -59,14 +62,12 @@ impl Limits {
             entries: u64::MAX,
             path: usize::MAX,
             depth: usize::MAX,
+            xattrs: usize::MAX,
+            index: u64::MAX,
+            headers: u64::MAX,
+            extents: usize::MAX,
             ..Self::default()
         }
-    }
-
-    /// For what was unpacked before, with whatever limits.
-    #[must_use]
-    pub fn of_split() -> Self {
-        Self { xattrs: usize::MAX, headers: u64::MAX, extents: usize::MAX, ..Self::of_own() }
     }
 
     /// For a tar that nobody vouches for, and that may be one of so many bytes and entries which was taken with other
@@ -84,6 +85,7 @@ impl Limits {
             path: default.path.saturating_mul(more),
             depth: default.depth.saturating_mul(more),
             xattrs: default.xattrs.saturating_mul(more),
+            index: default.index.saturating_mul(u64::from(MORE)),
             headers: default.headers.saturating_mul(u64::from(MORE)),
             extents: default.extents.saturating_mul(more),
             ..default

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::disk::{self, Walk};
 use super::entry::Entry;
-use super::{Failure, Limits, path, split};
+use super::{Failure, Limits, Refusal, path, split};
 use crate::index::{Builder, Child, Index, Kind, NewNode, NodeId};
 use crate::whiteout::{self, Marker};
 
@@ -39,6 +39,8 @@ pub(super) struct Tree {
     /// The numbers of the nodes' contents in the split, where they have any.
     contents: HashMap<NodeId, u64>,
     private: HashMap<Vec<u8>, Private>,
+    /// Directories that were made because something is in them.
+    implied: u64,
 }
 
 /// Why a path does not lead to a directory of the layer.
@@ -72,6 +74,7 @@ impl Tree {
             kept: None,
             contents: HashMap::new(),
             private: HashMap::new(),
+            implied: 0,
         })
     }
 
@@ -79,12 +82,14 @@ impl Tree {
         self.builder.node(id).map(|node| node.meta.kind)
     }
 
-    /// Finds the place of an entry, and makes the directories above it.
+    /// Finds the place of the `entries`-th entry, and makes the directories above it. These count as entries too: one
+    /// path may need thousands.
     pub(super) fn place<'p>(
         &mut self,
         entry: &[u8],
         dirs: &'p [&'p [u8]],
         name: &'p [u8],
+        (entries, limits): (u64, &Limits),
     ) -> Result<Place<'p>, Failure> {
         let mut parent = NodeId::ROOT;
         for (depth, part) in dirs.iter().enumerate() {
@@ -94,6 +99,8 @@ impl Tree {
                 None | Some(Child::Whiteout) => {
                     let failed = |error: Errno| Failure::write("create", entry, error);
                     let dir = self.walk.open(dirs.get(..depth).unwrap_or_default()).map_err(failed)?;
+                    self.implied = self.implied.saturating_add(1);
+                    self.within(entries, limits)?;
                     rustix::fs::mkdirat(&*dir, *part, Mode::from_raw_mode(0o755)).map_err(failed)?;
                     self.builder.directory(parent, part)
                 }
@@ -101,6 +108,16 @@ impl Tree {
         }
         let dir = self.walk.open(dirs).map_err(|error| Failure::write("open", entry, error))?;
         Ok(Place { parent, dir, dirs, name })
+    }
+
+    /// That so many entries are not too many, with the directories that have none.
+    pub(super) fn within(&self, entries: u64, limits: &Limits) -> Result<(), Failure> {
+        let most = limits.entries;
+        if entries.saturating_add(self.implied) <= most {
+            return Ok(());
+        }
+        let also = if self.implied > 0 { ", with the directories that have none" } else { "" };
+        Err(Failure::bad(Refusal::limit("entries", format!("has more than {most} entries{also}"))))
     }
 
     /// Describes the layer's root.

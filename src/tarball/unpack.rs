@@ -72,6 +72,7 @@ pub fn unpack_some(
             global: Global::new(),
             global_bytes: 0,
             entries: 0,
+            index_bytes: 0,
             content_bytes: 0,
             holes_left: limits.hashed_holes,
             at: Vec::new(),
@@ -99,6 +100,8 @@ struct Unpacking<'a> {
     global: Global,
     global_bytes: u64,
     entries: u64,
+    /// Bytes of paths, links and attributes, which stay in memory to the end.
+    index_bytes: u64,
     content_bytes: u64,
     holes_left: u64,
     /// The path of the entry that is being read.
@@ -214,14 +217,12 @@ impl Unpacking<'_> {
         let path = entry::path(header, before).map_err(|why| Failure::entry(&header.path(), why))?;
         self.at.clone_from(&path);
         self.entries = self.entries.saturating_add(1);
-        if self.entries > self.limits.entries {
-            let why = format!("has more than {} entries", self.limits.entries);
-            return Err(Failure::bad(Refusal::limit("entries", why)));
-        }
+        self.tree.within(self.entries, self.limits)?;
         let refuse = |why: String| Failure::entry(&path, why);
         let limited = |refusal: Refusal| Failure::entry(&path, refusal);
         let components = path::components(&path, self.limits).map_err(limited)?;
         let mut entry = Entry::new(header, path.clone(), before, &self.global, self.limits).map_err(limited)?;
+        self.described(&entry).map_err(limited)?;
         let Some((name, dirs)) = components.split_last() else {
             if entry.meta.kind != Kind::Directory {
                 return Err(refuse("is the layer's root, and no directory".into()));
@@ -248,7 +249,7 @@ impl Unpacking<'_> {
             }
             _ => {}
         }
-        let place = self.tree.place(&path, dirs, name)?;
+        let place = self.tree.place(&path, dirs, name, (self.entries, self.limits))?;
         match marker {
             Some(Marker::Whiteout(hidden)) => self.tree.whiteout(&place, hidden)?,
             Some(_) => self.tree.opaque(&place)?,
@@ -257,6 +258,23 @@ impl Unpacking<'_> {
             None => return self.tree.put(&place, entry),
         }
         self.literal(entry.data, &path, |_| {})
+    }
+
+    /// Counts what is kept of an entry.
+    fn described(&mut self, entry: &Entry) -> Result<(), Refusal> {
+        let attributes = entry.xattrs.iter().flat_map(|(name, value)| [name.len(), value.len()]);
+        let bytes = attributes
+            .chain([entry.path.len(), entry.link.len()])
+            .fold(0u64, |sum, one| sum.saturating_add(one as u64));
+        self.index_bytes = self.index_bytes.saturating_add(bytes);
+        if self.index_bytes <= self.limits.index {
+            return Ok(());
+        }
+        let why = format!(
+            "is one of those whose paths, links and attributes are more than {} bytes",
+            size_text(self.limits.index)
+        );
+        Err(Refusal::limit("index", why))
     }
 
     /// The map of the entry's data, the parts of it that follow the header included.

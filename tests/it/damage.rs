@@ -225,6 +225,9 @@ pub(crate) const DAMAGES: &[Damage] = &[
     ("a damaged split", |s| flip(&part(s, "split")), &[("split", "split")], false),
     ("a missing split", |s| fs::remove_file(part(s, "split")).expect("it goes"), &[("split", "split")], true),
     ("a damaged record", |s| fs::write(part(s, "json"), "{").expect("it is written"), &[("record", "json")], true),
+    ("a fifo for a record", |s| fifo_for(&part(s, "json")), &[("record", "json")], true),
+    ("a fifo for an index", |s| fifo_for(&part(s, "index")), &[("index", "index")], true),
+    ("a fifo for a split", |s| fifo_for(&part(s, "split")), &[("split", "split")], true),
     (
         "a record that says something else",
         |s| change(&part(s, "json"), "\"size\": ", "\"size\": 1"),
@@ -233,6 +236,12 @@ pub(crate) const DAMAGES: &[Damage] = &[
     ),
     ("no files", |s| fs::remove_dir_all(diff(s)).expect("they go"), &[("missing", "diff")], true),
 ];
+
+/// Puts a fifo in a file's place, at which who opens it would wait for ever.
+pub(crate) fn fifo_for(path: &Path) {
+    fs::remove_file(path).expect("it goes");
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).expect("it is made");
+}
 
 fn touch_link(path: &Path, time: SystemTime) {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");

@@ -29,6 +29,9 @@ fn each_limit_is_met_and_passed() {
     let world = World::new();
     let four = Raw::new().dir("a").file("a/b", b"x").file(".wh.c", b"").file("d", b"").end();
     just(&world, "entries", 4, &four, "d: ", "has more than 3 entries");
+    // Directories that no entry tells of count too: a path of some kilobytes has thousands of them.
+    let deep = Raw::new().file("a/b/c/d", b"x").file("a/b/e/f", b"x").end();
+    just(&world, "entries", 6, &deep, "a/b/e/f: ", "has more than 5 entries, with the directories that have none");
     let deep = Raw::new().file("a/b/c/d", b"x").end();
     just(&world, "depth", 4, &deep, "a/b/c/d: ", "is more than 3 directories deep");
     just(&world, "path", 7, &deep, "a/b/c/d: ", "has a path of more than 6 bytes");
@@ -43,6 +46,10 @@ fn each_limit_is_met_and_passed() {
     just(&world, "layer", 101_536, &tail, "f: ", "unpacks to more than 101535 bytes");
     let attributes = Raw::new().pax(&[("SCHILY.xattr.user.x", &[b'v'; 94])]).file("f", b"").end();
     just(&world, "xattrs", 100, &attributes, "f: ", "has more than 99 bytes of extended attributes");
+    // Of all entries together: `before`, `f`, `user.x` and its value, `l` and its target.
+    let attributes = Raw::new().file("before", b"").pax(&[("SCHILY.xattr.user.x", &[b'v'; 94])]).file("f", b"");
+    let attributes = attributes.link("l", "target").end();
+    just(&world, "index", 114, &attributes, "l: ", "whose paths, links and attributes are more than 113 bytes");
     let body = pax(&[("path", &[b'n'; 150])]);
     let named = Raw::new().extended(b'x', &body).file("f", b"").end();
     just(&world, "headers", body.len() as u64, &named, "././@Extended: ", "bytes of extended headers");
@@ -167,4 +174,18 @@ fn limits_that_are_none() {
         let output = world.sandbox.run(&["import", &path, "--limit", bad]);
         output.assert_refused(2, &[bad, "is no limit"]);
     }
+}
+
+#[test]
+fn the_names_and_links_of_an_archive_end() {
+    let world = World::new();
+    let layer = Raw::new().file("f", b"x").end();
+    let archive = docker_since_25(&[Image::new("amd64", vec![layer], &["a:1"])]).tar();
+    // What links lead to is kept as long as the archive is read, and each may be of megabytes.
+    let target = [b'/', b't'].repeat(1 << 19);
+    let link = |tar: Raw, number: usize| tar.extended(b'K', &target).link(&format!("{number}.json"), "t");
+    let links = |count: usize| [&(0..count).fold(Raw::new(), link).0[..], &archive].concat();
+    let words = ["layer.archive: has more names and links than an archive of images needs"];
+    world.import("many links", &links(66), &[]).assert_refused(125, &words);
+    world.import("some links", &links(3), &[]).lines();
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::archives::sample;
-use super::cli::Sandbox;
-use super::generator::{Image, docker_since_25, oci};
+use super::cli::{Output, Sandbox};
+use super::generator::{Image, Members, docker_since_25, oci, sha256};
 use super::hostile::World;
 use super::hostile_tar::{Raw, field, pax};
 
@@ -217,4 +217,36 @@ fn what_was_taken_with_other_limits_has_a_report() {
     sandbox.run(&["import", &archive, "--report", "report.json", "--limit", "headers=4m"]).lines();
     let found = findings(&report(&sandbox)["images"][0]["layers"][0]);
     assert_eq!(found, [("absolute-path".to_owned(), "f".to_owned())]);
+}
+
+#[test]
+fn a_layer_that_is_named_very_often_costs_little_each_time() {
+    const TIMES: usize = 20_000;
+    let sandbox = Sandbox::new();
+    let tar = (0..200).fold(Raw::new(), |tar, number| tar.file(&format!(".wh.{number}"), b"")).end();
+    let (diff_id, times) = (format!("sha256:{}", sha256(&tar)), TIMES);
+    let config = json!({ "os": "linux", "architecture": "amd64", "rootfs": { "diff_ids": vec![&diff_id; times] } });
+    let config = config.to_string();
+    let mut members = Members::default();
+    members.file("layer.tar", tar);
+    members.file("config.json", config.clone());
+    let items = json!([{ "Config": "config.json", "RepoTags": ["often:1"], "Layers": vec!["layer.tar"; times] }]);
+    members.file("manifest.json", items.to_string());
+    let archive = sandbox.write("often.tar", &members.tar());
+    let mut timeout = std::process::Command::new("timeout");
+    timeout.args(["120", env!("CARGO_BIN_EXE_layerctl"), "import", &archive, "--report", "report.json"]);
+    let output: Output =
+        timeout.env("LAYERCTL_ROOT", sandbox.root()).current_dir(sandbox.path("")).output().expect("it starts").into();
+    assert_eq!(output.lines(), [format!("sha256:{}", sha256(config.as_bytes()))]);
+    assert!(std::fs::metadata(sandbox.path("report.json")).expect("it was written").len() < 20 << 20);
+    let report = report(&sandbox);
+    let layers = report["images"][0]["layers"].as_array().expect("a list");
+    assert_eq!(layers.len(), TIMES);
+    for (layer, is_told) in [(&layers[0], true), (&layers[1], true), (&layers[TIMES - 1], false)] {
+        assert_eq!(
+            (&layer["counts"], layer.get("abridged").is_some()),
+            (&json!({ "whiteout-of-nothing": 200 }), !is_told)
+        );
+        assert_eq!(findings(layer).len(), if is_told { 200 } else { 0 });
+    }
 }

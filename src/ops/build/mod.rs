@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::image_config::{Document, Setting, Step};
+use super::import::ImportLimits;
 use super::output_file::OutputFile;
 use super::timestamp::latest_mtime;
 use crate::archive::Platform;
@@ -33,6 +34,8 @@ pub struct Build {
     pub config_from: Option<PathBuf>,
     /// What is set in the config.
     pub settings: Vec<Setting>,
+    /// How much a tar may ask for.
+    pub limits: ImportLimits,
     /// Where the image's id is written to.
     pub id_file: Option<PathBuf>,
 }
@@ -65,7 +68,7 @@ pub fn build(store: &Store, request: &Build, progress: &dyn Progress) -> Result<
     let mut leases: Vec<Lease> = Vec::new();
     for (number, source) in sources.into_iter().enumerate() {
         let dir = staging.dir().join(format!("layer-{number}"));
-        let layer = source.layer(store, dir, latest, progress)?;
+        let layer = source.layer(store, dir, latest, &request.limits.layers, progress)?;
         layers.push(layer.diff_id());
         match layer {
             Layer::Kept(lease) => leases.push(lease),

@@ -84,6 +84,7 @@ impl Source {
         store: &Store,
         dir: PathBuf,
         latest: Option<Time>,
+        limits: &Limits,
         progress: &dyn Progress,
     ) -> Result<Layer> {
         match self {
@@ -96,7 +97,7 @@ impl Source {
                     .read_to_end(&mut start)
                     .map_err(|error| failed(&path, error))?;
                 check_start(&path, &start)?;
-                unpacked(&path, dir, Box::new(io::Cursor::new(start).chain(file)), &*task)
+                unpacked(&path, dir, limits, Box::new(io::Cursor::new(start).chain(file)), &*task)
             }
             Self::File(path, mut file) => {
                 let total = file.metadata().map(|metadata| metadata.len()).ok();
@@ -108,7 +109,7 @@ impl Source {
                     return Ok(Layer::Kept(lease));
                 }
                 file.rewind().doing("read", &path)?;
-                unpacked(&path, dir, Box::new(file), &*task)
+                unpacked(&path, dir, limits, Box::new(file), &*task)
             }
         }
     }
@@ -128,9 +129,9 @@ fn check_start(path: &Path, start: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn unpacked(path: &Path, dir: PathBuf, source: Box<dyn Read>, task: &dyn Task) -> Result<Layer> {
-    let archive = Archive { name: path.display().to_string(), member: None, has_limits: false };
-    let layer = import::unpack_layer(&archive, &Limits::default(), dir, source, task)?.staged;
+fn unpacked(path: &Path, dir: PathBuf, limits: &Limits, source: Box<dyn Read>, task: &dyn Task) -> Result<Layer> {
+    let archive = Archive { name: path.display().to_string(), member: None };
+    let layer = import::unpack_layer(&archive, limits, dir, source, task)?.staged;
     task.finish("done");
     Ok(Layer::Staged(layer))
 }

@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::{Access, access};
+use super::import::{Archive, ImportLimits};
 use super::output_file::OutputFile;
 use super::tree_tar::write_tree;
 use super::view::{View, container_view};
 use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
 use crate::store::Store;
-use crate::tarball::{Limits, decompress, unpack};
+use crate::tarball::{Limits, decompress_within, unpack};
 use crate::union::{Attr, Ino, Union};
 use dir_tree::DirTree;
 use transfer::Transfer;
@@ -76,6 +77,8 @@ pub struct Copy {
     pub archive: bool,
     /// Whether a link at the end of the source's path is followed.
     pub follow: bool,
+    /// How much a tar on standard input may ask for.
+    pub limits: ImportLimits,
 }
 
 /// What is copied.
@@ -121,7 +124,7 @@ pub fn copy(store: &Store, request: &Copy) -> Result<()> {
             // Not only when all has been received.
             store.find_container(name)?;
             let staging = store.stage()?;
-            let union = received(staging.dir())?;
+            let union = received(staging.dir(), &request.limits.layers)?;
             let tree = UnionTree(&union);
             let at = Resolved { dir: Ino::ROOT, name: Vec::new(), found: None };
             let source = Source { tree: &tree, at, name: Vec::new(), content: true, shown: "-".into() };
@@ -178,13 +181,15 @@ fn stream(view: &View, source: &Source<'_, UnionTree<'_>>) -> Result<()> {
 }
 
 /// Takes a tar from standard input, as a tree.
-fn received(dir: &Path) -> Result<Union> {
+fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let diff = dir.join("received");
     std::fs::create_dir(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
-    let (_, mut tar) = decompress(Box::new(io::stdin().lock())).doing("read", "standard input")?;
-    let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), &Limits::of_own())
-        .map_err(|failure| Error::bad_archive("-", failure.to_string()))?;
+    let archive = Archive { name: "-".into(), member: None };
+    let stdin = Box::new(io::stdin().lock());
+    let (_, mut tar) = decompress_within(stdin, limits.ratio).map_err(|error| archive.read_failed(error))?;
+    let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), limits);
+    let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
     Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)
 }

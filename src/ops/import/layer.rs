@@ -40,8 +40,6 @@ pub(in super::super) struct Archive {
     pub(in super::super) name: String,
     /// Where in it the layer stands, if it is not the whole of it.
     pub(in super::super) member: Option<String>,
-    /// Whether the user can raise a limit.
-    pub(in super::super) has_limits: bool,
 }
 
 impl Import<'_> {
@@ -55,7 +53,7 @@ impl Import<'_> {
         task: &dyn Task,
     ) -> Result<Unpacked> {
         let dir = self.staging.dir().join(format!("layer-{number}"));
-        let archive = Archive { name: self.archive.clone(), member: member.map(str::to_owned), has_limits: true };
+        let archive = Archive { name: self.archive.clone(), member: member.map(str::to_owned) };
         unpack_layer(&archive, &self.options.limits.layers, dir, source, task)
     }
 
@@ -111,12 +109,12 @@ pub(in super::super) fn unpack_layer(
 }
 
 impl Archive {
-    fn failed(&self, diff: &Path, failure: Failure) -> Error {
+    pub(in super::super) fn failed(&self, diff: &Path, failure: Failure) -> Error {
         match failure {
             Failure::Bad { entry, why, limit } => {
                 let names: Vec<&str> = self.member.as_deref().into_iter().chain(entry.as_deref()).collect();
                 let entry = Some(names.join(": ")).filter(|names| !names.is_empty());
-                let why = with_hint(why, limit.filter(|_| self.has_limits));
+                let why = with_hint(why, limit);
                 Error::BadArchive { archive: self.name.clone(), entry, why }
             }
             Failure::Read(error) => self.read_failed(error),
@@ -125,7 +123,7 @@ impl Archive {
         }
     }
 
-    fn read_failed(&self, error: std::io::Error) -> Error {
+    pub(in super::super) fn read_failed(&self, error: std::io::Error) -> Error {
         crate::archive::read_failure(&self.name, self.member.as_deref(), error)
     }
 }

@@ -34,6 +34,7 @@ impl ImportLimits {
             "depth" => layers.depth = memory(count()?)?,
             "xattrs" => layers.xattrs = memory(size()?)?,
             "headers" => layers.headers = size()?,
+            "index" => layers.index = size()?,
             "extents" => layers.extents = memory(count()?)?,
             "document" => self.documents.one = size()?,
             "documents" => self.documents.all = size()?,

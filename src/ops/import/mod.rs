@@ -8,6 +8,7 @@
 
 mod layer;
 mod limits;
+mod of_nothing;
 mod random_access;
 mod stream;
 mod verdict;

@@ -18,6 +18,8 @@ const SNIFF: u64 = 512;
 const LINKS: usize = 16;
 /// Bytes that a member costs beside its name and content.
 const PER_MEMBER: u64 = 100;
+/// Bytes that a layer takes until the documents can be understood.
+const PER_LAYER: u64 = 500;
 
 /// What has come.
 struct Arrived {
@@ -30,6 +32,8 @@ struct Arrived {
     large: BTreeSet<String>,
     links: BTreeMap<String, String>,
     layers: BTreeMap<String, Layer>,
+    /// The store's layers by what they came as, once somebody has asked.
+    known: Option<BTreeMap<Digest, DiffId>>,
 }
 
 struct Layer {
@@ -44,7 +48,7 @@ struct Layer {
 impl Arrived {
     fn new(archive: String, limits: DocumentLimits) -> Self {
         let (documents, links, layers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { archive, limits, documents, kept: 0, large: BTreeSet::new(), links, layers }
+        Self { archive, limits, documents, kept: 0, large: BTreeSet::new(), links, layers, known: None }
     }
 
     /// Whether so many bytes more can be kept until the documents can be understood, which they are then.
@@ -146,7 +150,10 @@ impl Import<'_> {
         (&mut source).take(SNIFF).read_to_end(&mut start).map_err(failed)?;
         if looks_like_layer(&start) {
             let source = Box::new(Cursor::new(start).chain(source));
-            let layer = self.arriving_layer(number, name, size, source)?;
+            if !arrived.has_room((name.len() as u64).saturating_add(PER_LAYER)) {
+                return Err(self.bad(name.to_owned(), "is one layer more than can be kept in mind"));
+            }
+            let layer = self.arriving_layer(arrived, number, name, size, source)?;
             arrived.layers.insert(name.to_owned(), layer);
             return Ok(());
         }
@@ -162,10 +169,29 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn arriving_layer(&self, number: usize, name: &str, size: u64, source: Box<dyn Read + '_>) -> Result<Layer> {
+    /// As [`crate::store::Store::lease_blob`], but reads the store's records once, however many members come.
+    fn lease_blob(&self, arrived: &mut Arrived, promised: Digest) -> Result<Option<Lease>> {
+        if let Some(lease) = self.store.lease(DiffId(promised))? {
+            return Ok(Some(lease));
+        }
+        let known = match &mut arrived.known {
+            Some(known) => known,
+            none => none.insert(self.store.blobs()?),
+        };
+        known.get(&promised).map_or(Ok(None), |layer| self.store.lease(*layer))
+    }
+
+    fn arriving_layer(
+        &self,
+        arrived: &mut Arrived,
+        number: usize,
+        name: &str,
+        size: u64,
+        source: Box<dyn Read + '_>,
+    ) -> Result<Layer> {
         let task = self.progress.start(name, Some(size));
         if let Some(promised) = named_digest(name)
-            && let Some(lease) = self.store.lease_blob(promised)?
+            && let Some(lease) = self.lease_blob(arrived, promised)?
         {
             let failed = |error| self.read_failed(Some(name), error);
             let (source, seen) = Checked::new(source);

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::Import;
-use crate::archive::Plan;
+use super::of_nothing::{Below, Room, whiteouts_of_nothing};
+use crate::archive::{Plan, PlannedLayer};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId};
-use crate::index::{Child, Index, Kind, NodeId};
+use crate::index::Index;
 use crate::ops::output_file::OutputFile;
 use crate::store::{LayerRecord, StagedLayer};
 use crate::tarball::{Odd, Oddities, Oddity, audit};
-use crate::whiteout;
 
 /// What is done with what the formats forbid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,6 +109,7 @@ impl Import<'_> {
     ) -> std::result::Result<(), Failed> {
         let policy = if self.options.policy == Policy::Strict { "strict" } else { "compat" };
         let mut layers: BTreeMap<DiffId, Layer> = BTreeMap::new();
+        let (mut is_told, mut room) = (BTreeSet::new(), Room::default());
         let (archive, policy) = (json!(self.archive), json!(policy));
         write!(report, "{{\n\"archive\": {archive}, \"policy\": {policy}, \"refused\": {is_refused},\n\"images\": [")?;
         for (number, plan) in plans.iter().enumerate() {
@@ -120,19 +121,32 @@ impl Import<'_> {
                     place.insert(self.layer(planned.diff_id, staged).map_err(Failed::Store)?);
                 }
             }
-            let chain: Vec<&Layer> = plan.layers.iter().filter_map(|planned| layers.get(&planned.diff_id)).collect();
-            let below: Vec<&Index> = chain.iter().map(|layer| &layer.index).collect();
-            for (number, (layer, planned)) in chain.iter().zip(&plan.layers).enumerate() {
-                let mut of_nothing = Oddities::default();
-                whiteouts_of_nothing(&layer.index, below.get(..number).unwrap_or_default(), &mut of_nothing);
+            let mut below = Below::default();
+            for (number, planned) in plan.layers.iter().enumerate() {
+                let Some(layer) = layers.get(&planned.diff_id) else { continue };
+                let shown = self.shown(planned, layer, &below, is_told.contains(&planned.diff_id), &mut room);
+                below.push(number, planned.diff_id, &layer.index);
+                is_told.insert(planned.diff_id);
                 report.write_all(if number == 0 { b"\n" } else { b",\n" })?;
-                let shown = layer_json(&planned.member, layer, [&layer.oddities, &of_nothing]);
                 serde_json::to_writer_pretty(&mut *report, &shown).map_err(std::io::Error::from)?;
             }
             report.write_all(b"]}")?;
         }
         report.write_all(b"]\n}\n")?;
         Ok(())
+    }
+
+    /// What is told of a layer. Of one that was told of before, it may be less.
+    fn shown(&self, planned: &PlannedLayer, layer: &Layer, below: &Below<'_>, is_told: bool, room: &mut Room) -> Value {
+        let mut of_nothing = Oddities::default();
+        let is_whole = whiteouts_of_nothing(&layer.index, below, room, &mut of_nothing).is_some();
+        let oddities = [&layer.oddities, &of_nothing];
+        let has_room = !is_told || room.take_repeated(oddities.map(|oddities| oddities.found.len()).iter().sum());
+        let mut shown = layer_json(&planned.member, layer, oddities, has_room);
+        if let Some(fields) = shown.as_object_mut().filter(|_| !is_whole || !has_room) {
+            fields.insert("abridged".into(), true.into());
+        }
+        shown
     }
 
     fn names_of<'p>(&'p self, plan: &'p Plan) -> &'p [crate::id::ImageName] {
@@ -176,7 +190,7 @@ impl Import<'_> {
 }
 
 /// Each kind of oddity is in one of `oddities` only.
-fn layer_json(member: &str, layer: &Layer, oddities: [&Oddities; 2]) -> Value {
+fn layer_json(member: &str, layer: &Layer, oddities: [&Oddities; 2], with_findings: bool) -> Value {
     let count = |odd| oddities.iter().find_map(|oddities| oddities.counts.get(odd));
     let counts = Odd::all().iter().filter_map(|odd| Some((odd.word().to_owned(), (*count(odd)?).into())));
     let finding = |oddity: &Oddity| {
@@ -187,6 +201,7 @@ fn layer_json(member: &str, layer: &Layer, oddities: [&Oddities; 2]) -> Value {
             "forbidden": oddity.odd.is_forbidden(),
         })
     };
+    let findings = oddities.iter().filter(|_| with_findings).flat_map(|oddities| &oddities.found).map(finding);
     json!({
         "diffId": layer.record.diff_id,
         "member": member,
@@ -194,61 +209,6 @@ fn layer_json(member: &str, layer: &Layer, oddities: [&Oddities; 2]) -> Value {
         "size": layer.record.size,
         "entries": layer.record.entries,
         "counts": counts.collect::<Map<String, Value>>(),
-        "findings": oddities.iter().flat_map(|oddities| &oddities.found).map(finding).collect::<Vec<_>>(),
+        "findings": findings.collect::<Vec<_>>(),
     })
-}
-
-/// Adds the whiteouts and opaque directories of a layer that hide nothing of those below, lowest first.
-fn whiteouts_of_nothing(index: &Index, below: &[&Index], oddities: &mut Oddities) {
-    let mut todo: Vec<(NodeId, usize, &[u8])> = vec![(NodeId::ROOT, 0, b"")];
-    // The names on the way to where it is.
-    let mut path: Vec<&[u8]> = Vec::new();
-    while let Some((dir, depth, name)) = todo.pop() {
-        path.truncate(depth.saturating_sub(1));
-        path.extend(Some(name).filter(|_| depth > 0));
-        let mut dirs = Vec::new();
-        for child in index.children(dir) {
-            path.push(child.name);
-            match child.target {
-                Child::Whiteout if !shows(below, &path) => {
-                    let name = [whiteout::PREFIX, child.name].concat();
-                    path.pop();
-                    let whole = path.iter().copied().chain([&*name]).collect::<Vec<_>>().join(&b'/');
-                    oddities.add(Odd::WhiteoutOfNothing, &whole, "no layer below has what it hides");
-                    continue;
-                }
-                Child::Node(id) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
-                    let is_opaque = index.node(id).is_some_and(|node| node.is_opaque());
-                    if is_opaque && !shows(below, &path) {
-                        let detail = "is opaque, and no layer below has it";
-                        oddities.add(Odd::WhiteoutOfNothing, &path.join(&b'/'), detail);
-                    }
-                    dirs.push((id, depth.saturating_add(1), child.name));
-                }
-                Child::Whiteout | Child::Node(_) => {}
-            }
-            path.pop();
-        }
-        todo.extend(dirs.into_iter().rev());
-    }
-}
-
-/// Whether layers, lowest first, together show something at `path`.
-fn shows(layers: &[&Index], path: &[&[u8]]) -> bool {
-    'layers: for index in layers.iter().rev() {
-        let (mut at, mut is_opaque) = (NodeId::ROOT, false);
-        for (depth, name) in path.iter().enumerate() {
-            is_opaque |= index.node(at).is_some_and(|node| node.is_opaque());
-            match index.lookup(at, name) {
-                Some(Child::Node(_)) if depth.saturating_add(1) == path.len() => return true,
-                Some(Child::Node(id)) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
-                    at = id;
-                }
-                Some(_) => return false,
-                None if is_opaque => return false,
-                None => continue 'layers,
-            }
-        }
-    }
-    false
 }

@@ -74,7 +74,12 @@ pub(super) fn open_dir(path: &Path) -> rustix::io::Result<Option<File>> {
 /// # Errors
 /// When the store's own directories cannot be read.
 pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Progress) -> Result<Checked> {
-    let Some(kept) = store.keep(layer)? else { return Ok(Checked::default()) };
+    let kept = match store.keep(layer) {
+        Ok(None) => return Ok(Checked::default()),
+        // By what is no file nobody can keep it; that it is none is told of as the record's.
+        Err(Error::Corrupt { .. }) => None,
+        kept => kept?,
+    };
     let mut check = Check { store, layer, checked: Checked::default() };
     match check.run(quick, progress) {
         // The disk has lost it.
@@ -125,8 +130,8 @@ impl Check<'_> {
             self.files(index, dir, quick)?;
         }
         let split = match self.store.open_split(self.layer) {
-            Err(Error::Corrupt { .. }) => {
-                self.tell_split("split", "is missing");
+            Err(Error::Corrupt { why, .. }) => {
+                self.tell_split("split", why);
                 None
             }
             opened => Some(opened?),
@@ -159,13 +164,17 @@ impl Check<'_> {
     }
 
     fn index(&mut self) -> Result<Option<Index>> {
-        let path = self.store.layer_path(self.layer, "index");
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let bytes = match self.store.index_bytes(self.layer) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
                 self.tell_file("index", "index", "is missing");
                 return Ok(None);
             }
-            read => read.doing("read", &path)?,
+            Err(Error::Corrupt { why, .. }) => {
+                self.tell_file("index", "index", why);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         };
         match Index::decode(bytes) {
             Ok(index) if !index.has_its_key() => {

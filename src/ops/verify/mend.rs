@@ -57,7 +57,7 @@ pub(super) fn mend(store: &Store, layer: DiffId, sources: &[Source], progress: &
         if checked.findings.is_empty() {
             break;
         }
-        let Some(kept) = store.keep(layer)? else { break };
+        let Some(kept) = keep(store, layer)? else { break };
         against.clear();
         let round = Round { store, layer, staging: store.stage()?, checked: &checked };
         let is_changed = round.run(&kept, sources, progress, &mut against)?;
@@ -69,6 +69,20 @@ pub(super) fn mend(store: &Store, layer: DiffId, sources: &[Source], progress: &
         }
     }
     Ok(Mended { found, left: checked.findings, why: needs(sources, &against) })
+}
+
+/// Keeps the layer. Where its record should be and is no file, an empty one takes its place, by which it can be kept.
+fn keep(store: &Store, layer: DiffId) -> Result<Option<File>> {
+    match store.keep(layer) {
+        Err(Error::Corrupt { .. }) => {}
+        kept => return kept,
+    }
+    let staging = store.stage()?;
+    let path = staging.dir().join("json");
+    std::fs::write(&path, "").doing("write", &path)?;
+    store.flush(&staging)?;
+    store.replace_part(&staging, layer, Some("json"), &path)?;
+    store.keep(layer)
 }
 
 impl Round<'_> {

@@ -69,7 +69,7 @@ impl Unpacking<'_> {
         };
         // Where the tar is right all content is, but for what is in holes.
         let wanted = if is_proven && *wanted != Wanted::Everything { wanted.clone() } else { Wanted::nothing() };
-        let unpacked = through_pipe(write, |mut tar| self.unpack("own", &mut tar, wanted, &Limits::of_split()))?;
+        let unpacked = through_pipe(write, |mut tar| self.unpack("own", &mut tar, wanted, &Limits::of_own()))?;
         let Ok(reference) = unpacked? else { return Ok(None) };
         let size = |record: &LayerRecord| (record.size, record.content_bytes, record.entries);
         let agrees = || {

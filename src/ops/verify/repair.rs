@@ -138,9 +138,14 @@ impl Repairing<'_> {
         let staging = self.store.stage()?;
         let (mut staged, mut leases) = (Vec::new(), Vec::new());
         for layer in layers.iter().collect::<BTreeSet<_>>() {
-            if let Some(kept) = self.store.keep(*layer)? {
-                leases.push(kept);
-                continue;
+            match self.store.keep(*layer) {
+                Ok(None) => {}
+                // It is there, with a record that is no file.
+                Err(Error::Corrupt { .. }) => continue,
+                kept => {
+                    leases.extend(kept?);
+                    continue;
+                }
             }
             let unpacking = Unpacking {
                 store: self.store,
