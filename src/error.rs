@@ -116,14 +116,26 @@ pub enum Error {
 }
 
 /// Text that may be from outside, as a part of one line: control characters are escaped, so that no archive writes to
-/// the user's terminal.
+/// the user's terminal, and what is longer than a sentence can be is cut.
 struct Line<T>(T);
+
+/// Bytes of it that are shown.
+const LONGEST: usize = 1200;
 
 impl<T: fmt::Display> fmt::Display for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.to_string().chars().try_for_each(|character| {
-            if character.is_control() { write!(f, "{}", character.escape_default()) } else { f.write_char(character) }
-        })
+        let mut room = LONGEST;
+        for character in self.0.to_string().chars() {
+            let escaped = Some(character.escape_default()).filter(|_| character.is_control());
+            let length = escaped.as_ref().map_or(character.len_utf8(), ExactSizeIterator::len);
+            let Some(left) = room.checked_sub(length) else { return f.write_char('…') };
+            room = left;
+            match escaped {
+                Some(escaped) => write!(f, "{escaped}")?,
+                None => f.write_char(character)?,
+            }
+        }
+        Ok(())
     }
 }
 
