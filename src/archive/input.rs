@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
+use super::incoming::{Incoming, Stop};
 use super::members::{is_archive_member, normal_name};
 use crate::error::{Context as _, Error, Result};
 use crate::tarball::{BLOCK, Compression, Refusal, decompress_within, is_header, refusal_of};
@@ -27,6 +28,8 @@ pub struct Stream {
     pub tar: Box<dyn Read>,
     /// Whether its first member is one of an archive of images.
     pub is_archive: bool,
+    /// Ends a read of it that waits for more to come.
+    pub stop: Stop,
 }
 
 impl std::fmt::Debug for Input {
@@ -74,7 +77,13 @@ impl Input {
         if kind.is_file() && is_at_start(&file) && is_plain(&file).doing("read", source)? {
             return Ok(Self::Seekable(file));
         }
-        Self::stream(&archive, Box::new(file), ratio)
+        let incoming = Incoming::new(file);
+        let stop = incoming.stop();
+        let mut input = Self::stream(&archive, Box::new(incoming), ratio)?;
+        if let Self::Stream(stream) = &mut input {
+            stream.stop = stop;
+        }
+        Ok(input)
     }
 
     /// Finds out what comes.
@@ -100,7 +109,7 @@ impl Input {
             First::NoTar => return Err(Error::bad_archive(archive, "is neither an image archive nor a tar")),
         };
         let tar = Box::new(Cursor::new(sniffed.seen).chain(sniffed.source));
-        Ok(Self::Stream(Stream { tar, is_archive }))
+        Ok(Self::Stream(Stream { tar, is_archive, stop: Stop::default() }))
     }
 }
 

@@ -7,6 +7,7 @@
 //! | a root file system | `docker export`, `debootstrap` and `tar` | anything else that is a tar |
 //!
 //! - [`input`]: the user's argument, opened and looked at: a directory, a tar one can seek in, a stream
+//! - [`incoming`]: a pipe
 //! - [`members`]: the files of an archive, by name
 //! - [`docker`], [`oci`]: the formats' own documents become [`Plan`]s
 //! - [`config`]: the image config, [`mod@history`] what it tells of the layers
@@ -18,6 +19,7 @@ mod config;
 mod docker;
 mod exact;
 mod history;
+mod incoming;
 mod input;
 mod members;
 mod metered;
@@ -29,6 +31,7 @@ mod saved;
 pub use config::{ImageConfig, Process, root_file_system_config};
 pub use exact::{Checked, Exact, Seen};
 pub use history::{HistoryStep, history};
+pub use incoming::{Incoming, Stop};
 pub use input::{Input, Stream, read_failure};
 pub use members::{DirMembers, DocumentLimits, Documents, MemberKind, Part, TarMembers, member_kind, normal_name};
 pub use metered::{Meter, Metered};

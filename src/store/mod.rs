@@ -132,6 +132,12 @@ impl Store {
         Self { durable: false, ..self.clone() }
     }
 
+    /// Whether who makes something in it waits for the disk.
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        self.durable
+    }
+
     /// Brings all that was written since `staging` was made onto the disk.
     fn sync(&self, staging: &Staging) -> Result<()> {
         if self.durable { staging.sync().doing("flush", &self.root) } else { Ok(()) }

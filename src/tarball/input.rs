@@ -1,60 +1,68 @@
-//! The tar's bytes as they come in: read in large pieces, and hashed by a second thread meanwhile.
+//! The tar's bytes as they come in: one thread reads them, another one takes them, and a third one hashes them.
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::chunk::{Chunk, Piece, Pool};
 use super::{BLOCK, Failure, Limits, Refusal, size_text};
-use crate::id::{Digest, Digester};
 
-/// Bytes that are read at once: a multiple of a block, so that blocks are never torn.
-const BUFFER: usize = 256 << 10;
-/// How many buffers are under way between the two threads.
-const BUFFERS: usize = 8;
+/// What comes from the thread that reads.
+type Came = io::Result<Arc<Chunk>>;
 
-type Buffer = Arc<Vec<u8>>;
+/// Where the bytes of a tar go.
+pub(super) struct Feed {
+    to_input: Sender<Came>,
+    to_hasher: Sender<Arc<Chunk>>,
+}
 
+impl Feed {
+    /// Reads `source` to its end, or until nobody takes its bytes any more.
+    pub(super) fn run(self, source: &mut dyn Read) {
+        let pool = Arc::new(Pool::default());
+        loop {
+            let mut chunk = pool.take();
+            let ended = match chunk.fill(source) {
+                Ok(ended) => ended,
+                Err(error) => {
+                    // Told after all that came before it.
+                    let _ = self.to_input.send(Err(error));
+                    return;
+                }
+            };
+            let chunk = Arc::new(chunk);
+            if !chunk.bytes().is_empty() {
+                let taken = self.to_hasher.send(Arc::clone(&chunk)).is_ok();
+                if self.to_input.send(Ok(chunk)).is_err() || !taken {
+                    return;
+                }
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes the bytes of a tar one after the other.
 pub(super) struct Input<'a> {
-    source: &'a mut dyn Read,
-    buffer: Buffer,
+    chunks: Receiver<Came>,
+    chunk: Option<Arc<Chunk>>,
     at: usize,
     ended: bool,
-    /// How many buffers were made so far.
-    made: usize,
-    to_hasher: SyncSender<Buffer>,
-    hashed: Receiver<Buffer>,
     size: u64,
     /// Bytes of holes that are to be made, which count as if they had come.
     holes: u64,
     limits: &'a Limits,
 }
 
-/// The other end of an [`Input`], for the thread that hashes.
-pub(super) struct Hasher {
-    buffers: Receiver<Buffer>,
-    back: SyncSender<Buffer>,
-}
-
-impl Hasher {
-    /// Hashes until the input is gone.
-    pub(super) fn run(self) -> Digest {
-        let mut digester = Digester::new();
-        for buffer in self.buffers {
-            digester.update(&buffer);
-            // Nobody wants it back when reading has ended.
-            let _ = self.back.send(buffer);
-        }
-        digester.finish()
-    }
-}
-
 impl<'a> Input<'a> {
-    pub(super) fn new(source: &'a mut dyn Read, limits: &'a Limits) -> (Self, Hasher) {
-        let (to_hasher, buffers) = sync_channel(BUFFERS);
-        let (back, hashed) = sync_channel(BUFFERS);
-        let buffer = Buffer::default();
-        let input = Self { source, buffer, at: 0, ended: false, made: 0, to_hasher, hashed, size: 0, holes: 0, limits };
-        (input, Hasher { buffers, back })
+    /// An input, who feeds it, and the same bytes for who hashes them.
+    pub(super) fn new(limits: &'a Limits) -> (Self, Feed, Receiver<Arc<Chunk>>) {
+        let (to_input, chunks) = channel();
+        let (to_hasher, to_hash) = channel();
+        let input = Self { chunks, chunk: None, at: 0, ended: false, size: 0, holes: 0, limits };
+        (input, Feed { to_input, to_hasher }, to_hash)
     }
 
     /// How many bytes came in so far; at the end, the size of the tar.
@@ -62,9 +70,13 @@ impl<'a> Input<'a> {
         self.size
     }
 
+    fn length(&self) -> usize {
+        self.chunk.as_ref().map_or(0, |chunk| chunk.bytes().len())
+    }
+
     /// How many bytes were taken so far, with the holes.
     fn counted(&self) -> u64 {
-        let taken = self.size.saturating_sub(self.buffer.len().saturating_sub(self.at) as u64);
+        let taken = self.size.saturating_sub(self.length().saturating_sub(self.at) as u64);
         taken.saturating_add(self.holes)
     }
 
@@ -82,52 +94,46 @@ impl<'a> Input<'a> {
         Refusal::limit("layer", format!("unpacks to more than {} bytes", size_text(limits.layer)))
     }
 
-    fn fill(&mut self) -> Result<(), Failure> {
-        let stopped = || Failure::Read(io::Error::other("the hashing thread has ended"));
-        // Given up first: it may be the one that comes back from the hasher.
-        self.buffer = Buffer::default();
+    fn next(&mut self) -> Result<(), Failure> {
+        // Given up first: it may be the one that the reading waits for.
+        self.chunk = None;
         self.at = 0;
-        let mut buffer = if self.made < BUFFERS {
-            self.made += 1;
-            Buffer::default()
-        } else {
-            self.hashed.recv().map_err(|_| stopped())?
+        let Ok(came) = self.chunks.recv() else {
+            self.ended = true;
+            return Ok(());
         };
-        let bytes = Arc::make_mut(&mut buffer);
-        bytes.resize(BUFFER, 0);
-        let mut length = 0;
-        while let Some(space) = bytes.get_mut(length..).filter(|space| !space.is_empty()) {
-            match self.source.read(space) {
-                Ok(0) => {
-                    self.ended = true;
-                    break;
-                }
-                Ok(count) => length = length.saturating_add(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failure::read(error)),
-            }
-        }
-        bytes.truncate(length);
-        self.size = self.size.saturating_add(length as u64);
-        self.limits.spend(length as u64).map_err(Failure::bad)?;
-        self.to_hasher.send(Arc::clone(&buffer)).map_err(|_| stopped())?;
-        self.buffer = buffer;
-        Ok(())
+        let chunk = came.map_err(Failure::read)?;
+        let length = chunk.bytes().len() as u64;
+        self.size = self.size.saturating_add(length);
+        self.chunk = Some(chunk);
+        self.limits.spend(length).map_err(Failure::bad)
     }
 
-    /// The next bytes, at most `most`; none at the end.
-    pub(super) fn take(&mut self, most: u64) -> Result<&[u8], Failure> {
-        if self.at >= self.buffer.len() && !self.ended {
-            self.fill()?;
+    /// Whether another chunk has to come before more can be taken.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.at >= self.length()
+    }
+
+    /// The next bytes, at most `most`; `None` at the end.
+    pub(super) fn piece(&mut self, most: u64) -> Result<Option<Piece>, Failure> {
+        if self.is_used_up() && !self.ended {
+            self.next()?;
         }
         let start = self.at;
-        let length = self.buffer.len().saturating_sub(start).min(usize::try_from(most).unwrap_or(usize::MAX));
+        let length = self.length().saturating_sub(start).min(usize::try_from(most).unwrap_or(usize::MAX));
         self.at = start.saturating_add(length);
         if self.counted() > self.limits.layer {
             return Err(Failure::bad(Self::too_large(self.limits)));
         }
-        let left = self.buffer.get(start..).unwrap_or_default();
-        Ok(left.get(..length).unwrap_or_default())
+        let chunk = self.chunk.as_ref().filter(|_| length > 0);
+        Ok(chunk.map(|chunk| Piece { chunk: Arc::clone(chunk), range: start..self.at }))
+    }
+
+    /// The next bytes, at most `most`; none at the end.
+    pub(super) fn take(&mut self, most: u64) -> Result<&[u8], Failure> {
+        let range = self.piece(most)?.map(|piece| piece.range);
+        let bytes = range.zip(self.chunk.as_ref()).and_then(|(range, chunk)| chunk.bytes().get(range));
+        Ok(bytes.unwrap_or_default())
     }
 
     /// The next block; `None` at the end.

@@ -16,6 +16,7 @@
 mod acl;
 mod assemble;
 mod audit;
+mod chunk;
 mod compare;
 mod compress;
 mod content;
@@ -23,7 +24,9 @@ mod decompress;
 mod disk;
 mod entry;
 mod failure;
+mod hashing;
 mod header;
+mod how;
 mod input;
 mod limits;
 mod mend;
@@ -36,6 +39,7 @@ mod split;
 mod tree;
 mod unpack;
 mod wanted;
+mod write_back;
 
 #[cfg(test)]
 mod tests;
@@ -48,11 +52,12 @@ pub use content::{compare_content, is_sparse};
 pub use decompress::{Compression, decompress, decompress_within};
 pub use disk::is_label;
 pub use failure::Failure;
+pub use how::How;
 pub use limits::{Limits, Refusal, refusal_of, size_text};
 pub use mend::Mend;
 pub use oddity::{Odd, Oddities, Oddity};
 pub use pack::{Pack, Packed};
-pub use unpack::{Unpacked, unpack, unpack_some};
+pub use unpack::{Unpacked, unpack, unpack_as};
 pub use wanted::{Wanted, path_and_above};
 
 /// Bytes of a tar's block.

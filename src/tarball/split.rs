@@ -31,7 +31,7 @@ pub(super) fn kept_name(content: u64) -> String {
 }
 
 pub(super) struct Writer<'a> {
-    out: zstd::stream::write::Encoder<'static, &'a mut dyn Write>,
+    out: zstd::stream::write::Encoder<'static, &'a mut (dyn Write + Send)>,
     literal: Vec<u8>,
     contents: u64,
 }
@@ -49,8 +49,8 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(out: &'a mut dyn Write) -> Result<Self, Failure> {
-        let start = |out: &'a mut dyn Write| {
+    pub(super) fn new(out: &'a mut (dyn Write + Send)) -> Result<Self, Failure> {
+        let start = |out: &'a mut (dyn Write + Send)| {
             out.write_all(MAGIC)?;
             let mut out = zstd::stream::write::Encoder::new(out, LEVEL)?;
             out.include_checksum(true)?;

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::disk::{self, Walk};
 use super::entry::Entry;
+use super::hashing::{Digests, Ticket};
 use super::{Failure, Limits, Refusal, path, split};
 use crate::index::{Builder, Child, Index, Kind, NewNode, NodeId};
 use crate::whiteout::{self, Marker};
@@ -26,6 +27,7 @@ pub(super) struct Place<'p> {
 struct Private {
     content: u64,
     new: NewNode,
+    ticket: Option<Ticket>,
     node: Option<NodeId>,
 }
 
@@ -41,6 +43,8 @@ pub(super) struct Tree {
     private: HashMap<Vec<u8>, Private>,
     /// Directories that were made because something is in them.
     implied: u64,
+    /// The nodes whose digests come at the end.
+    tickets: Vec<(NodeId, Ticket)>,
 }
 
 /// Why a path does not lead to a directory of the layer.
@@ -75,6 +79,7 @@ impl Tree {
             contents: HashMap::new(),
             private: HashMap::new(),
             implied: 0,
+            tickets: Vec::new(),
         })
     }
 
@@ -184,8 +189,9 @@ impl Tree {
     }
 
     /// Adds the file that was written at `place`, with the number of its content.
-    pub(super) fn add_file(&mut self, place: &Place<'_>, new: NewNode, content: Option<u64>) {
+    pub(super) fn add_file(&mut self, place: &Place<'_>, new: NewNode, content: Option<u64>, ticket: Option<Ticket>) {
         let id = self.builder.put(place.parent, place.name, new);
+        self.tickets.extend(ticket.map(|ticket| (id, ticket)));
         if let Some(content) = content {
             self.contents.insert(id, content);
         }
@@ -199,8 +205,15 @@ impl Tree {
     }
 
     /// Remembers a private file, in case that the layer links to it.
-    pub(super) fn add_private(&mut self, dirs: &[&[u8]], name: &[u8], new: NewNode, content: u64) {
-        self.private.insert(joined(dirs, name), Private { content, new, node: None });
+    pub(super) fn add_private(
+        &mut self,
+        dirs: &[&[u8]],
+        name: &[u8],
+        new: NewNode,
+        content: u64,
+        ticket: Option<Ticket>,
+    ) {
+        self.private.insert(joined(dirs, name), Private { content, new, ticket, node: None });
     }
 
     /// Gives the file at `link` one more name.
@@ -245,7 +258,7 @@ impl Tree {
 
     fn link_private(&mut self, place: &Place<'_>, path: &[u8], target: &[u8]) -> Option<Result<(), Failure>> {
         let private = self.private.get(target)?;
-        let (content, node, new) = (private.content, private.node, private.new.clone());
+        let (content, node, new, ticket) = (private.content, private.node, private.new.clone(), private.ticket);
         let mut link = || {
             if node.is_some_and(|node| self.builder.child(place.parent, place.name) == Some(Child::Node(node))) {
                 return Ok(());
@@ -262,6 +275,7 @@ impl Tree {
             }
             let id = self.builder.put(place.parent, place.name, new.clone());
             self.contents.insert(id, content);
+            self.tickets.extend(ticket.map(|ticket| (id, ticket)));
             if let Some(private) = self.private.get_mut(target) {
                 private.node = Some(id);
             }
@@ -340,7 +354,10 @@ impl Tree {
     }
 
     /// Finishes the index, and gives the directories their metadata: before, their times would not last.
-    pub(super) fn finish(mut self) -> Result<Index, Failure> {
+    pub(super) fn finish(mut self, digests: &Digests) -> Result<Index, Failure> {
+        for (id, ticket) in std::mem::take(&mut self.tickets) {
+            self.builder.amend(id, |node| node.digest = digests.get(ticket));
+        }
         let index = std::mem::take(&mut self.builder).finish();
         let index = index.map_err(|error| Failure::bad(format!("has too many files: the index {error}")))?;
         let mut names: Vec<&[u8]> = Vec::new();

@@ -6,13 +6,16 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::entry::{self, Before, Entry, Global};
+use super::hashing::{Contents, Ticket, hash_all};
 use super::header::Header;
+use super::how::How;
 use super::input::Input;
 use super::pax;
 use super::sparse::{self, Form, Map, TextMap};
 use super::tree::{Place, Tree, joined};
+use super::write_back::WriteBack;
 use super::{BLOCK, Failure, Limits, Refusal, Wanted, disk, padding, path, size_text, split};
-use crate::id::{DiffId, Digester};
+use crate::id::{DiffId, Digest};
 use crate::index::{Index, Kind, NewNode};
 use crate::whiteout::{self, Marker};
 
@@ -42,57 +45,62 @@ pub struct Unpacked {
 pub fn unpack(
     tar: &mut dyn Read,
     into: BorrowedFd<'_>,
-    split: &mut dyn Write,
+    split: &mut (dyn Write + Send),
     limits: &Limits,
 ) -> Result<Unpacked, Failure> {
-    unpack_some(tar, into, split, limits, &Wanted::Everything)
+    unpack_as(&How::new(limits), tar, into, split)
 }
 
-/// As [`unpack`], but writes only the content of the files that are `wanted`: the others are empty, and all else is the
-/// same, the index and the split too.
+/// As [`unpack`], in the way that is asked for.
+///
+/// ```text
+/// this thread: read, decompress ─┬─► unpack ─► files
+///                                │     └─► hash each file
+///                                └─► hash all
+/// ```
 ///
 /// # Errors
 /// As [`unpack`].
-pub fn unpack_some(
+pub fn unpack_as(
+    how: &How<'_>,
     tar: &mut dyn Read,
     into: BorrowedFd<'_>,
-    split: &mut dyn Write,
-    limits: &Limits,
-    wanted: &Wanted,
+    split: &mut (dyn Write + Send),
 ) -> Result<Unpacked, Failure> {
-    let (input, hasher) = Input::new(tar, limits);
+    let (input, feed, chunks) = Input::new(how.limits);
+    let (contents, content_hasher) = Contents::new();
+    let (write_back, writer) = WriteBack::new();
+    let no_thread = |error: std::io::Error| Failure::write("start a thread for", b"", error);
     std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| hasher.run());
-        let mut unpacking = Unpacking {
-            input,
-            split: split::Writer::new(split)?,
-            tree: Tree::new(into)?,
-            limits,
-            wanted,
-            global: Global::new(),
-            global_bytes: 0,
-            entries: 0,
-            index_bytes: 0,
-            content_bytes: 0,
-            holes_left: limits.hashed_holes,
-            at: Vec::new(),
+        let spawn = |name: &str| std::thread::Builder::new().name(name.into());
+        let hashing = spawn("hash").spawn_scoped(scope, || hash_all(chunks)).map_err(no_thread)?;
+        spawn("hash files").spawn_scoped(scope, || content_hasher.run()).map_err(no_thread)?;
+        let write_back = match how.write_back {
+            true => spawn("write back").spawn_scoped(scope, || writer.run()).ok().map(|_| write_back),
+            false => None,
         };
-        let ran = unpacking.run();
-        // What is read says that a limit is reached, and not where.
-        ran.map_err(|failure| failure.with_entry(&unpacking.at))?;
-        let Unpacking { input, split, tree, entries, content_bytes, .. } = unpacking;
-        let size = input.size();
-        // The hashing ends with the input.
-        drop(input);
-        split.finish(size)?;
-        let index = tree.finish()?;
+        let unpacking = || {
+            let unpacked = Unpacking::unpack(how, input, contents, write_back, into, split);
+            if unpacked.is_err() {
+                (how.failed)();
+            }
+            unpacked
+        };
+        let unpacking = spawn("unpack").spawn_scoped(scope, unpacking).map_err(no_thread)?;
+        feed.run(tar);
+        let unpacked = unpacking.join().map_err(|_| Failure::bad("could not be unpacked"))??;
         let digest = hashing.join().map_err(|_| Failure::bad("could not be hashed"))?;
-        Ok(Unpacked { diff_id: DiffId(digest), size, content_bytes, entries, index })
+        Ok(Unpacked { diff_id: DiffId(digest), ..unpacked })
     })
 }
 
+/// Bytes of a file after which the disk begins to write it.
+const LARGE: u64 = 4 << 20;
+
 struct Unpacking<'a> {
     input: Input<'a>,
+    contents: Contents,
+    write_back: Option<WriteBack>,
     split: split::Writer<'a>,
     tree: Tree,
     limits: &'a Limits,
@@ -116,7 +124,43 @@ fn cut_short(path: &[u8]) -> Failure {
     Failure::entry(path, "is cut short")
 }
 
-impl Unpacking<'_> {
+impl<'a> Unpacking<'a> {
+    /// All but the tar's own digest.
+    fn unpack(
+        how: &How<'a>,
+        input: Input<'a>,
+        contents: Contents,
+        write_back: Option<WriteBack>,
+        into: BorrowedFd<'_>,
+        split: &'a mut (dyn Write + Send),
+    ) -> Result<Unpacked, Failure> {
+        let mut unpacking = Self {
+            input,
+            contents,
+            write_back,
+            split: split::Writer::new(split)?,
+            tree: Tree::new(into)?,
+            limits: how.limits,
+            wanted: how.wanted,
+            global: Global::new(),
+            global_bytes: 0,
+            entries: 0,
+            index_bytes: 0,
+            content_bytes: 0,
+            holes_left: how.limits.hashed_holes,
+            at: Vec::new(),
+        };
+        let ran = unpacking.run();
+        // What is read says that a limit is reached, and not where.
+        ran.map_err(|failure| failure.with_entry(&unpacking.at))?;
+        let Self { input, contents, split, tree, entries, content_bytes, .. } = unpacking;
+        let size = input.size();
+        split.finish(size)?;
+        let index = tree.finish(&contents.finish()?)?;
+        let diff_id = DiffId(Digest::of(b""));
+        Ok(Unpacked { diff_id, size, content_bytes, entries, index })
+    }
+
     fn run(&mut self) -> Result<(), Failure> {
         let mut before = Before::default();
         while let Some(block) = self.block()? {
@@ -316,73 +360,81 @@ impl Unpacking<'_> {
         }
         let content = self.split.content(&entry.path, &map.regions)?;
         let file = self.tree.create_private(content)?;
-        let new = self.content(&file, &joined(dirs, name), entry, map)?;
-        self.tree.add_private(dirs, name, new, content);
+        let (new, ticket) = self.content(file, &joined(dirs, name), entry, map)?;
+        self.tree.add_private(dirs, name, new, content, ticket);
         self.padding(entry.data, &entry.path)
     }
 
     fn file(&mut self, place: &Place<'_>, path: &[u8], entry: Entry, map: &Map) -> Result<(), Failure> {
         let file = self.tree.create(place, path)?;
         let content = if entry.data > 0 { Some(self.split.content(path, &map.regions)?) } else { None };
-        let new = self.content(&file, path, &entry, map)?;
-        self.tree.add_file(place, new, content);
+        let (new, ticket) = self.content(file, path, &entry, map)?;
+        self.tree.add_file(place, new, content, ticket);
         self.padding(entry.data, &entry.path)
     }
 
-    /// Reads the entry's data into `file`, whose path in the layer is `path`, and describes it.
-    fn content(&mut self, file: &OwnedFd, path: &[u8], entry: &Entry, map: &Map) -> Result<NewNode, Failure> {
+    /// Reads the entry's data into `file`, whose path in the layer is `path`, and describes it; its digest comes later.
+    fn content(
+        &mut self,
+        file: OwnedFd,
+        path: &[u8],
+        entry: &Entry,
+        map: &Map,
+    ) -> Result<(NewNode, Option<Ticket>), Failure> {
         let failed = |error: Errno| Failure::write("write", &entry.path, error);
-        let mut digester = Some(Digester::new());
+        let is_hashed = self.may_hash(map);
         let is_written = self.wanted.has(path);
-        let (mut at, mut end, mut stored) = (0u64, 0u64, 0u64);
+        let (mut at, mut end, mut stored, mut begun) = (0u64, 0u64, 0u64, 0u64);
         for (offset, length) in &map.regions {
-            self.hole(&mut digester, offset.saturating_sub(at));
+            if is_hashed {
+                self.contents.zeros(offset.saturating_sub(at));
+            }
             at = *offset;
             let mut left = *length;
             while left > 0 {
-                let bytes = self.input.take(left)?;
-                if bytes.is_empty() {
-                    return Err(cut_short(&entry.path));
-                }
-                if let Some(digester) = &mut digester {
-                    digester.update(bytes);
-                }
-                let file = Some(file).filter(|_| is_written);
-                let (written_to, written) = disk::write_data(file, at, bytes).map_err(failed)?;
+                let piece = self.input.piece(left)?.ok_or_else(|| cut_short(&entry.path))?;
+                let bytes = piece.bytes();
+                let length = bytes.len() as u64;
+                let to = Some(&file).filter(|_| is_written);
+                let (written_to, written) = disk::write_data(to, at, bytes).map_err(failed)?;
                 end = written_to.unwrap_or(end);
                 stored = stored.saturating_add(written);
-                at = at.saturating_add(bytes.len() as u64);
-                left = left.saturating_sub(bytes.len() as u64);
+                at = at.saturating_add(length);
+                left = left.saturating_sub(length);
+                if is_hashed {
+                    self.contents.bytes(piece);
+                }
+                if self.input.is_used_up() {
+                    self.contents.flush();
+                }
+                if let Some(write_back) = self.write_back.as_ref().filter(|_| stored.saturating_sub(begun) >= LARGE) {
+                    begun = stored;
+                    write_back.begin(&file);
+                }
             }
         }
-        self.hole(&mut digester, map.size.saturating_sub(at));
+        if is_hashed {
+            self.contents.zeros(map.size.saturating_sub(at));
+        }
         if is_written && end < map.size {
-            rustix::fs::ftruncate(file, map.size).map_err(failed)?;
+            rustix::fs::ftruncate(&file, map.size).map_err(failed)?;
         }
         self.content_bytes = self.content_bytes.saturating_add(entry.data);
         let mut meta = entry.meta;
         meta.blocks = disk::blocks(stored);
-        disk::describe(file, &meta, &entry.xattrs).map_err(|error| Failure::write("describe", &entry.path, error))?;
-        let digest = digester.map(Digester::finish);
-        Ok(NewNode { target: Vec::new(), xattrs: entry.xattrs.clone(), digest, meta })
+        disk::describe(&file, &meta, &entry.xattrs).map_err(|error| Failure::write("describe", &entry.path, error))?;
+        let ticket = is_hashed.then(|| self.contents.end());
+        Ok((NewNode { target: Vec::new(), xattrs: entry.xattrs.clone(), digest: None, meta }, ticket))
     }
 
-    /// Hashes a hole, or gives the digest up when the tar has too many.
-    fn hole(&mut self, digester: &mut Option<Digester>, length: u64) {
-        let Some(hashing) = digester.as_mut().filter(|_| length > 0) else { return };
-        let Some(left) = self.holes_left.checked_sub(length) else {
-            *digester = None;
-            return;
-        };
-        self.holes_left = left;
-        let zeros = [0; 64 << 10];
-        let mut length = length;
-        while let Some(piece) = zeros.get(..zeros.len().min(usize::try_from(length).unwrap_or(usize::MAX))) {
-            if piece.is_empty() {
-                break;
-            }
-            hashing.update(piece);
-            length = length.saturating_sub(piece.len() as u64);
+    /// Whether a file is hashed with its holes: it is not when the tar has too many.
+    fn may_hash(&mut self, map: &Map) -> bool {
+        let mut at = 0;
+        for (offset, length) in map.regions.iter().chain([&(map.size, 0)]) {
+            let Some(left) = self.holes_left.checked_sub(offset.saturating_sub(at)) else { return false };
+            self.holes_left = left;
+            at = offset.saturating_add(*length);
         }
+        true
     }
 }

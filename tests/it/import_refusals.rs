@@ -1,12 +1,16 @@
 //! What cannot be imported is refused with one sentence, and the store stays as it was.
 
+use std::io::Write as _;
+use std::process::Stdio;
 use std::slice::from_ref;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::archives::{PACKS, forms, oci_packed, podman, sample, single};
 use super::cli::{Output, Sandbox};
 use super::generator::{Image, Member, Members, Tar, docker_before_25, docker_since_25, gzip, oci, sha256};
+use super::hostile_tar::Raw;
 use super::listing::Listing;
 
 /// A store with an image in it, to which nothing may happen.
@@ -383,5 +387,27 @@ fn members_that_reach_out() {
         if !target.is_empty() {
             store.refuses(&format!("a layer that is a link to {target}"), &linked(target), &[&layer, "is missing"]);
         }
+    }
+}
+
+#[test]
+fn a_writer_that_waits_keeps_nobody_from_being_told() {
+    let store = Untouched::new();
+    // More than is read at once stands after what is wrong, and then nothing comes, not even the end.
+    let tar = Raw::new().file("a", b"a").file("../b", b"b").file("c", &[b'c'; 600_000]).end();
+    for words in [["import", "-"], ["build", "-"]] {
+        let mut command = store.sandbox.command(&words);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(&tar[..500_000]).ok();
+        let patience = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let ended = child.try_wait().unwrap().is_some();
+        drop(pipe);
+        let output: Output = child.wait_with_output().unwrap().into();
+        assert!(ended, "{words:?} waits for more");
+        store.check(&output, 125, &["error: -: ../b: "], words[0]);
     }
 }

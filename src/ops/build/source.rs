@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::super::dir_tar::DirTar;
 use super::super::import::{self, Archive};
 use super::super::packed_layer::packed_layer;
-use crate::archive::read_failure;
+use crate::archive::{Incoming, Stop, read_failure};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, Digester};
 use crate::index::Time;
@@ -89,7 +89,9 @@ impl Source {
     ) -> Result<Layer> {
         match self {
             Self::Directory(path) => directory(store, &path, dir, latest, progress),
-            Self::Stream(path, mut file) => {
+            Self::Stream(path, file) => {
+                let mut file = Incoming::new(file);
+                let stop = file.stop();
                 let task = progress.start(&path.display().to_string(), None);
                 let mut start = Vec::new();
                 Read::by_ref(&mut file)
@@ -97,7 +99,7 @@ impl Source {
                     .read_to_end(&mut start)
                     .map_err(|error| failed(&path, error))?;
                 check_start(&path, &start)?;
-                unpacked(&path, dir, limits, Box::new(io::Cursor::new(start).chain(file)), &*task)
+                unpacked(store, &path, dir, limits, Box::new(io::Cursor::new(start).chain(file)), stop, &*task)
             }
             Self::File(path, mut file) => {
                 let total = file.metadata().map(|metadata| metadata.len()).ok();
@@ -109,7 +111,7 @@ impl Source {
                     return Ok(Layer::Kept(lease));
                 }
                 file.rewind().doing("read", &path)?;
-                unpacked(&path, dir, limits, Box::new(file), &*task)
+                unpacked(store, &path, dir, limits, Box::new(file), Stop::default(), &*task)
             }
         }
     }
@@ -129,8 +131,16 @@ fn check_start(path: &Path, start: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn unpacked(path: &Path, dir: PathBuf, limits: &Limits, source: Box<dyn Read>, task: &dyn Task) -> Result<Layer> {
-    let archive = Archive { name: path.display().to_string(), member: None };
+fn unpacked(
+    store: &Store,
+    path: &Path,
+    dir: PathBuf,
+    limits: &Limits,
+    source: Box<dyn Read>,
+    stop: Stop,
+    task: &dyn Task,
+) -> Result<Layer> {
+    let archive = Archive { name: path.display().to_string(), member: None, is_durable: store.is_durable(), stop };
     let layer = import::unpack_layer(&archive, limits, dir, source, task)?.staged;
     task.finish("done");
     Ok(Layer::Staged(layer))

@@ -23,6 +23,7 @@ use super::import::{Archive, ImportLimits};
 use super::output_file::OutputFile;
 use super::tree_tar::write_tree;
 use super::view::{View, container_view};
+use crate::archive::Stop;
 use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
 use crate::store::Store;
@@ -185,7 +186,7 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let diff = dir.join("received");
     std::fs::create_dir(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
-    let archive = Archive { name: "-".into(), member: None };
+    let archive = Archive { name: "-".into(), member: None, is_durable: false, stop: Stop::default() };
     let stdin = Box::new(io::stdin().lock());
     let (_, mut tar) = decompress_within(stdin, limits.ratio).map_err(|error| archive.read_failed(error))?;
     let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), limits);

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::Import;
 use super::limits::with_hint;
-use crate::archive::{Checked, Seen};
+use crate::archive::{Checked, Seen, Stop};
 use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
-use crate::tarball::{Compression, Failure, Limits, decompress_within, unpack};
+use crate::tarball::{Compression, Failure, How, Limits, decompress_within, unpack_as};
 
 /// Tells how far reading has come.
 struct Watched<'a, R> {
@@ -40,6 +40,10 @@ pub(in super::super) struct Archive {
     pub(in super::super) name: String,
     /// Where in it the layer stands, if it is not the whole of it.
     pub(in super::super) member: Option<String>,
+    /// Whether somebody will wait for the disk.
+    pub(in super::super) is_durable: bool,
+    /// Ends the reading of what it is in, if that may keep us waiting.
+    pub(in super::super) stop: Stop,
 }
 
 impl Import<'_> {
@@ -53,7 +57,12 @@ impl Import<'_> {
         task: &dyn Task,
     ) -> Result<Unpacked> {
         let dir = self.staging.dir().join(format!("layer-{number}"));
-        let archive = Archive { name: self.archive.clone(), member: member.map(str::to_owned) };
+        let archive = Archive {
+            name: self.archive.clone(),
+            member: member.map(str::to_owned),
+            is_durable: self.store.is_durable(),
+            stop: self.stop.clone(),
+        };
         unpack_layer(&archive, &self.options.limits.layers, dir, source, task)
     }
 
@@ -86,8 +95,10 @@ pub(in super::super) fn unpack_layer(
     if compression == Compression::None {
         Seen::stop(&seen);
     }
-    let unpacked =
-        unpack(&mut *tar, into.as_fd(), &mut split, limits).map_err(|failure| archive.failed(&diff, failure))?;
+    let stop = || archive.stop.now();
+    let how = How { write_back: archive.is_durable, failed: &stop, ..How::new(limits) };
+    let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut split);
+    let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     // A blob's digest is that of all its bytes, also of those that no decoder asked for.
     std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
     drop(tar);

@@ -22,7 +22,7 @@ pub use verdict::Policy;
 
 use super::output_file::OutputFile;
 use crate::archive::DirMembers;
-use crate::archive::{Input, Plan, PlannedLayer, Platform, TarMembers, root_file_system_config};
+use crate::archive::{Input, Plan, PlannedLayer, Platform, Stop, TarMembers, root_file_system_config};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ImageId, ImageName};
 use crate::progress::Progress;
@@ -51,6 +51,8 @@ struct Import<'a> {
     options: &'a ImportOptions,
     progress: &'a dyn Progress,
     report: Option<OutputFile>,
+    /// Ends the reading of a stream.
+    stop: Stop,
 }
 
 /// Imports all images of `source`, which is `-` for standard input; gives their ids in the archive's order.
@@ -62,7 +64,8 @@ pub fn import(store: &Store, source: &Path, options: &ImportOptions, progress: &
     let input = Input::open(source, options.limits.layers.ratio)?;
     let archive = source.display().to_string();
     let report = Import::open_report(options.report.as_ref())?;
-    let import = Import { store, staging: store.stage()?, options, progress, archive, report };
+    let stop = if let Input::Stream(stream) = &input { stream.stop.clone() } else { Stop::default() };
+    let import = Import { store, staging: store.stage()?, options, progress, archive, report, stop };
     match input {
         Input::Directory(dir) => {
             let members = DirMembers::new(&import.archive, options.limits.documents, &dir);

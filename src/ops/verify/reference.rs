@@ -14,7 +14,7 @@ use crate::index::Index;
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
 use crate::tarball::{
-    Compression, Failure, Limits, Wanted, assemble, assemble_headers, decompress_within, unpack_some,
+    Compression, Failure, How, Limits, Wanted, assemble, assemble_headers, decompress_within, unpack_as,
 };
 
 /// An unpacked layer.
@@ -144,7 +144,7 @@ impl Unpacking<'_> {
         let into = File::open(&diff).doing("open", &diff)?;
         let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);
-        let unpacked = match unpack_some(tar, into.as_fd(), &mut split, limits, &wanted) {
+        let unpacked = match unpack_as(&How { wanted: &wanted, ..How::new(limits) }, tar, into.as_fd(), &mut split) {
             Err(Failure::Write { doing, path, source }) => {
                 return Err(Error::Io { doing, path: diff.join(path), source });
             }

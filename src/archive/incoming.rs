@@ -1,0 +1,88 @@
+//! What comes through a pipe: read with as few calls as it takes, and only for as long as somebody wants it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
+
+/// Bytes that a pipe may hold: what anybody may ask for (`/proc/sys/fs/pipe-max-size`).
+const PIPE: usize = 1 << 20;
+
+/// Reads a file, which may be a pipe whose writer keeps us waiting.
+#[derive(Debug)]
+pub struct Incoming {
+    file: File,
+    stop: Stop,
+}
+
+/// Ends the reading of an [`Incoming`] that somebody else waits for: nobody wants more of it.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Option<Arc<OwnedFd>>);
+
+impl Incoming {
+    /// Reads `file` until it ends, or is told to stop.
+    #[must_use]
+    pub fn new(file: File) -> Self {
+        // Of a regular file it is an error, and of a pipe that has more already too.
+        let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE);
+        // Without one, the reading goes on until the next bytes come.
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
+        Self { file, stop: Stop(stop) }
+    }
+
+    /// Who ends it.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+}
+
+impl Stop {
+    /// Ends the reading, now and from now on.
+    pub fn now(&self) {
+        if let Some(event) = &self.0 {
+            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(event) = &self.stop.0 {
+            let mut both = [PollFd::new(event, PollFlags::IN), PollFd::new(&self.file, PollFlags::IN)];
+            loop {
+                match poll(&mut both, None) {
+                    Err(Errno::INTR) => {}
+                    polled => break polled.map(drop)?,
+                }
+            }
+            let [stop, _] = both;
+            if !stop.revents().is_empty() {
+                return Err(io::Error::other("nobody wants more of it"));
+            }
+        }
+        self.file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_waits_for_a_writer_can_be_stopped() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut incoming = Incoming::new(File::from(read));
+        rustix::io::write(&write, b"some").unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!(incoming.read(&mut buffer).unwrap(), 4);
+        let stop = incoming.stop();
+        let waiting = std::thread::spawn(move || incoming.read(&mut [0; 10]).map_err(|error| error.to_string()));
+        stop.now();
+        assert_eq!(waiting.join().unwrap(), Err("nobody wants more of it".into()));
+        drop(write);
+    }
+}

@@ -1,0 +1,24 @@
+//! In which way a tar is unpacked.
+
+use super::{Limits, Wanted};
+
+/// What else there is to say of how a tar is to be unpacked.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// How much it may ask for.
+    pub limits: &'a Limits,
+    /// Which files' content is written: the others are empty, and all else is the same, the index and the split too.
+    pub wanted: &'a Wanted,
+    /// Whether the disk begins to write at once, since somebody will wait for that.
+    pub write_back: bool,
+    /// Called when it has failed, and the source may still be waiting for more to come.
+    pub failed: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> How<'a> {
+    /// All of it.
+    #[must_use]
+    pub fn new(limits: &'a Limits) -> Self {
+        Self { limits, wanted: &Wanted::Everything, write_back: false, failed: &|| {} }
+    }
+}
