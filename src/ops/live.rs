@@ -78,7 +78,7 @@ pub struct Live {
     pub record: LiveRecord,
     /// The branches, uppermost first.
     pub branches: Vec<LiveBranch>,
-    /// How many messages of each kind the kernel has sent; see [`Counters`].
+    /// How many messages of each kind the kernel has sent; see [`Counters`](crate::fuse::Counters).
     pub messages: BTreeMap<String, u64>,
 }
 

@@ -1,7 +1,7 @@
 //! Digests of a tar and of the files in it, each in a thread of its own.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 
 use super::Failure;
 use super::chunk::{Chunk, Piece};
@@ -28,9 +28,15 @@ enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(usize);
 
+/// Steps that are gathered at most: of empty files a chunk may tell of many.
+const GATHERED: usize = 4096;
+
 /// Who asks for digests of files.
 pub(super) struct Contents {
+    /// Gathered for one chunk, since to wake a thread costs more than a small file. Of no more than one: it cannot be
+    /// filled again before they are done.
     steps: Vec<Step>,
+    chunk: Weak<Chunk>,
     to_hasher: Sender<Vec<Step>>,
     done: Receiver<Digests>,
     ends: usize,
@@ -55,11 +61,15 @@ impl Digests {
 impl Contents {
     pub(super) fn new() -> (Self, ContentHasher) {
         let ((to_hasher, steps), (to_asker, done)) = (channel(), channel());
-        let contents = Self { steps: Vec::new(), to_hasher, done, ends: 0 };
+        let contents = Self { steps: Vec::new(), chunk: Weak::new(), to_hasher, done, ends: 0 };
         (contents, ContentHasher { steps, done: to_asker })
     }
 
     pub(super) fn bytes(&mut self, piece: Piece) {
+        if !std::ptr::eq(self.chunk.as_ptr(), Arc::as_ptr(&piece.chunk)) {
+            self.flush();
+            self.chunk = Arc::downgrade(&piece.chunk);
+        }
         self.steps.push(Step::Bytes(piece));
     }
 
@@ -70,13 +80,16 @@ impl Contents {
     /// Ends a file.
     pub(super) fn end(&mut self) -> Ticket {
         self.steps.push(Step::End);
+        if self.steps.len() >= GATHERED {
+            self.flush();
+        }
         let ticket = Ticket(self.ends);
         self.ends = self.ends.saturating_add(1);
         ticket
     }
 
-    /// Lets what was gathered be hashed: once for each chunk, since to wake a thread costs more than a small file.
-    pub(super) fn flush(&mut self) {
+    /// Lets what was gathered be hashed.
+    fn flush(&mut self) {
         if !self.steps.is_empty() {
             // That the thread is gone is seen at the end.
             let _ = self.to_hasher.send(std::mem::take(&mut self.steps));

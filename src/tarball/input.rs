@@ -110,7 +110,7 @@ impl<'a> Input<'a> {
     }
 
     /// Whether another chunk has to come before more can be taken.
-    pub(super) fn is_used_up(&self) -> bool {
+    fn is_used_up(&self) -> bool {
         self.at >= self.length()
     }
 

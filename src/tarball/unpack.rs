@@ -404,9 +404,6 @@ impl<'a> Unpacking<'a> {
                 if is_hashed {
                     self.contents.bytes(piece);
                 }
-                if self.input.is_used_up() {
-                    self.contents.flush();
-                }
                 if let Some(write_back) = self.write_back.as_ref().filter(|_| stored.saturating_sub(begun) >= LARGE) {
                     begun = stored;
                     write_back.begin(&file);
