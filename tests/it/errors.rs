@@ -233,6 +233,8 @@ fn no_permission() {
     // A place where it could be made, but not by this user.
     let closed = world.sandbox.path("closed");
     fs::create_dir(&closed).expect("it is made");
+    // Whatever another test has made the umask.
+    fs::set_permissions(&closed, Permissions::from_mode(0o755)).expect("it is ours");
     let mut unprivileged = Command::new("setpriv");
     unprivileged.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).arg("images");
     let output = unprivileged.env("LAYERCTL_ROOT", closed.join("store")).output().expect("setpriv is there");
