@@ -26,7 +26,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Result};
-use crate::fuse::{self};
+use crate::fuse;
 use crate::sys::open_regular;
 
 /// How long a server may take to say what it is doing.

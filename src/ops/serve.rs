@@ -98,9 +98,9 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
             let container = store.container(*id)?;
             let lock = lock(store, &container)?;
             let layers = || container.record.layers.iter().rev();
-            let dirs = layers().map(|layer| store.diff_dir(&layer.hex())).collect();
+            let dirs = layers().map(|layer| store.diff_dir(&layer.hex()));
             let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
-            let branches = describe(&branches(Some(container.upper()), dirs), &ids);
+            let branches = describe(&Branch::of_stack(Some(container.upper()), dirs), &ids);
             let opened = open(store, branches, || store.stack(&container))?;
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
@@ -116,7 +116,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         Source::Directories { upper, lowers } => {
             let upper = upper.clone().map(PathBuf::from);
             let dirs: Vec<_> = lowers.iter().cloned().map(PathBuf::from).collect();
-            let branches = describe(&branches(upper.clone(), dirs.clone()), &[]);
+            let branches = describe(&Branch::of_stack(upper.clone(), dirs.clone()), &[]);
             let stack = || {
                 let lowers = dirs.into_iter().map(lower).collect::<Result<_>>()?;
                 Ok(Stack { upper, lowers, lowers_are_immutable: false })
@@ -165,12 +165,6 @@ struct Opened {
     union: Union,
     branches: Vec<LiveBranch>,
     announcement: Announcement,
-}
-
-/// The directories of a stack, nearest first.
-fn branches(upper: Option<PathBuf>, lowers: Vec<PathBuf>) -> Vec<Branch> {
-    let upper = upper.into_iter().map(|path| Branch { path, writable: true });
-    upper.chain(lowers.into_iter().map(|path| Branch { path, writable: false })).collect()
 }
 
 /// Opens the union of what `stack` gives. Of hundreds of branches this takes as long as to write down what they are,

@@ -7,7 +7,7 @@ use rustix::fs::FlockOperation;
 
 use super::lock::{Guard, Settled, flock};
 use super::publish::set_aside;
-use super::{Staging, Store, file, names_in, read_optional};
+use super::{Staging, Store, file, names_in};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId};
 
@@ -76,7 +76,7 @@ impl Store {
         }
         for name in names_in(&self.root.join("containers/names"))? {
             let path = self.container_name_path(&name);
-            let id = match read_optional(&path) {
+            let id = match file::read(&path) {
                 Err(Error::Corrupt { .. }) => None,
                 read => read?,
             };

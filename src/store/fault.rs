@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::image::NameRecord;
 use super::lock::Settled;
 use super::reach::{Reach, config_layers};
-use super::{Container, ImageRecord, MountRecord, Store, names_in, read_json, read_optional};
+use super::{Container, ImageRecord, MountRecord, Store, file, names_in, read_json};
 use crate::error::Result;
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
 
@@ -92,7 +92,7 @@ impl Faults<'_> {
             return tell(&dir, "dangling", "is missing".into());
         }
         let path = dir.join("config");
-        let config = match read_optional(&path) {
+        let config = match file::read(&path) {
             Ok(config) => config,
             Err(error) => return tell(&path, "record", error.to_string()),
         };
@@ -158,11 +158,11 @@ impl Faults<'_> {
         }
         let path = store.root.join("layers").join(&hex);
         let chain: String = record.layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
-        if read_optional(&path).ok().flatten().as_deref() != Some(chain.as_bytes()) {
+        if file::read(&path).ok().flatten().as_deref() != Some(chain.as_bytes()) {
             tell(&path, "record", "does not name the container's layers".into());
         }
         let path = store.container_name_path(&record.name);
-        if read_optional(&path).ok().flatten().as_deref() != Some(format!("{hex}\n").as_bytes()) {
+        if file::read(&path).ok().flatten().as_deref() != Some(format!("{hex}\n").as_bytes()) {
             tell(&path, "record", format!("does not say that {} is this container", record.name));
         }
     }

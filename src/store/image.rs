@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::publish::set_aside;
-use super::{Found, Store, names_in, read_json, read_optional};
+use super::{Found, Store, file, names_in, read_json};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
 
@@ -69,7 +69,7 @@ impl Store {
         let missing = || Error::NotFound { kind: "image", name: id.to_string() };
         let record = read_json(&dir.join("record.json"))?.ok_or_else(missing)?;
         let path = dir.join("config");
-        let config = read_optional(&path)?.ok_or_else(|| Error::corrupt(&path, "is missing"))?;
+        let config = file::read(&path)?.ok_or_else(|| Error::corrupt(&path, "is missing"))?;
         if Digest::of(&config) != id.0 {
             return Err(Error::corrupt(path, "does not have the image's digest"));
         }

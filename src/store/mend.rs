@@ -10,7 +10,7 @@ use super::image::NameRecord;
 use super::lock::flock;
 use super::publish::set_aside;
 use super::reach::config_layers;
-use super::{ImageRecord, LayerRecord, Staging, Store, json, names_in, now, read_json, read_optional};
+use super::{ImageRecord, LayerRecord, Staging, Store, file, json, names_in, now, read_json};
 use crate::error::{Context as _, Result};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
 
@@ -66,7 +66,7 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn image_config(&self, image: ImageId) -> Result<Option<Vec<u8>>> {
-        let config = read_optional(&self.image_dir(image).join("config"))?;
+        let config = file::read(&self.image_dir(image).join("config"))?;
         Ok(config.filter(|config| Digest::of(config) == image.0))
     }
 
@@ -114,7 +114,7 @@ impl Store {
         let is_anothers = self.find_container_id(&known.record.name).is_ok_and(|id| id != container);
         for (path, content) in [(self.root.join("layers").join(&hex), chain), (named.clone(), name)] {
             let is_free = path != named || !is_anothers;
-            if is_free && read_optional(&path)?.as_deref() != Some(content.as_bytes()) {
+            if is_free && file::read(&path)?.as_deref() != Some(content.as_bytes()) {
                 guard.write(&path, content.as_bytes())?;
             }
         }

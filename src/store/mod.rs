@@ -159,14 +159,9 @@ fn random() -> Result<[u8; 32]> {
     Ok(bytes)
 }
 
-/// The content of a record, `None` when there is none.
-fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    file::read(path)
-}
-
 /// Reads a record; `None` when there is none.
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = read_optional(path)? else { return Ok(None) };
+    let Some(bytes) = file::read(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| crate::Error::corrupt(path, error.to_string()))
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::lock::{Settled, flock};
 use super::publish::set_aside;
 use super::reach::Reach;
-use super::{Store, file, names_in, now, read_optional};
+use super::{Store, file, names_in, now};
 use crate::error::Result;
 use crate::id::{ContainerId, DiffId, ImageId};
 
@@ -96,7 +96,7 @@ impl Store {
             ["containers", "diff", "layers", "mnt"].iter().map(|dir| self.root.join(dir).join(&hex)).collect();
         for name in names_in(&self.root.join("containers/names"))? {
             let path = self.container_name_path(&name);
-            if read_optional(&path)?.is_some_and(|id| id.trim_ascii_end() == hex.as_bytes()) {
+            if file::read(&path)?.is_some_and(|id| id.trim_ascii_end() == hex.as_bytes()) {
                 paths.push(path);
             }
         }

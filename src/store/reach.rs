@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::image::NameRecord;
 use super::lock::Settled;
-use super::{ContainerRecord, ImageRecord, Store, names_in, read_json, read_optional};
+use super::{ContainerRecord, ImageRecord, Store, file, names_in, read_json};
 use crate::error::Result;
 use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
 
@@ -59,7 +59,7 @@ impl Store {
         let mut reach = Reach { layers: self.layers()?.into_iter().collect(), ..Reach::default() };
         for id in self.images()? {
             let dir = self.image_dir(id);
-            let config = read_optional(&dir.join("config")).ok().flatten();
+            let config = file::read(&dir.join("config")).ok().flatten();
             let layers = match read_json::<ImageRecord>(&dir.join("record.json")) {
                 Ok(Some(record)) => Some(record.layers),
                 Ok(None) => Some(config_layers(id, config.as_deref()).unwrap_or_default()),

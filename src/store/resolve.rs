@@ -1,7 +1,7 @@
 //! From what a user types to an id: a name, an id, or the unique beginning of one.
 
 use super::image::NameRecord;
-use super::{Container, Store, names_in, read_json, read_optional};
+use super::{Container, Store, file, names_in, read_json};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
 
@@ -64,7 +64,7 @@ impl Store {
 
     pub(super) fn find_container_id(&self, text: &str) -> Result<ContainerId> {
         if super::container::check_name(text).is_ok()
-            && let Some(hex) = read_optional(&self.container_name_path(text))?
+            && let Some(hex) = file::read(&self.container_name_path(text))?
             && let Some(id) = String::from_utf8(hex).ok().and_then(|hex| hex.trim_end().parse().ok())
             && !matches!(self.container(id), Err(Error::NotFound { .. }))
         {

@@ -15,7 +15,7 @@ use super::sparse::{self, Form, Map, TextMap};
 use super::tree::{Place, Tree, joined};
 use super::write_back::WriteBack;
 use super::{BLOCK, Failure, Limits, Refusal, Wanted, disk, padding, path, size_text, split};
-use crate::id::{DiffId, Digest};
+use crate::id::DiffId;
 use crate::index::{Index, Kind, NewNode};
 use crate::whiteout::{self, Marker};
 
@@ -80,7 +80,11 @@ pub fn unpack_as(
             false => None,
         };
         let unpacking = || {
-            let unpacked = Unpacking::unpack(how, input, contents, write_back, into, split);
+            let unpacked = Unpacking::unpack(how, input, contents, write_back, into, split).and_then(|unpacked| {
+                // All has come, so that the hashing is about to end.
+                let digest = hashing.join().map_err(|_| Failure::bad("could not be hashed"))?;
+                Ok(unpacked(DiffId(digest)))
+            });
             if unpacked.is_err() {
                 (how.failed)();
             }
@@ -88,9 +92,7 @@ pub fn unpack_as(
         };
         let unpacking = spawn("unpack").spawn_scoped(scope, unpacking).map_err(no_thread)?;
         feed.run(tar);
-        let unpacked = unpacking.join().map_err(|_| Failure::bad("could not be unpacked"))??;
-        let digest = hashing.join().map_err(|_| Failure::bad("could not be hashed"))?;
-        Ok(Unpacked { diff_id: DiffId(digest), ..unpacked })
+        unpacking.join().map_err(|_| Failure::bad("could not be unpacked"))?
     })
 }
 
@@ -125,7 +127,7 @@ fn cut_short(path: &[u8]) -> Failure {
 }
 
 impl<'a> Unpacking<'a> {
-    /// All but the tar's own digest.
+    /// All but the tar's own digest, which it lacks still.
     fn unpack(
         how: &How<'a>,
         input: Input<'a>,
@@ -133,7 +135,7 @@ impl<'a> Unpacking<'a> {
         write_back: Option<WriteBack>,
         into: BorrowedFd<'_>,
         split: &'a mut (dyn Write + Send),
-    ) -> Result<Unpacked, Failure> {
+    ) -> Result<impl FnOnce(DiffId) -> Unpacked + use<>, Failure> {
         let mut unpacking = Self {
             input,
             contents,
@@ -157,8 +159,7 @@ impl<'a> Unpacking<'a> {
         let size = input.size();
         split.finish(size)?;
         let index = tree.finish(&contents.finish()?)?;
-        let diff_id = DiffId(Digest::of(b""));
-        Ok(Unpacked { diff_id, size, content_bytes, entries, index })
+        Ok(move |diff_id| Unpacked { diff_id, size, content_bytes, entries, index })
     }
 
     fn run(&mut self) -> Result<(), Failure> {

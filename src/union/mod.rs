@@ -85,9 +85,7 @@ impl Union {
     /// # Errors
     /// When the upper directory cannot be opened or written.
     pub fn open(stack: Stack) -> std::io::Result<Self> {
-        let upper_branch = stack.upper.iter().map(|path| Branch { path: path.clone(), writable: true });
-        let lower_branches = stack.lowers.iter().map(|lower| Branch { path: lower.dir.clone(), writable: false });
-        let branches = upper_branch.chain(lower_branches).collect();
+        let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
         let (upper, unclean) = match &stack.upper {
             Some(path) => Upper::open(path).map(|(upper, unclean)| (Some(upper), unclean))?,
             None => (None, false),

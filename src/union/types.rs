@@ -1,5 +1,7 @@
 //! What goes in and out of the union: plain values, none of FUSE's types.
 
+use std::path::PathBuf;
+
 use crate::index::{Kind, Time};
 
 /// An inode number of the union: what `st_ino` shows, and what the kernel names a file by.
@@ -141,7 +143,16 @@ pub struct Statfs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
     /// The directory.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     /// Whether it takes changes.
     pub writable: bool,
+}
+
+impl Branch {
+    /// The branches of a stack, uppermost first.
+    #[must_use]
+    pub fn of_stack(upper: Option<PathBuf>, lowers: impl IntoIterator<Item = PathBuf>) -> Vec<Self> {
+        let upper = upper.into_iter().map(|path| Self { path, writable: true });
+        upper.chain(lowers.into_iter().map(|path| Self { path, writable: false })).collect()
+    }
 }
