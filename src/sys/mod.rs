@@ -3,6 +3,7 @@
 mod map;
 mod open;
 mod process;
+pub mod sha256;
 mod write_back;
 mod xattr;
 

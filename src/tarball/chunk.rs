@@ -1,7 +1,6 @@
 //! The tar's bytes in large pieces, which several threads read and then give back.
 
 use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -96,19 +95,6 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.pool.give_back(std::mem::take(&mut self.bytes));
-    }
-}
-
-/// A part of a chunk.
-#[derive(Clone)]
-pub(super) struct Piece {
-    pub(super) chunk: Arc<Chunk>,
-    pub(super) range: Range<usize>,
-}
-
-impl Piece {
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.chunk.bytes().get(self.range.clone()).unwrap_or_default()
     }
 }
 

@@ -1,127 +1,137 @@
-//! Digests of a tar and of the files in it, each in a thread of its own.
+//! Digests of a tar and of the files in it, in a thread of its own: most of their bytes are the same.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Weak};
 
 use super::Failure;
-use super::chunk::{Chunk, Piece};
-use crate::id::{Digest, Digester};
-
-/// Hashes all bytes.
-pub(super) fn hash_all(chunks: Receiver<Arc<Chunk>>) -> Digest {
-    let mut digester = Digester::new();
-    for chunk in chunks {
-        digester.update(chunk.bytes());
-    }
-    digester.finish()
-}
+use super::chunk::Chunk;
+use super::sha256::Sha256;
+use crate::id::{DiffId, Digest};
 
 /// What comes next of the files' content.
 enum Step {
-    Bytes(Piece),
+    /// Bytes of the chunk.
+    Bytes(Range<usize>),
     Zeros(u64),
     /// The file's end.
     End,
 }
 
+/// A chunk of the tar, and what it tells of files.
+type Told = (Arc<Chunk>, Vec<Step>);
+
 /// The place of a file's digest among all digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(usize);
 
-/// Steps that are gathered at most: of empty files a chunk may tell of many.
-const GATHERED: usize = 4096;
-
-/// Who asks for digests of files.
-pub(super) struct Contents {
-    /// Gathered for one chunk, since to wake a thread costs more than a small file. Of no more than one: it cannot be
-    /// filled again before they are done.
+/// Who asks for digests.
+pub(super) struct Hashing {
+    /// The chunk that is being read, and its steps: told of as one, since to wake a thread costs more than a small file.
+    chunk: Option<Arc<Chunk>>,
     steps: Vec<Step>,
-    chunk: Weak<Chunk>,
-    to_hasher: Sender<Vec<Step>>,
+    to_hasher: Sender<Told>,
     done: Receiver<Digests>,
     ends: usize,
 }
 
 /// Who makes them, for a thread of its own.
-pub(super) struct ContentHasher {
-    steps: Receiver<Vec<Step>>,
+pub(super) struct Hasher {
+    told: Receiver<Told>,
     done: Sender<Digests>,
 }
 
-/// The digests of files.
-#[derive(Debug, Default)]
-pub(super) struct Digests(Vec<Digest>);
+/// The digests of a tar.
+#[derive(Debug)]
+pub(super) struct Digests {
+    /// That of all its bytes.
+    pub(super) diff_id: DiffId,
+    files: Vec<Digest>,
+}
 
 impl Digests {
     pub(super) fn get(&self, ticket: Ticket) -> Option<Digest> {
-        self.0.get(ticket.0).copied()
+        self.files.get(ticket.0).copied()
     }
 }
 
-impl Contents {
-    pub(super) fn new() -> (Self, ContentHasher) {
-        let ((to_hasher, steps), (to_asker, done)) = (channel(), channel());
-        let contents = Self { steps: Vec::new(), chunk: Weak::new(), to_hasher, done, ends: 0 };
-        (contents, ContentHasher { steps, done: to_asker })
+impl Hashing {
+    pub(super) fn new() -> (Self, Hasher) {
+        let ((to_hasher, told), (to_asker, done)) = (channel(), channel());
+        (Self { chunk: None, steps: Vec::new(), to_hasher, done, ends: 0 }, Hasher { told, done: to_asker })
     }
 
-    pub(super) fn bytes(&mut self, piece: Piece) {
-        if !std::ptr::eq(self.chunk.as_ptr(), Arc::as_ptr(&piece.chunk)) {
-            self.flush();
-            self.chunk = Arc::downgrade(&piece.chunk);
+    /// The tar's next bytes. Nothing more is to be said of those before them.
+    pub(super) fn chunk(&mut self, chunk: Arc<Chunk>) {
+        self.give_up();
+        self.chunk = Some(chunk);
+    }
+
+    /// The bytes that were read are to be hashed, and nothing more is said of them.
+    pub(super) fn give_up(&mut self) {
+        if let Some(chunk) = self.chunk.take() {
+            // That the thread is gone is seen at the end.
+            let _ = self.to_hasher.send((chunk, std::mem::take(&mut self.steps)));
         }
-        self.steps.push(Step::Bytes(piece));
+    }
+
+    /// These bytes of the chunk are a file's.
+    pub(super) fn bytes(&mut self, range: Range<usize>) {
+        self.steps.push(Step::Bytes(range));
     }
 
     pub(super) fn zeros(&mut self, length: u64) {
-        self.steps.push(Step::Zeros(length));
+        match self.steps.last_mut() {
+            Some(Step::Zeros(before)) => *before = before.saturating_add(length),
+            _ if length == 0 => {}
+            _ => self.steps.push(Step::Zeros(length)),
+        }
     }
 
     /// Ends a file.
     pub(super) fn end(&mut self) -> Ticket {
         self.steps.push(Step::End);
-        if self.steps.len() >= GATHERED {
-            self.flush();
-        }
         let ticket = Ticket(self.ends);
         self.ends = self.ends.saturating_add(1);
         ticket
     }
 
-    /// Lets what was gathered be hashed.
-    fn flush(&mut self) {
-        if !self.steps.is_empty() {
-            // That the thread is gone is seen at the end.
-            let _ = self.to_hasher.send(std::mem::take(&mut self.steps));
-        }
-    }
-
     /// Waits for the digests.
     pub(super) fn finish(mut self) -> Result<Digests, Failure> {
-        self.flush();
+        self.give_up();
         drop(self.to_hasher);
-        self.done.recv().map_err(|_| Failure::bad("could not be hashed"))
+        let digests = self.done.recv().ok().filter(|digests| digests.files.len() == self.ends);
+        digests.ok_or_else(|| Failure::bad("could not be hashed"))
     }
 }
 
-impl ContentHasher {
+impl Hasher {
     /// Hashes until nobody asks any more.
     pub(super) fn run(self) {
-        let mut digests = Digests::default();
-        let mut digester = Digester::new();
-        for step in self.steps.into_iter().flatten() {
-            match step {
-                Step::Bytes(piece) => digester.update(piece.bytes()),
-                Step::Zeros(length) => zeros(&mut digester, length),
-                Step::End => digests.0.push(std::mem::take(&mut digester).finish()),
+        let (mut tar, mut file) = (Sha256::default(), Sha256::default());
+        let mut files = Vec::new();
+        for (chunk, steps) in self.told {
+            let mut at = 0;
+            let bytes = |range: Range<usize>| chunk.bytes().get(range).unwrap_or_default();
+            for step in steps {
+                match step {
+                    Step::Bytes(range) => {
+                        tar.update(bytes(at..range.start));
+                        at = range.end;
+                        tar.update_both(&mut file, bytes(range));
+                    }
+                    Step::Zeros(length) => zeros(&mut file, length),
+                    Step::End => files.push(std::mem::take(&mut file).finish()),
+                }
             }
+            tar.update(bytes(at..chunk.bytes().len()));
         }
         // Who has failed does not want them.
-        let _ = self.done.send(digests);
+        let _ = self.done.send(Digests { diff_id: DiffId(tar.finish()), files });
     }
 }
 
-fn zeros(digester: &mut Digester, length: u64) {
+fn zeros(digester: &mut Sha256, length: u64) {
     let zeros = [0; 64 << 10];
     let mut length = length;
     while let Some(piece) = zeros.get(..zeros.len().min(usize::try_from(length).unwrap_or(usize::MAX))) {

@@ -1,20 +1,19 @@
-//! The tar's bytes as they come in: one thread reads them, another one takes them, and a third one hashes them.
+//! The tar's bytes as they come in: one thread reads them, another one takes them, and then a third one hashes them.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::chunk::{Chunk, Piece, Pool};
+use super::chunk::{Chunk, Pool};
+use super::hashing::Hashing;
 use super::{BLOCK, Failure, Limits, Refusal, size_text};
 
 /// What comes from the thread that reads.
 type Came = io::Result<Arc<Chunk>>;
 
 /// Where the bytes of a tar go.
-pub(super) struct Feed {
-    to_input: Sender<Came>,
-    to_hasher: Sender<Arc<Chunk>>,
-}
+pub(super) struct Feed(Sender<Came>);
 
 impl Feed {
     /// Reads `source` to its end, or until nobody takes its bytes any more.
@@ -26,18 +25,12 @@ impl Feed {
                 Ok(ended) => ended,
                 Err(error) => {
                     // Told after all that came before it.
-                    let _ = self.to_input.send(Err(error));
+                    let _ = self.0.send(Err(error));
                     return;
                 }
             };
-            let chunk = Arc::new(chunk);
-            if !chunk.bytes().is_empty() {
-                let taken = self.to_hasher.send(Arc::clone(&chunk)).is_ok();
-                if self.to_input.send(Ok(chunk)).is_err() || !taken {
-                    return;
-                }
-            }
-            if ended {
+            let is_taken = chunk.bytes().is_empty() || self.0.send(Ok(Arc::new(chunk))).is_ok();
+            if ended || !is_taken {
                 return;
             }
         }
@@ -47,6 +40,8 @@ impl Feed {
 /// Takes the bytes of a tar one after the other.
 pub(super) struct Input<'a> {
     chunks: Receiver<Came>,
+    /// Who hashes them.
+    pub(super) hashing: Hashing,
     chunk: Option<Arc<Chunk>>,
     at: usize,
     ended: bool,
@@ -57,12 +52,11 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// An input, who feeds it, and the same bytes for who hashes them.
-    pub(super) fn new(limits: &'a Limits) -> (Self, Feed, Receiver<Arc<Chunk>>) {
+    /// An input, and who feeds it.
+    pub(super) fn new(hashing: Hashing, limits: &'a Limits) -> (Self, Feed) {
         let (to_input, chunks) = channel();
-        let (to_hasher, to_hash) = channel();
-        let input = Self { chunks, chunk: None, at: 0, ended: false, size: 0, holes: 0, limits };
-        (input, Feed { to_input, to_hasher }, to_hash)
+        let input = Self { chunks, hashing, chunk: None, at: 0, ended: false, size: 0, holes: 0, limits };
+        (input, Feed(to_input))
     }
 
     /// How many bytes came in so far; at the end, the size of the tar.
@@ -96,6 +90,7 @@ impl<'a> Input<'a> {
 
     fn next(&mut self) -> Result<(), Failure> {
         // Given up first: it may be the one that the reading waits for.
+        self.hashing.give_up();
         self.chunk = None;
         self.at = 0;
         let Ok(came) = self.chunks.recv() else {
@@ -105,6 +100,7 @@ impl<'a> Input<'a> {
         let chunk = came.map_err(Failure::read)?;
         let length = chunk.bytes().len() as u64;
         self.size = self.size.saturating_add(length);
+        self.hashing.chunk(Arc::clone(&chunk));
         self.chunk = Some(chunk);
         self.limits.spend(length).map_err(Failure::bad)
     }
@@ -114,8 +110,8 @@ impl<'a> Input<'a> {
         self.at >= self.length()
     }
 
-    /// The next bytes, at most `most`; `None` at the end.
-    pub(super) fn piece(&mut self, most: u64) -> Result<Option<Piece>, Failure> {
+    /// Where in the chunk the next bytes are, at most `most`; an empty range at the end.
+    pub(super) fn piece(&mut self, most: u64) -> Result<Range<usize>, Failure> {
         if self.is_used_up() && !self.ended {
             self.next()?;
         }
@@ -125,15 +121,18 @@ impl<'a> Input<'a> {
         if self.counted() > self.limits.layer {
             return Err(Failure::bad(Self::too_large(self.limits)));
         }
-        let chunk = self.chunk.as_ref().filter(|_| length > 0);
-        Ok(chunk.map(|chunk| Piece { chunk: Arc::clone(chunk), range: start..self.at }))
+        Ok(start..self.at)
+    }
+
+    /// Bytes of the chunk.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.chunk.as_ref().and_then(|chunk| chunk.bytes().get(range)).unwrap_or_default()
     }
 
     /// The next bytes, at most `most`; none at the end.
     pub(super) fn take(&mut self, most: u64) -> Result<&[u8], Failure> {
-        let range = self.piece(most)?.map(|piece| piece.range);
-        let bytes = range.zip(self.chunk.as_ref()).and_then(|(range, chunk)| chunk.bytes().get(range));
-        Ok(bytes.unwrap_or_default())
+        let range = self.piece(most)?;
+        Ok(self.bytes(range))
     }
 
     /// The next block; `None` at the end.

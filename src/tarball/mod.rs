@@ -34,6 +34,7 @@ mod oddity;
 mod pack;
 mod path;
 mod pax;
+mod sha256;
 mod sparse;
 mod split;
 mod tree;

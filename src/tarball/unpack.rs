@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::entry::{self, Before, Entry, Global};
-use super::hashing::{Contents, Ticket, hash_all};
+use super::hashing::{Hashing, Ticket};
 use super::header::Header;
 use super::how::How;
 use super::input::Input;
@@ -54,9 +54,8 @@ pub fn unpack(
 /// As [`unpack`], in the way that is asked for.
 ///
 /// ```text
-/// this thread: read, decompress ─┬─► unpack ─► files
-///                                │     └─► hash each file
-///                                └─► hash all
+/// this thread: read, decompress ─► unpack ─► files
+///                                     └─► hash all and each file
 /// ```
 ///
 /// # Errors
@@ -67,24 +66,19 @@ pub fn unpack_as(
     into: BorrowedFd<'_>,
     split: &mut (dyn Write + Send),
 ) -> Result<Unpacked, Failure> {
-    let (input, feed, chunks) = Input::new(how.limits);
-    let (contents, content_hasher) = Contents::new();
+    let (hashing, hasher) = Hashing::new();
+    let (input, feed) = Input::new(hashing, how.limits);
     let (write_back, writer) = WriteBack::new();
     let no_thread = |error: std::io::Error| Failure::write("start a thread for", b"", error);
     std::thread::scope(|scope| {
         let spawn = |name: &str| std::thread::Builder::new().name(name.into());
-        let hashing = spawn("hash").spawn_scoped(scope, || hash_all(chunks)).map_err(no_thread)?;
-        spawn("hash files").spawn_scoped(scope, || content_hasher.run()).map_err(no_thread)?;
+        spawn("hash").spawn_scoped(scope, || hasher.run()).map_err(no_thread)?;
         let write_back = match how.write_back {
             true => spawn("write back").spawn_scoped(scope, || writer.run()).ok().map(|_| write_back),
             false => None,
         };
         let unpacking = || {
-            let unpacked = Unpacking::unpack(how, input, contents, write_back, into, split).and_then(|unpacked| {
-                // All has come, so that the hashing is about to end.
-                let digest = hashing.join().map_err(|_| Failure::bad("could not be hashed"))?;
-                Ok(unpacked(DiffId(digest)))
-            });
+            let unpacked = Unpacking::unpack(how, input, write_back, into, split);
             if unpacked.is_err() {
                 (how.failed)();
             }
@@ -101,7 +95,6 @@ const LARGE: u64 = 4 << 20;
 
 struct Unpacking<'a> {
     input: Input<'a>,
-    contents: Contents,
     write_back: Option<WriteBack>,
     split: split::Writer<'a>,
     tree: Tree,
@@ -127,18 +120,15 @@ fn cut_short(path: &[u8]) -> Failure {
 }
 
 impl<'a> Unpacking<'a> {
-    /// All but the tar's own digest, which it lacks still.
     fn unpack(
         how: &How<'a>,
         input: Input<'a>,
-        contents: Contents,
         write_back: Option<WriteBack>,
         into: BorrowedFd<'_>,
         split: &'a mut (dyn Write + Send),
-    ) -> Result<impl FnOnce(DiffId) -> Unpacked + use<>, Failure> {
+    ) -> Result<Unpacked, Failure> {
         let mut unpacking = Self {
             input,
-            contents,
             write_back,
             split: split::Writer::new(split)?,
             tree: Tree::new(into)?,
@@ -155,11 +145,12 @@ impl<'a> Unpacking<'a> {
         let ran = unpacking.run();
         // What is read says that a limit is reached, and not where.
         ran.map_err(|failure| failure.with_entry(&unpacking.at))?;
-        let Self { input, contents, split, tree, entries, content_bytes, .. } = unpacking;
+        let Self { input, split, tree, entries, content_bytes, .. } = unpacking;
         let size = input.size();
         split.finish(size)?;
-        let index = tree.finish(&contents.finish()?)?;
-        Ok(move |diff_id| Unpacked { diff_id, size, content_bytes, entries, index })
+        let digests = input.hashing.finish()?;
+        let index = tree.finish(&digests)?;
+        Ok(Unpacked { diff_id: digests.diff_id, size, content_bytes, entries, index })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -388,13 +379,16 @@ impl<'a> Unpacking<'a> {
         let (mut at, mut end, mut stored, mut begun) = (0u64, 0u64, 0u64, 0u64);
         for (offset, length) in &map.regions {
             if is_hashed {
-                self.contents.zeros(offset.saturating_sub(at));
+                self.input.hashing.zeros(offset.saturating_sub(at));
             }
             at = *offset;
             let mut left = *length;
             while left > 0 {
-                let piece = self.input.piece(left)?.ok_or_else(|| cut_short(&entry.path))?;
-                let bytes = piece.bytes();
+                let piece = self.input.piece(left)?;
+                let bytes = self.input.bytes(piece.clone());
+                if bytes.is_empty() {
+                    return Err(cut_short(&entry.path));
+                }
                 let length = bytes.len() as u64;
                 let to = Some(&file).filter(|_| is_written);
                 let (written_to, written) = disk::write_data(to, at, bytes).map_err(failed)?;
@@ -403,7 +397,7 @@ impl<'a> Unpacking<'a> {
                 at = at.saturating_add(length);
                 left = left.saturating_sub(length);
                 if is_hashed {
-                    self.contents.bytes(piece);
+                    self.input.hashing.bytes(piece);
                 }
                 if let Some(write_back) = self.write_back.as_ref().filter(|_| stored.saturating_sub(begun) >= LARGE) {
                     begun = stored;
@@ -412,7 +406,7 @@ impl<'a> Unpacking<'a> {
             }
         }
         if is_hashed {
-            self.contents.zeros(map.size.saturating_sub(at));
+            self.input.hashing.zeros(map.size.saturating_sub(at));
         }
         if is_written && end < map.size {
             rustix::fs::ftruncate(&file, map.size).map_err(failed)?;
@@ -421,7 +415,7 @@ impl<'a> Unpacking<'a> {
         let mut meta = entry.meta;
         meta.blocks = disk::blocks(stored);
         disk::describe(&file, &meta, &entry.xattrs).map_err(|error| Failure::write("describe", &entry.path, error))?;
-        let ticket = is_hashed.then(|| self.contents.end());
+        let ticket = is_hashed.then(|| self.input.hashing.end());
         Ok((NewNode { target: Vec::new(), xattrs: entry.xattrs.clone(), digest: None, meta }, ticket))
     }
 
