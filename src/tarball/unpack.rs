@@ -68,15 +68,12 @@ pub fn unpack_as(
 ) -> Result<Unpacked, Failure> {
     let (hashing, hasher) = Hashing::new();
     let (input, feed) = Input::new(hashing, how.limits);
-    let (write_back, writer) = WriteBack::new();
     let no_thread = |error: std::io::Error| Failure::write("start a thread for", b"", error);
     std::thread::scope(|scope| {
         let spawn = |name: &str| std::thread::Builder::new().name(name.into());
         spawn("hash").spawn_scoped(scope, || hasher.run()).map_err(no_thread)?;
-        let write_back = match how.write_back {
-            true => spawn("write back").spawn_scoped(scope, || writer.run()).ok().map(|_| write_back),
-            false => None,
-        };
+        // Without it, all is written at the end.
+        let write_back = how.write_back.then(WriteBack::start).and_then(Result::ok);
         let unpacking = || {
             let unpacked = Unpacking::unpack(how, input, write_back, into, split);
             if unpacked.is_err() {
@@ -89,9 +86,6 @@ pub fn unpack_as(
         unpacking.join().map_err(|_| Failure::bad("could not be unpacked"))?
     })
 }
-
-/// Bytes of a file after which the disk begins to write it.
-const LARGE: u64 = 4 << 20;
 
 struct Unpacking<'a> {
     input: Input<'a>,
@@ -376,7 +370,7 @@ impl<'a> Unpacking<'a> {
         let failed = |error: Errno| Failure::write("write", &entry.path, error);
         let is_hashed = self.may_hash(map);
         let is_written = self.wanted.has(path);
-        let (mut at, mut end, mut stored, mut begun) = (0u64, 0u64, 0u64, 0u64);
+        let (mut at, mut end, mut stored) = (0u64, 0u64, 0u64);
         for (offset, length) in &map.regions {
             if is_hashed {
                 self.input.hashing.zeros(offset.saturating_sub(at));
@@ -399,11 +393,13 @@ impl<'a> Unpacking<'a> {
                 if is_hashed {
                     self.input.hashing.bytes(piece);
                 }
-                if let Some(write_back) = self.write_back.as_ref().filter(|_| stored.saturating_sub(begun) >= LARGE) {
-                    begun = stored;
-                    write_back.begin(&file);
+                if let Some(write_back) = &mut self.write_back {
+                    write_back.wrote(&file, stored);
                 }
             }
+        }
+        if let Some(write_back) = &mut self.write_back {
+            write_back.end(&file, stored);
         }
         if is_hashed {
             self.input.hashing.zeros(map.size.saturating_sub(at));

@@ -1,37 +1,78 @@
-//! Large files go to the disk while the tar still comes: at the end there is less to wait for.
+//! What is written goes to the disk while the tar still comes: at the end there is less to wait for.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::sys;
 
-/// Files that wait for the disk to begin. When there are more, it has enough to do.
+/// Bytes of a file after which the disk begins to write it.
+const LARGE: u64 = 4 << 20;
+/// Bytes of other files after which the disk writes all there is. It costs a call for each small file to say it of that one.
+const MANY: u64 = 64 << 20;
+/// What waits for the disk at most. When there is more, it has enough to do.
 const WAITING: usize = 8;
 
-/// Who tells of large files.
-pub(super) struct WriteBack(SyncSender<OwnedFd>);
+/// What the disk is to write.
+enum Begin {
+    File(OwnedFd),
+    /// All of the file system that this file is of.
+    All(OwnedFd),
+}
 
-/// Who lets the disk begin, for a thread of its own: that may take as long as the disk takes.
-pub(super) struct Writer(Receiver<OwnedFd>);
+/// Who tells of what was written.
+pub(super) struct WriteBack {
+    to_disk: SyncSender<Begin>,
+    /// Bytes of the file at hand that were told of.
+    begun: u64,
+    /// Bytes of all files that nothing was told of.
+    rest: u64,
+}
 
 impl WriteBack {
-    pub(super) fn new() -> (Self, Writer) {
-        let (sender, receiver) = sync_channel(WAITING);
-        (Self(sender), Writer(receiver))
+    /// Starts the thread that lets the disk write, for that may take as long as the disk takes. Nobody waits for it,
+    /// least of all who has to tell of an error. It ends after this.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub(super) fn start() -> io::Result<Self> {
+        let (to_disk, begins) = sync_channel(WAITING);
+        std::thread::Builder::new().name("write back".into()).spawn(move || run(begins))?;
+        Ok(Self { to_disk, begun: 0, rest: 0 })
     }
 
-    /// Lets the disk begin to write a file. Where that cannot be done it is written at the end.
-    pub(super) fn begin(&self, file: &OwnedFd) {
+    /// So many bytes of a file are written by now.
+    pub(super) fn wrote(&mut self, file: &OwnedFd, stored: u64) {
+        if stored.saturating_sub(self.begun) >= LARGE {
+            self.begun = stored;
+            self.tell(file, Begin::File);
+        }
+    }
+
+    /// A file has all its bytes, of which so many are written.
+    pub(super) fn end(&mut self, file: &OwnedFd, stored: u64) {
+        self.rest = self.rest.saturating_add(stored.saturating_sub(self.begun));
+        self.begun = 0;
+        if self.rest >= MANY {
+            self.rest = 0;
+            self.tell(file, Begin::All);
+        }
+    }
+
+    fn tell(&self, file: &OwnedFd, begin: impl FnOnce(OwnedFd) -> Begin) {
+        // What cannot be begun is written at the end.
         if let Ok(file) = file.try_clone() {
-            let _ = self.0.try_send(file);
+            let _ = self.to_disk.try_send(begin(file));
         }
     }
 }
 
-impl Writer {
-    pub(super) fn run(self) {
-        for file in self.0 {
-            sys::start_write_back(&file);
+fn run(begins: Receiver<Begin>) {
+    for begin in begins {
+        match begin {
+            Begin::File(file) => sys::start_write_back(&file),
+            // What goes wrong, who waits at the end is told of too: each open file knows which errors it has told of.
+            Begin::All(file) => drop(rustix::fs::syncfs(file)),
         }
     }
 }
