@@ -1,4 +1,4 @@
-//! The tar's bytes in large pieces, which several threads read and then give back.
+//! A tar's bytes in large pieces, which several threads read and then give back.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,6 +95,36 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.pool.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Reads a tar in chunks, to its end or the first error.
+pub(super) struct Chunks<'a> {
+    source: &'a mut dyn Read,
+    pool: Arc<Pool>,
+    ended: bool,
+}
+
+impl<'a> Chunks<'a> {
+    pub(super) fn new(source: &'a mut dyn Read) -> Self {
+        Self { source, pool: Arc::default(), ended: false }
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = io::Result<Arc<Chunk>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let mut chunk = self.pool.take();
+        let filled = chunk.fill(self.source);
+        self.ended = *filled.as_ref().unwrap_or(&true);
+        match filled {
+            Ok(_) if chunk.bytes().is_empty() => None,
+            filled => Some(filled.map(|_| Arc::new(chunk))),
+        }
     }
 }
 

@@ -9,9 +9,12 @@ pub struct How<'a> {
     pub limits: &'a Limits,
     /// Which files' content is written: the others are empty, and all else is the same, the index and the split too.
     pub wanted: &'a Wanted,
+    /// Whether the tar's bytes are dear to get, as when they are decompressed: then they are read by one thread, and unpacked
+    /// by another one.
+    pub is_dear: bool,
     /// Whether the disk begins to write at once, since somebody will wait for that.
     pub write_back: bool,
-    /// Called when it has failed, and the source may still be waiting for more to come.
+    /// Called when it has failed, while another thread may be waiting for more to come from the source.
     pub failed: &'a (dyn Fn() + Sync),
 }
 
@@ -19,6 +22,6 @@ impl<'a> How<'a> {
     /// All of it.
     #[must_use]
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, wanted: &Wanted::Everything, write_back: false, failed: &|| {} }
+        Self { limits, wanted: &Wanted::Everything, is_dear: false, write_back: false, failed: &|| {} }
     }
 }

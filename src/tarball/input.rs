@@ -1,45 +1,16 @@
-//! The tar's bytes as they come in: one thread reads them, another one takes them, and then a third one hashes them.
+//! The tar's bytes as they come in: taken one after the other, and then hashed by another thread.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::chunk::{Chunk, Pool};
+use super::chunk::Chunk;
 use super::hashing::Hashing;
 use super::{BLOCK, Failure, Limits, Refusal, size_text};
 
-/// What comes from the thread that reads.
-type Came = io::Result<Arc<Chunk>>;
-
-/// Where the bytes of a tar go.
-pub(super) struct Feed(Sender<Came>);
-
-impl Feed {
-    /// Reads `source` to its end, or until nobody takes its bytes any more.
-    pub(super) fn run(self, source: &mut dyn Read) {
-        let pool = Arc::new(Pool::default());
-        loop {
-            let mut chunk = pool.take();
-            let ended = match chunk.fill(source) {
-                Ok(ended) => ended,
-                Err(error) => {
-                    // Told after all that came before it.
-                    let _ = self.0.send(Err(error));
-                    return;
-                }
-            };
-            let is_taken = chunk.bytes().is_empty() || self.0.send(Ok(Arc::new(chunk))).is_ok();
-            if ended || !is_taken {
-                return;
-            }
-        }
-    }
-}
-
 /// Takes the bytes of a tar one after the other.
-pub(super) struct Input<'a> {
-    chunks: Receiver<Came>,
+pub(super) struct Input<'a, C> {
+    chunks: C,
     /// Who hashes them.
     pub(super) hashing: Hashing,
     chunk: Option<Arc<Chunk>>,
@@ -51,12 +22,9 @@ pub(super) struct Input<'a> {
     limits: &'a Limits,
 }
 
-impl<'a> Input<'a> {
-    /// An input, and who feeds it.
-    pub(super) fn new(hashing: Hashing, limits: &'a Limits) -> (Self, Feed) {
-        let (to_input, chunks) = channel();
-        let input = Self { chunks, hashing, chunk: None, at: 0, ended: false, size: 0, holes: 0, limits };
-        (input, Feed(to_input))
+impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Input<'a, C> {
+    pub(super) fn new(chunks: C, hashing: Hashing, limits: &'a Limits) -> Self {
+        Self { chunks, hashing, chunk: None, at: 0, ended: false, size: 0, holes: 0, limits }
     }
 
     /// How many bytes came in so far; at the end, the size of the tar.
@@ -93,7 +61,7 @@ impl<'a> Input<'a> {
         self.hashing.give_up();
         self.chunk = None;
         self.at = 0;
-        let Ok(came) = self.chunks.recv() else {
+        let Some(came) = self.chunks.next() else {
             self.ended = true;
             return Ok(());
         };

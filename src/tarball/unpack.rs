@@ -1,10 +1,13 @@
 //! A tar becomes a layer's files, its index and its split, in one pass.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use rustix::io::Errno;
 
+use super::chunk::{Chunk, Chunks};
 use super::entry::{self, Before, Entry, Global};
 use super::hashing::{Hashing, Ticket};
 use super::header::Header;
@@ -54,8 +57,8 @@ pub fn unpack(
 /// As [`unpack`], in the way that is asked for.
 ///
 /// ```text
-/// this thread: read, decompress ─► unpack ─► files
-///                                     └─► hash all and each file
+/// read ───────────────────────► unpack ─► files
+/// or another thread: decompress ─┘└─► another thread: hash all and each file
 /// ```
 ///
 /// # Errors
@@ -67,28 +70,32 @@ pub fn unpack_as(
     split: &mut (dyn Write + Send),
 ) -> Result<Unpacked, Failure> {
     let (hashing, hasher) = Hashing::new();
-    let (input, feed) = Input::new(hashing, how.limits);
+    let chunks = Chunks::new(tar);
     let no_thread = |error: std::io::Error| Failure::write("start a thread for", b"", error);
     std::thread::scope(|scope| {
         let spawn = |name: &str| std::thread::Builder::new().name(name.into());
         spawn("hash").spawn_scoped(scope, || hasher.run()).map_err(no_thread)?;
-        // Without it, all is written at the end.
-        let write_back = how.write_back.then(WriteBack::start).and_then(Result::ok);
+        if !how.is_dear {
+            return Unpacking::unpack(how, Input::new(chunks, hashing, how.limits), into, split);
+        }
+        let (to_input, come) = channel();
         let unpacking = || {
-            let unpacked = Unpacking::unpack(how, input, write_back, into, split);
+            let unpacked = Unpacking::unpack(how, Input::new(come.into_iter(), hashing, how.limits), into, split);
             if unpacked.is_err() {
                 (how.failed)();
             }
             unpacked
         };
         let unpacking = spawn("unpack").spawn_scoped(scope, unpacking).map_err(no_thread)?;
-        feed.run(tar);
+        // Until nobody takes them any more.
+        chunks.map(|chunk| to_input.send(chunk)).take_while(Result::is_ok).for_each(drop);
+        drop(to_input);
         unpacking.join().map_err(|_| Failure::bad("could not be unpacked"))?
     })
 }
 
-struct Unpacking<'a> {
-    input: Input<'a>,
+struct Unpacking<'a, C> {
+    input: Input<'a, C>,
     write_back: Option<WriteBack>,
     split: split::Writer<'a>,
     tree: Tree,
@@ -113,17 +120,17 @@ fn cut_short(path: &[u8]) -> Failure {
     Failure::entry(path, "is cut short")
 }
 
-impl<'a> Unpacking<'a> {
+impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
     fn unpack(
         how: &How<'a>,
-        input: Input<'a>,
-        write_back: Option<WriteBack>,
+        input: Input<'a, C>,
         into: BorrowedFd<'_>,
         split: &'a mut (dyn Write + Send),
     ) -> Result<Unpacked, Failure> {
         let mut unpacking = Self {
             input,
-            write_back,
+            // Without it, all is written at the end.
+            write_back: how.write_back.then(WriteBack::start).and_then(Result::ok),
             split: split::Writer::new(split)?,
             tree: Tree::new(into)?,
             limits: how.limits,

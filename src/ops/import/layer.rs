@@ -96,7 +96,8 @@ pub(in super::super) fn unpack_layer(
         Seen::stop(&seen);
     }
     let stop = || archive.stop.now();
-    let how = How { write_back: archive.is_durable, failed: &stop, ..How::new(limits) };
+    let is_dear = compression != Compression::None;
+    let how = How { is_dear, write_back: archive.is_durable, failed: &stop, ..How::new(limits) };
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut split);
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     // A blob's digest is that of all its bytes, also of those that no decoder asked for.

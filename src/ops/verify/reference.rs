@@ -144,7 +144,8 @@ impl Unpacking<'_> {
         let into = File::open(&diff).doing("open", &diff)?;
         let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);
-        let unpacked = match unpack_as(&How { wanted: &wanted, ..How::new(limits) }, tar, into.as_fd(), &mut split) {
+        let how = How { wanted: &wanted, is_dear: true, ..How::new(limits) };
+        let unpacked = match unpack_as(&how, tar, into.as_fd(), &mut split) {
             Err(Failure::Write { doing, path, source }) => {
                 return Err(Error::Io { doing, path: diff.join(path), source });
             }
