@@ -2,12 +2,17 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::Failure;
 use super::chunk::Chunk;
 use super::sha256::Sha256;
 use crate::id::{DiffId, Digest};
+
+/// Steps that are told of at once: more than a chunk has of files that are not sparse.
+const STEPS: usize = 2048;
+/// What waits to be hashed at most, so that a sparse file of single bytes does not pile up as steps: each byte is one.
+const WAITING: usize = 64;
 
 /// What comes next of the files' content.
 enum Step {
@@ -18,8 +23,13 @@ enum Step {
     End,
 }
 
-/// A chunk of the tar, and what it tells of files.
-type Told = (Arc<Chunk>, Vec<Step>);
+/// What a chunk of the tar tells of files.
+struct Told {
+    chunk: Arc<Chunk>,
+    steps: Vec<Step>,
+    /// Whether nothing more is said of the chunk.
+    is_all: bool,
+}
 
 /// The place of a file's digest among all digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +40,7 @@ pub(super) struct Hashing {
     /// The chunk that is being read, and its steps: told of as one, since to wake a thread costs more than a small file.
     chunk: Option<Arc<Chunk>>,
     steps: Vec<Step>,
-    to_hasher: Sender<Told>,
+    to_hasher: SyncSender<Told>,
     done: Receiver<Digests>,
     ends: usize,
 }
@@ -57,7 +67,7 @@ impl Digests {
 
 impl Hashing {
     pub(super) fn new() -> (Self, Hasher) {
-        let ((to_hasher, told), (to_asker, done)) = (channel(), channel());
+        let ((to_hasher, told), (to_asker, done)) = (sync_channel(WAITING), channel());
         (Self { chunk: None, steps: Vec::new(), to_hasher, done, ends: 0 }, Hasher { told, done: to_asker })
     }
 
@@ -70,27 +80,40 @@ impl Hashing {
     /// The bytes that were read are to be hashed, and nothing more is said of them.
     pub(super) fn give_up(&mut self) {
         if let Some(chunk) = self.chunk.take() {
-            // That the thread is gone is seen at the end.
-            let _ = self.to_hasher.send((chunk, std::mem::take(&mut self.steps)));
+            self.tell(chunk, true);
+        }
+    }
+
+    fn tell(&mut self, chunk: Arc<Chunk>, is_all: bool) {
+        // That the thread is gone is seen at the end.
+        let _ = self.to_hasher.send(Told { chunk, steps: std::mem::take(&mut self.steps), is_all });
+    }
+
+    fn push(&mut self, step: Step) {
+        self.steps.push(step);
+        if self.steps.len() >= STEPS
+            && let Some(chunk) = self.chunk.clone()
+        {
+            self.tell(chunk, false);
         }
     }
 
     /// These bytes of the chunk are a file's.
     pub(super) fn bytes(&mut self, range: Range<usize>) {
-        self.steps.push(Step::Bytes(range));
+        self.push(Step::Bytes(range));
     }
 
     pub(super) fn zeros(&mut self, length: u64) {
         match self.steps.last_mut() {
             Some(Step::Zeros(before)) => *before = before.saturating_add(length),
             _ if length == 0 => {}
-            _ => self.steps.push(Step::Zeros(length)),
+            _ => self.push(Step::Zeros(length)),
         }
     }
 
     /// Ends a file.
     pub(super) fn end(&mut self) -> Ticket {
-        self.steps.push(Step::End);
+        self.push(Step::End);
         let ticket = Ticket(self.ends);
         self.ends = self.ends.saturating_add(1);
         ticket
@@ -110,8 +133,8 @@ impl Hasher {
     pub(super) fn run(self) {
         let (mut tar, mut file) = (Sha256::default(), Sha256::default());
         let mut files = Vec::new();
-        for (chunk, steps) in self.told {
-            let mut at = 0;
+        let mut at = 0;
+        for Told { chunk, steps, is_all } in self.told {
             let bytes = |range: Range<usize>| chunk.bytes().get(range).unwrap_or_default();
             for step in steps {
                 match step {
@@ -124,7 +147,10 @@ impl Hasher {
                     Step::End => files.push(std::mem::take(&mut file).finish()),
                 }
             }
-            tar.update(bytes(at..chunk.bytes().len()));
+            if is_all {
+                tar.update(bytes(at..chunk.bytes().len()));
+                at = 0;
+            }
         }
         // Who has failed does not want them.
         let _ = self.done.send(Digests { diff_id: DiffId(tar.finish()), files });

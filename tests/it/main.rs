@@ -30,6 +30,7 @@ mod hostile_marks;
 mod hostile_names;
 #[path = "../../fixtures/hostile.rs"]
 mod hostile_tar;
+mod import_bounds;
 mod import_chunks;
 mod import_forms;
 mod import_known;
