@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write, pipe};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::thread::Builder;
 
 use crate::error::{Context as _, Error, Result};
 use crate::store::{LayerRecord, StagedLayer};
@@ -24,16 +25,17 @@ pub(super) fn packed_layer<T: Send>(
 ) -> Result<(StagedLayer, T)> {
     let (reader, writer) = pipe().doing("make", "a pipe")?;
     let (written, unpacked) = std::thread::scope(|scope| {
-        let writing = scope.spawn(move || {
+        let writing = move || {
             let mut writer = BufWriter::with_capacity(BUFFER, writer);
             let written = write(&mut writer)?;
             writer.flush().doing("write", "a layer's tar")?;
             Ok::<_, Error>(written)
-        });
+        };
+        let writing = Builder::new().spawn_scoped(scope, writing).doing("start", "a thread")?;
         // Who writes must not wait for a reader that has given up: it goes with the call.
         let unpacked = unpacked_layer(dir, what, reader);
-        (writing.join(), unpacked)
-    });
+        Ok::<_, Error>((writing.join(), unpacked))
+    })?;
     match (written, unpacked) {
         (Ok(Ok(written)), Ok(layer)) => Ok((layer, written)),
         // The writer's own failure cuts the tar short; any other breaks its pipe.

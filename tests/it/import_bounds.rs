@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::archives::sample;
 use super::cli::{Output, Sandbox};
 use super::generator::{Image, docker_since_25};
 use super::hostile_tar::Raw;
@@ -52,4 +53,28 @@ fn sparse_files_of_single_bytes_take_no_memory() {
     assert_eq!(output.lines().len(), 1);
     assert!(peak < MOST, "{peak} MiB");
     sandbox.run(&["verify"]).lines();
+}
+
+#[test]
+fn a_machine_without_threads_is_told_of() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.write("layer.archive", &docker_since_25(&[sample()]).tar());
+    std::fs::create_dir(sandbox.path("dir")).expect("it is made");
+    std::fs::write(sandbox.path("dir/f"), "x").expect("it is made");
+    // More than there is address space for.
+    let run = |words: &[&str]| -> Output {
+        let mut command = sandbox.command(words);
+        command.env("RUST_MIN_STACK", (1u64 << 46).to_string()).output().expect("the program starts").into()
+    };
+    let words = ["cannot start a thread", "Resource temporarily unavailable"];
+    run(&["import", &path]).assert_refused(125, &words);
+    assert_eq!(sandbox.debris(), Vec::<String>::new());
+    let id = sandbox.run(&["import", "-t", "i", &path]).lines()[0].to_owned();
+    run(&["build", "-t", "b", "dir"]).assert_refused(125, &words);
+    run(&["save", &id, "--compress", "gzip", "-o", "saved"]).assert_refused(125, &words);
+    assert!(!sandbox.path("saved").exists());
+    // What needs none goes on without.
+    assert_eq!(run(&["verify"]).lines(), Vec::<&str>::new());
+    run(&["save", &id, "-o", "saved"]).lines();
+    assert_eq!(sandbox.debris(), Vec::<String>::new());
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 
 use super::Import;
 use crate::archive::{Plan, PlannedLayer};
@@ -53,9 +54,11 @@ impl Import<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(work);
+            for _ in 1..workers {
+                // Without them it takes longer.
+                let _ = Builder::new().spawn_scoped(scope, work);
             }
+            work();
         });
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         // The first layer's failure is told, whichever thread was faster.

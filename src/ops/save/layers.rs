@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread::Builder;
 
 use super::target::Target;
 use crate::archive::Blob;
@@ -53,9 +54,9 @@ pub(super) fn write(
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(layers.len());
     std::thread::scope(|scope| {
         let (send, receive) = mpsc::channel();
-        for _ in 0..workers {
+        for number in 0..workers {
             let (send, next, room) = (send.clone(), &next, &room);
-            scope.spawn(move || {
+            let work = move || {
                 while let number = next.fetch_add(1, Ordering::Relaxed)
                     && let Some(Lease { record, .. }) = layers.get(number)
                 {
@@ -66,7 +67,12 @@ pub(super) fn write(
                         return;
                     }
                 }
-            });
+            };
+            match Builder::new().spawn_scoped(scope, work) {
+                // With fewer of them it takes longer.
+                Err(_) if number > 0 => break,
+                started => drop(started.doing("start", "a thread")?),
+            }
         }
         drop(send);
         let mut waiting: Vec<Option<Packed>> = layers.iter().map(|_| None).collect();

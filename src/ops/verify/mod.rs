@@ -20,6 +20,7 @@ pub use repair::{Repair, Repaired, repair};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 
 use crate::error::{Error, Result};
 use crate::id::DiffId;
@@ -133,9 +134,11 @@ fn each_layer<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(work);
+        for _ in 1..workers {
+            // Without them it takes longer.
+            let _ = Builder::new().spawn_scoped(scope, work);
         }
+        work();
     });
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.into_iter().collect()

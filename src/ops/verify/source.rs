@@ -142,7 +142,8 @@ pub(super) fn through_pipe<T>(
 ) -> Result<T> {
     let (reader, mut writer) = io::pipe().doing("make", "a pipe")?;
     std::thread::scope(|scope| {
-        scope.spawn(move || drop(write(&mut writer)));
+        let writing = move || drop(write(&mut writer));
+        std::thread::Builder::new().spawn_scoped(scope, writing).doing("start", "a thread")?;
         Ok(read(reader))
     })
 }
