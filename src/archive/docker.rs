@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::members::{Documents, normal_name};
+use super::members::{DocumentLimits, Documents, normal_name};
 use super::plan::{Blob, Plan, join, named_digest, required};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
@@ -20,7 +20,7 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
-pub(super) fn plans(archive: &str, documents: &dyn Documents) -> Result<Option<Vec<Plan>>> {
+pub(super) fn plans(archive: &str, documents: &dyn Documents, limits: DocumentLimits) -> Result<Option<Vec<Plan>>> {
     let Some(manifest) = documents.document(MANIFEST)? else { return Ok(None) };
     let bad = |why: String| Error::BadArchive { archive: archive.to_owned(), entry: Some(MANIFEST.to_owned()), why };
     let items: Vec<Item> = match serde_json::from_slice(&manifest) {
@@ -28,6 +28,8 @@ pub(super) fn plans(archive: &str, documents: &dyn Documents) -> Result<Option<V
         Err(_) if !manifest.trim_ascii_start().starts_with(b"[") => return Ok(None),
         items => items.map_err(|error| bad(format!("is no manifest: {error}")))?,
     };
+    // Before they are understood, which takes several times the room.
+    limits.take_names(archive, items.iter().map(|item| item.repo_tags.as_ref().map_or(0, Vec::len)))?;
     let plan = |item: Item| {
         let config_name = normal_name(item.config.as_bytes());
         let digest = named_digest(&config_name).map(|digest| Blob { digest, size: None });

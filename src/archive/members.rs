@@ -15,22 +15,41 @@ use crate::error::{Context as _, Error, Result};
 use crate::sys;
 use crate::tarball::size_text;
 
-/// How large documents may be: real ones have some thousand bytes.
+/// How large documents may be: real ones have some thousand bytes, and take up to ten times as much once they are
+/// understood.
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentLimits {
     /// Bytes of one.
     pub one: u64,
     /// Bytes of all of an archive together, each as often as it is named.
     pub all: u64,
+    /// Images, and names that they get, together: each becomes a file of the store.
+    pub names: usize,
 }
 
 impl Default for DocumentLimits {
     fn default() -> Self {
-        Self { one: 16 << 20, all: 256 << 20 }
+        Self { one: 4 << 20, all: 48 << 20, names: 10_000 }
     }
 }
 
 impl DocumentLimits {
+    /// For an archive that may be one which was taken with other limits than the default ones, and of which no name is
+    /// taken.
+    #[must_use]
+    pub const fn of_copy() -> Self {
+        Self { one: 16 << 20, all: 256 << 20, names: usize::MAX }
+    }
+
+    /// Whether there may be so many images and names.
+    pub(super) fn take_names(self, archive: &str, names: impl Iterator<Item = usize>) -> Result<()> {
+        if names.fold(0, |sum: usize, names| sum.saturating_add(names).saturating_add(1)) <= self.names {
+            return Ok(());
+        }
+        let why = format!("has more than {} images and names (`--limit names=` allows more)", self.names);
+        Err(Error::bad_archive(archive, why))
+    }
+
     /// Why a document is refused.
     #[must_use]
     pub fn too_large(self) -> String {
@@ -119,7 +138,8 @@ pub(super) fn read_document(
     if size > limits.one {
         return Err(bad(&limits.too_large()));
     }
-    let mut bytes = Vec::new();
+    // At once, since what grows leaves gaps behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     match Exact::new(source, size).read_to_end(&mut bytes) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(bad("is cut short")),
         read => read.doing("read", archive).map(|_| bytes),

@@ -66,10 +66,11 @@ pub fn plans(
     platform: &Platform,
 ) -> Result<Option<Vec<Plan>>> {
     let documents = Limited { documents, archive, left: Cell::new(limits.all) };
-    let plans = match docker::plans(archive, &documents)? {
+    let plans = match docker::plans(archive, &documents, limits)? {
         Some(plans) => Some(plans),
         None => oci::plans(archive, &documents, platform)?,
     };
+    limits.take_names(archive, plans.iter().flatten().map(|plan| plan.names.len()))?;
     if plans.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::bad_archive(archive, "has no image in it"));
     }

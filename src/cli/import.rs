@@ -30,7 +30,8 @@ pub(super) struct Import {
     /// Raise or lower a limit: layer=SIZE (unpacked, 64g), total=SIZE (all layers, 256g), ratio=N (of what was
     /// compressed, 100), entries=N (4000000), index=SIZE (paths, links and attributes of a layer, 1g), depth=N (2048),
     /// path=SIZE (4096), headers=SIZE (PAX and long names of a file, 1m), xattrs=SIZE (of a file, 1m), extents=N (of a
-    /// sparse file, 1048576), document=SIZE (JSON, 16m), documents=SIZE (256m); may be given several times
+    /// sparse file, 1048576), document=SIZE (JSON, 4m), documents=SIZE (48m), names=N (images and their names, 10000);
+    /// may be given several times
     #[arg(long = "limit", value_name = "NAME=VALUE", value_delimiter = ',')]
     limits: Vec<String>,
     /// Write what is odd about each layer to FILE, as JSON

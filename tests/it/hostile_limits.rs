@@ -98,8 +98,8 @@ fn documents_have_limits() {
     let path = world.sandbox.write("layer.archive", &docker.tar());
     world.sandbox.run(&["import", &path, "--limit", &less]).assert_refused(125, &words);
     world.import("all documents", &docker.tar(), &["--limit", &format!("documents={all}")]).lines();
-    let long = docker.with("manifest.json", |content| content.resize(17 << 20, b' ')).tar();
-    world.refuses_archive("by default", &long, &[], &["manifest.json", "more than 16m bytes"]);
+    let long = docker.with("manifest.json", |content| content.resize(5 << 20, b' ')).tar();
+    world.refuses_archive("by default", &long, &[], &["manifest.json", "more than 4m bytes"]);
     world.import("if wanted", &long, &["--limit", "document=20m"]).lines();
 }
 

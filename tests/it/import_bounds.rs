@@ -3,9 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::archives::sample;
+use super::archives::{podman, sample, single};
 use super::cli::{Output, Sandbox};
-use super::generator::{Image, docker_since_25};
+use super::generator::{Image, Members, docker_since_25};
+use super::hostile::World;
 use super::hostile_tar::Raw;
 
 /// Mebibytes beyond which no archive may take the program.
@@ -53,6 +54,56 @@ fn sparse_files_of_single_bytes_take_no_memory() {
     assert_eq!(output.lines().len(), 1);
     assert!(peak < MOST, "{peak} MiB");
     sandbox.run(&["verify"]).lines();
+}
+
+#[test]
+fn documents_take_no_memory() {
+    let sandbox = Sandbox::new();
+    let config = r#"{"rootfs":{"diff_ids":[]}}"#;
+    let manifest = r#"[{"Config":"c.json","Layers":[]}]"#;
+    // Each of some bytes becomes one of some dozens.
+    let often = |item: &str, count: usize| vec![item; count].join(",");
+    let env = format!(r#"{{"config":{{"Env":[{}]}},"rootfs":{{"diff_ids":[]}}}}"#, often("\"\"", 1_390_000));
+    let tagged = format!(r#"[{{"Config":"c.json","RepoTags":[{}],"Layers":[]}}]"#, often("\"a\"", 1_000_000));
+    let padded = [config, &" ".repeat((4 << 20) - config.len())].concat();
+    for (what, config, manifest) in [
+        ("many strings", env.as_str(), manifest.to_owned()),
+        ("many items", config, format!("[{}]", often(r#"{"Config":"","Layers":["",""]}"#, 130_000))),
+        ("many names", config, tagged),
+        ("one config very often", &padded, format!("[{}]", often(r#"{"Config":"c.json","Layers":[]}"#, 50))),
+    ] {
+        let mut archive = Members::default();
+        archive.file("c.json", config);
+        archive.file("manifest.json", manifest);
+        let path = sandbox.write("layer.archive", &archive.tar());
+        let (output, peak) = run_watched(&sandbox, &["import", &path]);
+        println!("{what}: {peak} MiB, {}", output.stderr);
+        assert_eq!(output.code, if what == "many strings" { 0 } else { 125 }, "{what}: {output:?}");
+        assert!(peak < MOST, "{what}: {peak} MiB");
+    }
+}
+
+#[test]
+fn an_archive_gives_no_more_names_than_the_limit() {
+    let world = World::new();
+    let image = single("x");
+    let layer = format!("{}.tar", super::generator::sha256(&image.layers[0]));
+    let item = |tags: &[String]| {
+        let config = format!("{}.json", image.id());
+        serde_json::json!({ "Config": config, "RepoTags": tags, "Layers": [layer] })
+    };
+    let manifest = |items: &[serde_json::Value]| {
+        let archive = podman(std::slice::from_ref(&image), <[u8]>::to_vec);
+        archive.with("manifest.json", |content| *content = serde_json::json!(items).to_string().into_bytes()).tar()
+    };
+    let tags = |count: usize| -> Vec<String> { (0..count).map(|number| format!("t{number}:1")).collect() };
+    let words = |most: usize| format!("has more than {most} images and names (`--limit names=` allows more)");
+    let many = manifest(&[item(&tags(10_000))]);
+    world.refuses_archive("many names", &many, &[], &[&words(10_000)]);
+    world.refuses_archive("many images", &manifest(&vec![item(&[]); 10_001]), &[], &[&words(10_000)]);
+    let few = manifest(&[item(&tags(3)), item(&[])]);
+    world.refuses_archive("few names", &few, &["--limit", "names=4"], &[&words(4)]);
+    assert_eq!(world.import("as many as may be", &few, &["--limit", "names=5"]).lines().len(), 2);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_config_that_is_named_very_often_does_not_fill_the_memory() {
     let dir = tempfile::tempdir().unwrap();
     for compressed in [false, true] {
         let mut tar = tar::Builder::new(Vec::new());
-        let config = [br#"{"rootfs":{"diff_ids":[]}}"#.to_vec(), vec![b' '; 8 << 20]].concat();
+        let config = [br#"{"rootfs":{"diff_ids":[]}}"#.to_vec(), vec![b' '; 3 << 20]].concat();
         append(&mut tar, "config.json", tar::EntryType::Regular, &config);
         let items = vec![r#"{"Config":"config.json","Layers":[]}"#; 100].join(",");
         append(&mut tar, "manifest.json", tar::EntryType::Regular, format!("[{items}]").as_bytes());

@@ -38,6 +38,7 @@ impl ImportLimits {
             "extents" => layers.extents = memory(count()?)?,
             "document" => self.documents.one = size()?,
             "documents" => self.documents.all = size()?,
+            "names" => self.documents.names = memory(count()?)?,
             _ => return Err(wrong()),
         }
         Ok(())

@@ -51,7 +51,7 @@ impl Source {
         }
         let kind = match Input::open(path, Limits::default().ratio)? {
             Input::Directory(dir) => {
-                let members = DirMembers::new(&name, DocumentLimits::default(), &dir);
+                let members = DirMembers::new(&name, DocumentLimits::of_copy(), &dir);
                 let plans = plans_for(&name, &members, platforms)?.ok_or_else(|| no_documents(&name))?;
                 Kind::Archive { plans, open: Box::new(move |member| members.open(member)) }
             }
@@ -80,7 +80,7 @@ impl Source {
                 platforms.iter().map(|platform| root_file_system_config(*diff_id, platform)).find(is_it)
             }
             Kind::Store(store) => {
-                let most = DocumentLimits::default().one;
+                let most = DocumentLimits::of_copy().one;
                 let file = regular_file(&store.root().join("images").join(image.hex()), b"config").ok()??;
                 let mut config = Vec::new();
                 file.take(most).read_to_end(&mut config).ok()?;
@@ -171,7 +171,7 @@ fn no_documents(name: &str) -> Error {
 
 fn archive(name: &str, file: File, platforms: &[Platform]) -> Result<Kind> {
     let copy = file.try_clone().doing("read", name)?;
-    if let Some(members) = TarMembers::find(name, DocumentLimits::default(), copy)? {
+    if let Some(members) = TarMembers::find(name, DocumentLimits::of_copy(), copy)? {
         match plans_for(name, &members, platforms)? {
             Some(plans) => return Ok(Kind::Archive { plans, open: Box::new(move |member| Ok(members.open(member))) }),
             None if members.look_like_archive() => return Err(no_documents(name)),
@@ -195,7 +195,7 @@ fn plans_for(
 ) -> Result<Option<Vec<Plan>>> {
     let (mut all, mut failure) = (Vec::new(), None);
     for platform in platforms {
-        match plans(name, documents, DocumentLimits::default(), platform) {
+        match plans(name, documents, DocumentLimits::of_copy(), platform) {
             Ok(None) => return Ok(None),
             Ok(Some(plans)) => all.extend(plans),
             Err(error) => failure = failure.or(Some(error)),
