@@ -72,6 +72,11 @@ pub trait Documents {
     /// # Errors
     /// When it cannot be read, or is too large to be a document.
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Why there is nothing of a name that is needed, as a clause.
+    fn why_missing(&self) -> &'static str {
+        "is missing"
+    }
 }
 
 /// A member's name as documents write it: without `./` and doubled slashes.

@@ -86,6 +86,10 @@ struct Limited<'a> {
 }
 
 impl Documents for Limited<'_> {
+    fn why_missing(&self) -> &'static str {
+        self.documents.why_missing()
+    }
+
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(bytes) = self.documents.document(name)? else { return Ok(None) };
         let left = self.left.get().checked_sub(bytes.len() as u64);
@@ -118,7 +122,7 @@ pub(super) fn join(
 /// Reads a document that must be there, and checks it if it has a digest.
 pub(super) fn required(archive: &str, documents: &dyn Documents, name: &str, blob: Option<Blob>) -> Result<Vec<u8>> {
     let bad = |why: String| Error::BadArchive { archive: archive.to_owned(), entry: Some(name.to_owned()), why };
-    let bytes = documents.document(name)?.ok_or_else(|| bad("is missing".into()))?;
+    let bytes = documents.document(name)?.ok_or_else(|| bad(documents.why_missing().into()))?;
     if let Some(blob) = blob {
         blob.check(Digest::of(&bytes), bytes.len() as u64).map_err(bad)?;
     }

@@ -107,6 +107,29 @@ fn an_archive_gives_no_more_names_than_the_limit() {
 }
 
 #[test]
+fn what_a_stream_had_no_room_for_is_not_said_to_be_just_missing() {
+    let sandbox = Sandbox::new();
+    let archive = podman(&[sample()], <[u8]>::to_vec);
+    let mut manifest = Members::default();
+    manifest.file("manifest.json", &**archive.clone().content("manifest.json"));
+    let before = archive.without("manifest.json").tar();
+    let before = &before[..before.len() - 1024];
+    // Links are kept until the documents can be understood.
+    let links = (0..1000).fold(Raw::new(), |tar, number| tar.link(&format!("{number}.json"), "t")).0;
+    let words = |member: &'static str, why: &'static str| ["-: ", member, why, "(`--limit documents=` allows more)"];
+    for (parts, words) in [
+        ([before, &links, &manifest.tar()], words("manifest.json: ", "is missing, or came after more documents")),
+        ([&links, before, &manifest.tar()], words("", "is one layer more than can be kept in mind")),
+    ] {
+        let archive = parts.concat();
+        let output = sandbox.run_piped(&["import", "-", "--limit", "documents=100k"], &archive);
+        output.assert_refused(125, &words);
+        sandbox.run_piped(&["import", "-"], &archive).lines();
+        sandbox.run(&["prune", "--all"]).lines();
+    }
+}
+
+#[test]
 fn a_machine_without_threads_is_told_of() {
     let sandbox = Sandbox::new();
     let path = sandbox.write("layer.archive", &docker_since_25(&[sample()]).tar());

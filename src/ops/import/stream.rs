@@ -28,6 +28,8 @@ struct Arrived {
     documents: BTreeMap<String, Vec<u8>>,
     /// Bytes of the documents, the links and their names.
     kept: u64,
+    /// Whether there was no room for some of them.
+    has_lost: bool,
     /// Members that are too large for a document, and no layers.
     large: BTreeSet<String>,
     links: BTreeMap<String, String>,
@@ -48,7 +50,17 @@ struct Layer {
 impl Arrived {
     fn new(archive: String, limits: DocumentLimits) -> Self {
         let (documents, links, layers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { archive, limits, documents, kept: 0, large: BTreeSet::new(), links, layers, known: None }
+        Self {
+            archive,
+            limits,
+            documents,
+            kept: 0,
+            large: BTreeSet::new(),
+            links,
+            layers,
+            known: None,
+            has_lost: false,
+        }
     }
 
     /// Whether so many bytes more can be kept until the documents can be understood, which they are then.
@@ -58,6 +70,7 @@ impl Arrived {
         if has_room {
             self.kept = kept;
         }
+        self.has_lost |= !has_room;
         has_room
     }
 
@@ -80,6 +93,14 @@ impl Arrived {
 }
 
 impl Documents for Arrived {
+    fn why_missing(&self) -> &'static str {
+        if self.has_lost {
+            return "is missing, or came after more documents and links than are kept of a stream (`--limit documents=` \
+                    allows more)";
+        }
+        "is missing"
+    }
+
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let name = self.resolve(name);
         if self.large.contains(name) {
@@ -113,7 +134,11 @@ impl Import<'_> {
         // Who writes the stream must not be cut off while it still writes padding.
         std::io::copy(&mut tar.into_inner().source, &mut std::io::sink()).map_err(failed)?;
 
-        let plans = self.plans(&arrived)?.ok_or_else(|| self.no_documents())?;
+        let no_documents = || match arrived.has_lost {
+            true => self.bad("manifest.json".to_owned(), arrived.why_missing()),
+            false => self.no_documents(),
+        };
+        let plans = self.plans(&arrived)?.ok_or_else(no_documents)?;
         let mut needed: Vec<StagedLayer> = Vec::new();
         let mut leases = Vec::new();
         for layer in plans.iter().flat_map(|plan| &plan.layers) {
@@ -124,7 +149,7 @@ impl Import<'_> {
                 }
                 match self.store.lease(layer.diff_id)? {
                     Some(lease) => leases.push(lease),
-                    None => return Err(self.bad(layer.member.clone(), "is missing")),
+                    None => return Err(self.bad(layer.member.clone(), arrived.why_missing())),
                 }
                 continue;
             };
@@ -151,7 +176,8 @@ impl Import<'_> {
         if looks_like_layer(&start) {
             let source = Box::new(Cursor::new(start).chain(source));
             if !arrived.has_room((name.len() as u64).saturating_add(PER_LAYER)) {
-                return Err(self.bad(name.to_owned(), "is one layer more than can be kept in mind"));
+                let why = "is one layer more than can be kept in mind (`--limit documents=` allows more)";
+                return Err(self.bad(name.to_owned(), why));
             }
             let layer = self.arriving_layer(arrived, number, name, size, source)?;
             arrived.layers.insert(name.to_owned(), layer);
