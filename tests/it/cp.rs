@@ -264,3 +264,19 @@ fn what_cannot_be_copied_is_said_in_one_sentence() {
     // Nothing was mounted for any of it.
     assert!(mounts.mounted().is_empty());
 }
+
+#[test]
+fn what_is_no_tar_is_refused_while_its_writer_still_waits() {
+    let mounts = Mounts::new();
+    container(&mounts);
+    let mut command = mounts.command("timeout");
+    command.args(["30", env!("CARGO_BIN_EXE_layerctl"), "cp", "-", "c:/d"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut pipe = child.stdin.take().expect("there is a pipe");
+    // All of it may not be taken.
+    let _ = std::io::Write::write_all(&mut pipe, &[b'x'; 600_000]);
+    let output = child.wait_with_output().expect("the program ends");
+    drop(pipe);
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: -: has a header with a wrong checksum\n");
+}
