@@ -81,7 +81,8 @@ impl Limits {
         Self {
             layer,
             total: Arc::new(AtomicU64::new(layer.max(default.total.load(Ordering::Relaxed)))),
-            entries: default.entries.max(entries),
+            // Those that are known are without the directories that have none.
+            entries: default.entries.max(entries.saturating_mul(u64::from(MORE))),
             path: default.path.saturating_mul(more),
             depth: default.depth.saturating_mul(more),
             xattrs: default.xattrs.saturating_mul(more),
@@ -152,4 +153,16 @@ pub fn size_text(bytes: u64) -> String {
     let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k")];
     let unit = units.iter().find(|(shift, _)| bytes >> shift != 0 && (bytes >> shift) << shift == bytes);
     unit.map_or_else(|| bytes.to_string(), |(shift, letter)| format!("{}{letter}", bytes >> shift))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_may_have_directories_that_no_record_counts() {
+        let most = Limits::default().entries;
+        assert_eq!(Limits::of_copy(0, 1000).entries, most);
+        assert!(Limits::of_copy(0, most).entries >= most * 10);
+    }
 }
