@@ -558,7 +558,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.count(Operation::Lseek);
         let seek = Seek { ino: ino(node), offset, whence, reply };
-        if !self.terms.writeback || !self.union.is_in_upper(seek.ino) {
+        if !self.terms.writeback || seek.doubt(&self.union).is_none() {
             return seek.answer(&self.union);
         }
         // Without its thread the mount is about to end.

@@ -4,6 +4,8 @@
 //! it has gathered (fs/fuse/file.c, `fuse_lseek`): a file just written seems to be one hole, and who copies it by
 //! its data loses them. So the kernel is told to give up its pages of the file, which it writes out then, before
 //! the file is looked at. That waits for WRITE requests to be answered, and therefore has a thread of its own.
+//! Nobody but the kernel knows that a file of a layer has been written to before the first of these comes. But whatever
+//! was written are data, so that it can only be where the layer has a hole, or behind its end.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,6 +25,18 @@ pub(super) struct Seek {
 }
 
 impl Seek {
+    /// From where on the kernel may have what makes the answer another one, if there may be any.
+    pub(super) fn doubt(&self, union: &Union) -> Option<i64> {
+        if union.is_in_upper(self.ino) {
+            return Some(0);
+        }
+        match union.lseek(self.ino, self.offset, self.whence).map(i64::try_from) {
+            Ok(Ok(hole)) if self.whence == libc::SEEK_HOLE => Some(hole),
+            Ok(Ok(data)) if data == self.offset => None,
+            _ => Some(self.offset.max(0)),
+        }
+    }
+
     /// Answers from what has been written.
     pub(super) fn answer(self, union: &Union) {
         match union.lseek(self.ino, self.offset, self.whence) {
@@ -47,8 +61,10 @@ pub(super) fn answer_all(
 ) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         for seek in questions {
-            // It fails for an inode that the kernel has just forgotten: that has no pages.
-            let _ = notifier.inval_inode(INodeNo(seek.ino.0), 0, 0);
+            if let Some(from) = seek.doubt(&union) {
+                // It fails for an inode that the kernel has just forgotten: that has no pages.
+                let _ = notifier.inval_inode(INodeNo(seek.ino.0), from, 0);
+            }
             seek.answer(&union);
         }
     };

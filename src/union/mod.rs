@@ -118,7 +118,7 @@ impl Union {
         &self.branches
     }
 
-    /// Whether the upper has the inode, at least its attributes: only then can anybody have written to it.
+    /// Whether the upper has the inode, at least its attributes: only then has a write come to it.
     #[must_use]
     pub fn is_in_upper(&self, ino: Ino) -> bool {
         self.tree.read().nodes.contains_key(&ino)

@@ -8,11 +8,17 @@ use rustix::fs::{SeekFrom, XattrFlags, getxattr, seek, setxattr};
 use super::mounts::Mounts;
 
 fn union() -> Mounts {
+    union_with(|_| ())
+}
+
+/// With what is put into the directories before it is mounted.
+fn union_with(prepare: impl FnOnce(&Mounts)) -> Mounts {
     let mounts = Mounts::new();
     for dir in ["upper", "lower", "mnt"] {
         mounts.mkdir(dir);
     }
     mounts.write("lower/f", &"lower\n".repeat(1000));
+    prepare(&mounts);
     mounts.run(&["union", "-o", "dirs=upper:lower", "mnt"]).ok();
     mounts
 }
@@ -39,6 +45,32 @@ fn data_that_were_just_written_are_no_hole() {
             });
         }
     });
+}
+
+/// The first that is heard of it is the question for its data.
+#[test]
+fn data_that_were_just_written_to_a_layers_file_are_no_hole() {
+    let mounts = union_with(|mounts| {
+        for name in ["before", "between", "behind"] {
+            let file = File::create_new(mounts.at(&format!("lower/{name}"))).unwrap();
+            file.write_all_at(&[b'x'; 4096], 2 << 20).unwrap();
+            file.set_len(4 << 20).unwrap();
+        }
+    });
+    let written = |name: &str, at: u64| {
+        let file = File::options().read(true).write(true).open(mounts.at(&format!("mnt/{name}"))).unwrap();
+        file.write_all_at(b"y", at).unwrap();
+        file
+    };
+    let file = written("before", 1 << 20);
+    assert_eq!(seek(&file, SeekFrom::Data(0)), Ok(1 << 20));
+    assert_eq!(seek(&file, SeekFrom::Data((1 << 20) + 4096)), Ok(2 << 20));
+    let file = written("between", (2 << 20) + 4096);
+    assert_eq!(seek(&file, SeekFrom::Data(2 << 20)), Ok(2 << 20));
+    assert_eq!(seek(&file, SeekFrom::Hole(2 << 20)), Ok((2 << 20) + 8192));
+    let file = written("behind", 6 << 20);
+    assert_eq!(seek(&file, SeekFrom::Data(3 << 20)), Ok(6 << 20));
+    assert_eq!(seek(&file, SeekFrom::Hole(6 << 20)), Ok((6 << 20) + 1));
 }
 
 #[test]
