@@ -71,35 +71,43 @@ impl ReadAhead {
 
     /// Somebody reads the beginning of a file, and `waits` for the disk.
     pub(super) fn reads(&self, union: &Union, ino: Ino, waits: bool) {
-        let mut state = self.state.lock();
-        let previous = state.previous.replace(ino);
-        let is_ready = state.ready.remove(&ino);
-        if let Some(batch) = state.batches.remove(&ino) {
-            state.credit = CREDIT;
-            self.prepare(&mut state, union.files_after(batch.last, batch.size), batch.size);
+        let (previous, is_ready, batch) = {
+            let mut state = self.state.lock();
+            let batch = state.batches.remove(&ino);
+            if batch.is_some() {
+                state.credit = CREDIT;
+            }
+            (state.previous.replace(ino), state.ready.remove(&ino), batch)
+        };
+        // Without the lock: the indexes may have to come from the disk, and other readers are not to wait for that.
+        if let Some(batch) = batch {
+            self.prepare(union.files_after(batch.last, batch.size), batch.size);
         } else if waits && !is_ready {
             let is_next = previous.is_some_and(|previous| union.files_after(previous, 1) == [ino]);
             if is_next || union.begins_directory(ino) {
-                self.prepare(&mut state, union.files_after(ino, FIRST), FIRST);
+                self.prepare(union.files_after(ino, FIRST), FIRST);
             }
         }
     }
 
     /// Somebody begins to list a directory.
     pub(super) fn lists(&self, union: &Union, dir: Ino) {
-        let mut state = self.state.lock();
-        if state.credit == 0 {
+        if self.state.lock().credit == 0 {
             return;
         }
         let files = union.first_files(dir, FIRST);
         if !files.is_empty() {
-            state.credit -= 1;
-            self.prepare(&mut state, files, FIRST);
+            {
+                let mut state = self.state.lock();
+                state.credit = state.credit.saturating_sub(1);
+            }
+            self.prepare(files, FIRST);
         }
     }
 
-    fn prepare(&self, state: &mut State, files: Vec<Ino>, size: usize) {
+    fn prepare(&self, files: Vec<Ino>, size: usize) {
         let (Some(first), Some(last)) = (files.first(), files.last()) else { return };
+        let mut state = self.state.lock();
         if state.ready.len() >= FORGOTTEN {
             state.ready.clear();
             state.batches.clear();
