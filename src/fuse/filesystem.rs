@@ -25,7 +25,7 @@ use fuser::{
 use super::counters::{Counters, Operation};
 use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
-use super::opens::{Created, Opens};
+use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
@@ -284,13 +284,10 @@ impl fuser::Filesystem for Filesystem {
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.count(Operation::Open);
         if let Some(opens) = &self.opens {
-            let (mode, truncates) = (flags.0 & libc::O_ACCMODE, flags.0 & libc::O_TRUNC != 0);
-            let nothing = SetAttr { size: Some(0), ..SetAttr::default() };
-            let _pass = (truncates || mode != libc::O_RDONLY).then(|| self.gate.pass());
-            match truncates.then(|| self.union.setattr(ino(node), &nothing, caller(request))) {
-                Some(Err(error)) => reply.error(errno(error)),
-                _ => opens.open(&self.union, &self.given, ino(node), mode != libc::O_RDONLY, reply),
-            }
+            let empties = (flags.0 & libc::O_TRUNC != 0).then(|| caller(request));
+            let purpose = Purpose { empties, ..Purpose::of(flags.0) };
+            let _pass = (purpose.writes || empties.is_some()).then(|| self.gate.pass());
+            opens.open(&self.union, &self.given, ino(node), purpose, reply);
         } else if self.terms.no_open {
             reply.error(errno(Errno::ENOSYS));
         } else {
@@ -359,14 +356,14 @@ impl fuser::Filesystem for Filesystem {
         _request: &Request,
         node: INodeNo,
         _handle: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         self.count(Operation::Release);
         if let Some(opens) = &self.opens {
-            opens.release(&self.given, node);
+            opens.release(&self.given, node, Purpose::of(flags.0));
         }
         reply.ok();
     }
@@ -510,9 +507,8 @@ impl fuser::Filesystem for Filesystem {
         let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: device_parts(0) };
         match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))) {
             Ok(made) => {
-                let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
                 let (union, ino) = (&self.union, made.ino);
-                opens.open(union, &self.given, ino, writable, Created { union, made, reply });
+                opens.open(union, &self.given, ino, Purpose::of(flags), Created { union, made, reply });
             }
             Err(error) => reply.error(errno(error)),
         }

@@ -11,6 +11,10 @@
 //! | can never be copied up | passes through |
 //! | has its data in a lower | uses the page cache: a copy-up moves the data to another file |
 //!
+//! The kernel leaves it to us to cut a file off with the open (`FUSE_ATOMIC_O_TRUNC`). That is done last, when nothing can
+//! fail any more. One thing only the kernel finds out afterwards: that somebody executes the file which was to be cut off
+//! without being written. Who opens a file to execute it says so, and is remembered.
+//!
 //! What is written by that way also moves times and lengths that the kernel does not see (fs/backing-file.c,
 //! `backing_file_mmap`), so attributes of such a file are valid for no longer than the answer.
 
@@ -25,10 +29,29 @@ use parking_lot::Mutex;
 
 use super::given::Given;
 use super::value::{AT_ONCE, FOREVER, NO_GENERATION, file_attr, reply as errno};
-use crate::union::{Attr, Errno, FsResult, Ino, Union};
+use crate::union::{Attr, Caller, Errno, FsResult, Ino, Union};
 
 /// Set-user-id and set-group-id.
 const SET_IDS: u32 = 0o6000;
+/// `__FMODE_EXEC` (include/linux/fs.h), which the kernel has among the flags.
+const EXECUTE: i32 = 0x20;
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Purpose {
+    pub(super) writes: bool,
+    /// It is cut off first, for this caller.
+    pub(super) empties: Option<Caller>,
+    pub(super) executes: bool,
+}
+
+impl Purpose {
+    /// Reads the flags of an open file.
+    pub(super) const fn of(flags: i32) -> Self {
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        Self { writes, empties: None, executes: flags & EXECUTE != 0 }
+    }
+}
 
 /// The answer to one who opens a file.
 pub(super) trait Opening: Sized {
@@ -94,6 +117,8 @@ pub(super) struct Opens {
 #[derive(Debug)]
 struct Open {
     handles: u64,
+    /// How many of them execute it.
+    executing: u64,
     /// Where the kernel finds the data; none if it uses its page cache.
     backing: Option<BackingId>,
     /// Somebody may write.
@@ -109,14 +134,22 @@ impl Open {
 
 impl Opens {
     /// Answers an `open` or a `create`.
-    pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, writable: bool, reply: impl Opening) {
-        // A copy-up may take long: before the lock.
-        let data = match union.lasting_data(ino, writable) {
-            Ok(data) => data,
-            Err(error) => return reply.fails(error),
-        };
+    pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, purpose: Purpose, reply: impl Opening) {
+        let Purpose { writes, empties, executes } = purpose;
+        if empties.is_some() && !writes && self.is_executed(ino) {
+            return reply.fails(Errno::ETXTBSY);
+        }
         let may_pass = match may_pass(union, ino) {
             Ok(may_pass) => may_pass,
+            Err(error) => return reply.fails(error),
+        };
+        // A copy-up may take long: before the lock.
+        let data = match empties {
+            Some(caller) => union.emptied_data(ino, caller).map(Some),
+            None => union.lasting_data(ino, writes),
+        };
+        let data = match data {
+            Ok(data) => data,
             Err(error) => return reply.fails(error),
         };
         let mut files = self.files.lock();
@@ -133,14 +166,15 @@ impl Opens {
                 }
                 // Without the right, or on a file system that is stacked too high, all works by the page cache.
                 let backing = data.filter(|_| may_pass).and_then(|data| reply.register(data).ok());
-                free.insert(Open { handles: 0, backing, writable: false })
+                free.insert(Open { handles: 0, executing: 0, backing, writable: false })
             }
         };
         open.handles += 1;
-        open.writable |= writable;
+        open.executing += u64::from(executes);
+        open.writable |= writes;
         match &open.backing {
             Some(backing) => {
-                if writable {
+                if writes {
                     given.outdate(ino);
                 }
                 reply.passes(backing);
@@ -149,13 +183,15 @@ impl Opens {
         }
     }
 
-    /// One who had the inode open has closed it.
-    pub(super) fn release(&self, given: &Given, node: INodeNo) {
+    /// One who had the inode open for this has closed it.
+    pub(super) fn release(&self, given: &Given, node: INodeNo, purpose: Purpose) {
         let ino = Ino(node.0);
         let mut files = self.files.lock();
         let Entry::Occupied(mut open) = files.entry(ino) else { return };
-        open.get_mut().handles = open.get().handles.saturating_sub(1);
-        if open.get().handles == 0 {
+        let left = open.get_mut();
+        left.handles = left.handles.saturating_sub(1);
+        left.executing = left.executing.saturating_sub(u64::from(purpose.executes));
+        if left.handles == 0 {
             let was_written = open.remove().is_written();
             drop(files);
             // Attributes that were read before the last write, and not yet sent, would now be valid for ever.
@@ -172,6 +208,10 @@ impl Opens {
         if !union.is_referred_to(ino) {
             files.remove(&ino);
         }
+    }
+
+    fn is_executed(&self, ino: Ino) -> bool {
+        self.files.lock().get(&ino).is_some_and(|open| open.executing > 0)
     }
 
     /// Whether attributes of the inode may change without a message.

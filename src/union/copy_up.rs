@@ -50,9 +50,14 @@ impl Union {
 
     /// Changes the length of a file. Data that would be cut off are not copied first.
     pub(super) fn truncate(&self, ino: Ino, size: u64) -> FsResult<()> {
-        self.copy_up_with(ino, Data::UpTo(size))?;
+        self.copy_up_cut(ino, size)?;
         let file = self.upper_data(&self.tree.read(), ino)?;
         Ok(rustix::fs::ftruncate(file, size)?)
+    }
+
+    /// Makes sure that a file is in the upper with its data up to a length.
+    pub(super) fn copy_up_cut(&self, ino: Ino, size: u64) -> FsResult<()> {
+        self.copy_up_with(ino, Data::UpTo(size))
     }
 
     fn copy_up_with(&self, ino: Ino, data: Data) -> FsResult<()> {

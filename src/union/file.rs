@@ -83,6 +83,20 @@ impl Union {
         if is_settled { self.readable(ino).map(|(file, _)| Some(file)) } else { Ok(None) }
     }
 
+    /// As [`Union::lasting_data`], of a file that is cut off: last, when nothing else can fail.
+    ///
+    /// # Errors
+    /// As [`Union::setattr`].
+    pub fn emptied_data(&self, ino: Ino, caller: Caller) -> FsResult<Arc<OwnedFd>> {
+        self.copy_up_cut(ino, 0)?;
+        let file = self.writable(ino)?;
+        if caller.uid != 0 {
+            clear_set_ids(&Spot::Open(file.clone()))?;
+        }
+        rustix::fs::ftruncate(&file, 0)?;
+        Ok(file)
+    }
+
     /// Writes all of `data` at `offset`. With `kill_privileges` the file loses suid and sgid
     /// (`FUSE_WRITE_KILL_SUIDGID`); file capabilities go with every write.
     ///

@@ -7,6 +7,11 @@ use super::mounts::Mounts;
 use super::processes::eventually;
 
 fn union() -> Mounts {
+    union_with(|_| ())
+}
+
+/// With what is put into the directories before it is mounted.
+fn union_with(prepare: impl FnOnce(&Mounts)) -> Mounts {
     let mounts = Mounts::new();
     for dir in ["upper", "lower", "mnt"] {
         mounts.mkdir(dir);
@@ -15,6 +20,7 @@ fn union() -> Mounts {
         mounts.write(&format!("lower/{name}"), &"lower\n".repeat(1000));
     }
     fs::set_permissions(mounts.at("lower/set-id"), fs::Permissions::from_mode(0o4777)).unwrap();
+    prepare(&mounts);
     mounts.run(&["union", "-o", "dirs=upper:lower,io=passthrough", "mnt"]).ok();
     mounts
 }
@@ -109,6 +115,29 @@ fn a_file_that_is_cut_off_when_it_is_opened_is_not_copied_first() {
     assert_eq!(fs::metadata(mounts.at("mnt/f")).unwrap().len(), 5);
     // It comes with the open.
     assert_eq!(messages(&mounts, ["SETATTR"]), [0]);
+}
+
+#[test]
+fn an_open_that_fails_leaves_what_it_would_have_cut_off() {
+    let mounts = union_with(|mounts| {
+        for place in ["lower/sleep", "upper/sleeps"] {
+            fs::copy("/bin/sleep", mounts.at(place)).unwrap();
+        }
+    });
+    for name in ["mnt/sleep", "mnt/sleeps"] {
+        let length = fs::metadata(mounts.at(name)).unwrap().len();
+        let empty = |writes| File::options().read(true).write(writes).custom_flags(libc::O_TRUNC).open(mounts.at(name));
+        // It is executed when this returns.
+        let mut running = std::process::Command::new(mounts.at(name)).arg("60").spawn().unwrap();
+        for writes in [false, true] {
+            assert_eq!(empty(writes).unwrap_err().raw_os_error(), Some(libc::ETXTBSY));
+        }
+        assert!(length > 0 && fs::metadata(mounts.at(name)).unwrap().len() == length);
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(eventually(|| empty(false).is_ok()));
+        assert_eq!(fs::metadata(mounts.at(name)).unwrap().len(), 0);
+    }
 }
 
 #[test]
