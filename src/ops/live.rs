@@ -157,6 +157,16 @@ pub(super) fn writer(run: &Path, upper: &Path) -> Result<Option<PathBuf>> {
     Ok(mountpoints.map(|record| record.mountpoint).find(|mountpoint| fuse::is_mountpoint(mountpoint)))
 }
 
+/// The directory that takes the changes of the mount that is registered at `dir`, if one does.
+#[must_use]
+pub(super) fn upper(dir: &Path) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut line = read(&dir.join("br0"))?;
+    let length = line.strip_suffix(b"=rw\n")?.len();
+    line.truncate(length);
+    Some(std::ffi::OsString::from_vec(line).into())
+}
+
 pub(super) fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt as _;
     [path.as_os_str().as_bytes(), b"=", mode.as_bytes(), b"\n"].concat()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{live, mountpoint};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, ContainerState, MountRecord, Store};
 
@@ -47,14 +47,19 @@ pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool)
     }
     if !mountpoint::is_mounted(store, container)? {
         // Somebody else has just done it.
-        return if lazy { Ok(()) } else { mountpoint::end(store, container, false) };
+        return if lazy {
+            Ok(())
+        } else {
+            mountpoint::end(store, container, false).and_then(|()| flush(&container.upper()))
+        };
     }
     // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
     if mount.command && !lazy {
         let by = "its command is still running".to_owned();
         return Err(Error::InUse { kind: "container", name: container.record.name.clone(), by });
     }
-    mountpoint::unmount_and_wait(&mount.mountpoint, &store.run_dir().join(&mount.live), lazy)
+    mountpoint::unmount_and_wait(&mount.mountpoint, &store.run_dir().join(&mount.live), lazy)?;
+    if lazy || mount.read_only { Ok(()) } else { flush(&container.upper()) }
 }
 
 fn umount_at(store: &Store, target: &str, lazy: bool) -> Result<()> {
@@ -65,10 +70,23 @@ fn umount_at(store: &Store, target: &str, lazy: bool) -> Result<()> {
         return umount_container(store, &container, lazy);
     }
     match live::at_mountpoint(&store.run_dir(), &path)? {
-        Some(dir) => mountpoint::unmount_and_wait(&path, &dir, lazy),
+        Some(dir) => {
+            let upper = live::upper(&dir);
+            mountpoint::unmount_and_wait(&path, &dir, lazy)?;
+            upper.filter(|_| !lazy).map_or(Ok(()), |upper| flush(&upper))
+        }
         // One of another store, or one whose server is dead.
         None if fuse::is_mountpoint(&path) => fuse::unmount(&path, lazy),
         None => Err(not_mounted(target)),
+    }
+}
+
+/// Waits until all that the server wrote is on the disk, as umount(8) does with a union of the kernel's.
+fn flush(upper: &Path) -> Result<()> {
+    match std::fs::File::open(upper) {
+        // With `--rm` the server has taken it away.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        opened => opened.and_then(|dir| Ok(rustix::fs::syncfs(&dir)?)).doing("flush", upper),
     }
 }
 

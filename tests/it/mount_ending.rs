@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::disk::{Disk, system};
 use super::mount_commit::image;
 use super::mounts::Mounts;
 
@@ -43,5 +44,35 @@ fn what_follows_an_unmount_at_once_is_of_the_container_and_not_of_its_mountpoint
                 assert!(!said.is_empty(), "round {round}");
             }
         }
+    }
+}
+
+/// What a power cut would leave after `umount` of a container, and of a union.
+#[test]
+fn what_is_unmounted_is_on_the_disk() {
+    let mounts = Mounts::new();
+    let disk = Disk::new(&mounts.at(""), "store", 64, "mkfs.ext4", &["-q"]);
+    let base = image(&mounts);
+    for dir in ["mnt", "lower", "store/upper", "cut"] {
+        mounts.mkdir(dir);
+    }
+    let content = "written\n".repeat(100_000);
+    for (number, mount) in
+        ["$L run-mount --name c BASE mnt", "$L union -o dirs=store/upper:lower mnt"].iter().enumerate()
+    {
+        mounts.shell(&mount.replace("BASE", &base));
+        let new = if number == 0 {
+            let upper = mounts.inspect("c")["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap().to_owned();
+            std::path::PathBuf::from(upper).join("new").strip_prefix(disk.path()).unwrap().to_owned()
+        } else {
+            "upper/new".into()
+        };
+        fs::write(mounts.at("mnt/new"), &content).unwrap();
+        mounts.umount(&mounts.text("mnt"));
+        let cut = mounts.at("cut.disk");
+        fs::copy(mounts.at("store.disk"), &cut).unwrap();
+        system("mount", &["-o", "loop"], &[&cut, &mounts.at("cut")]);
+        assert!(fs::read_to_string(mounts.at("cut").join(&new)).is_ok_and(|found| found == content), "{mount}");
+        mounts.umount8(mounts.at("cut"));
     }
 }
