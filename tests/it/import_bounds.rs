@@ -84,6 +84,33 @@ fn documents_take_no_memory() {
 }
 
 #[test]
+fn a_report_on_many_layers_takes_no_memory() {
+    const LAYERS: usize = 24;
+    let sandbox = Sandbox::new();
+    // Each has an index of some megabytes, and its own name is only in the lowest.
+    let layer = |number: usize| {
+        let tar = Raw::new().file(&format!("only-{number}"), b"").file(&format!(".wh.only-{}", number % 2), b"");
+        let name = |entry: usize| format!("{number}-{}-{entry}", "n".repeat(60));
+        (0..30_000).fold(tar, |tar, entry| tar.file(&name(entry), b"")).end()
+    };
+    let image = Image::new("amd64", (0..LAYERS).map(layer).collect(), &["many:1"]);
+    let archive = sandbox.write("layer.archive", &docker_since_25(&[image]).tar());
+    sandbox.run(&["import", "--no-sync", &archive]).lines();
+    let (output, peak) = run_watched(&sandbox, &["import", "--no-sync", &archive, "--report", "report.json"]);
+    output.lines();
+    println!("{peak} MiB");
+    assert!(peak < MOST, "{peak} MiB");
+    let report = std::fs::read(sandbox.path("report.json")).expect("it was written");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let layers = report["images"][0]["layers"].as_array().expect("a list");
+    let of_nothing = |number: usize| layers[number]["counts"]["whiteout-of-nothing"].as_u64().unwrap_or_default();
+    // The first two have what they hide, the next two hide that, and the others what is hidden.
+    let counts: Vec<u64> = (0..LAYERS).map(of_nothing).collect();
+    assert_eq!(counts, [&[0; 4][..], &[1; LAYERS - 4]].concat());
+    assert!(layers.iter().all(|layer| layer.get("abridged").is_none()));
+}
+
+#[test]
 fn an_archive_gives_no_more_names_than_the_limit() {
     let world = World::new();
     let image = single("x");

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::rc::Rc;
 
+use crate::error::Result;
 use crate::id::DiffId;
 use crate::index::{Child, Index, Kind, NodeId};
 use crate::tarball::{Odd, Oddities};
@@ -12,6 +14,10 @@ use crate::whiteout;
 const NAMES: u64 = 100_000_000;
 /// Findings that are told of once more with a layer that was told of before.
 const REPEATED: usize = 20_000;
+/// Bytes of an index whose reading costs as much as a look at a name.
+const READ: u64 = 256;
+/// Bytes of the indexes that are kept in memory. One that is larger is alone there.
+const KEPT: usize = 16 << 20;
 
 /// What is left of what one report may cost.
 pub(super) struct Room {
@@ -39,86 +45,185 @@ impl Room {
     }
 }
 
+/// The indexes of layers: those that were asked for last are in memory, and the others are read once more.
+pub(super) struct Indexes<'r> {
+    read: &'r dyn Fn(DiffId) -> Result<Index>,
+    kept: Vec<(DiffId, Rc<Index>)>,
+}
+
+impl<'r> Indexes<'r> {
+    /// None yet; `read` reads one.
+    pub(super) fn new(read: &'r dyn Fn(DiffId) -> Result<Index>) -> Self {
+        Self { read, kept: Vec::new() }
+    }
+
+    /// The index of a layer; `None` when there is no more room to read it.
+    fn get(&mut self, layer: DiffId, room: &mut Room) -> Result<Option<Rc<Index>>> {
+        if let Some(at) = self.kept.iter().position(|(known, _)| *known == layer) {
+            let kept = self.kept.remove(at);
+            let index = Rc::clone(&kept.1);
+            self.kept.push(kept);
+            return Ok(Some(index));
+        }
+        if room.names == 0 {
+            return Ok(None);
+        }
+        let index = Rc::new((self.read)(layer)?);
+        let bytes = index.as_bytes().len();
+        room.names = room.names.saturating_sub(bytes as u64 / READ);
+        let mut all = self.kept.iter().map(|(_, kept)| kept.as_bytes().len()).fold(bytes, usize::saturating_add);
+        while all > KEPT && !self.kept.is_empty() {
+            all = all.saturating_sub(self.kept.remove(0).1.as_bytes().len());
+        }
+        self.kept.push((layer, Rc::clone(&index)));
+        Ok(Some(index))
+    }
+}
+
 /// The layers below one. Of a layer that is there more than once only the uppermost counts: what that says nothing of,
 /// the others say nothing of either.
 #[derive(Default)]
-pub(super) struct Below<'a> {
+pub(super) struct Below {
     /// By their places, lowest first.
-    layers: BTreeMap<usize, &'a Index>,
+    layers: BTreeMap<usize, DiffId>,
     places: BTreeMap<DiffId, usize>,
 }
 
-impl<'a> Below<'a> {
+impl Below {
     /// Puts one more layer on top, the `number`-th of all.
-    pub(super) fn push(&mut self, number: usize, diff_id: DiffId, index: &'a Index) {
+    pub(super) fn push(&mut self, number: usize, diff_id: DiffId) {
         match self.places.entry(diff_id) {
             Entry::Vacant(place) => drop(place.insert(number)),
             Entry::Occupied(mut place) => drop(self.layers.remove(&place.insert(number))),
         }
-        self.layers.insert(number, index);
-    }
-
-    /// Whether they together show something at `path`; `None` when there is no more room to look.
-    fn shows(&self, path: &[&[u8]], room: &mut Room) -> Option<bool> {
-        'layers: for index in self.layers.values().rev() {
-            let (mut at, mut is_opaque) = (NodeId::ROOT, false);
-            for (depth, name) in path.iter().enumerate() {
-                room.look()?;
-                is_opaque |= index.node(at).is_some_and(|node| node.is_opaque());
-                match index.lookup(at, name) {
-                    Some(Child::Node(_)) if depth.saturating_add(1) == path.len() => return Some(true),
-                    Some(Child::Node(id)) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
-                        at = id;
-                    }
-                    Some(_) => return Some(false),
-                    None if is_opaque => return Some(false),
-                    None => continue 'layers,
-                }
-            }
-        }
-        Some(false)
+        self.layers.insert(number, diff_id);
     }
 }
 
-/// Adds the whiteouts and opaque directories of a layer that hide nothing of those below; `None` when there is no more
-/// room to look for them all.
-pub(super) fn whiteouts_of_nothing(
-    index: &Index,
-    below: &Below<'_>,
-    room: &mut Room,
-    oddities: &mut Oddities,
-) -> Option<()> {
-    let mut todo: Vec<(NodeId, usize, &[u8])> = vec![(NodeId::ROOT, 0, b"")];
-    // The names on the way to where it is.
-    let mut path: Vec<&[u8]> = Vec::new();
-    while let Some((dir, depth, name)) = todo.pop() {
-        path.truncate(depth.saturating_sub(1));
-        path.extend(Some(name).filter(|_| depth > 0));
+/// What a layer says of a path.
+enum Said {
+    /// Whether something is there, whatever the layers below have.
+    Decided(bool),
+    Nothing,
+}
+
+/// What a layer says of `path`; `None` when there is no more room to look.
+fn said(index: &Index, path: &[&[u8]], room: &mut Room) -> Option<Said> {
+    let (mut at, mut is_opaque) = (NodeId::ROOT, false);
+    for (depth, name) in path.iter().enumerate() {
+        room.look()?;
+        is_opaque |= index.node(at).is_some_and(|node| node.is_opaque());
+        match index.lookup(at, name) {
+            Some(Child::Node(_)) if depth.saturating_add(1) == path.len() => return Some(Said::Decided(true)),
+            Some(Child::Node(id)) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
+                at = id;
+            }
+            Some(_) => return Some(Said::Decided(false)),
+            None if is_opaque => return Some(Said::Decided(false)),
+            None => return Some(Said::Nothing),
+        }
+    }
+    Some(Said::Nothing)
+}
+
+/// What hides something: a whiteout by its directory and name, or an opaque directory.
+struct Hiding<'i> {
+    dir: NodeId,
+    whiteout: Option<&'i [u8]>,
+    is_of_nothing: bool,
+}
+
+impl<'i> Hiding<'i> {
+    /// The path that it hides.
+    fn path(&self, index: &'i Index) -> Vec<&'i [u8]> {
+        let mut path = index.path(self.dir).unwrap_or_default();
+        path.extend(self.whiteout);
+        path
+    }
+}
+
+/// All that hides something in a layer; `None` when there is no more room to look.
+fn hidings<'i>(index: &'i Index, room: &mut Room) -> Option<Vec<Hiding<'i>>> {
+    let mut todo = vec![NodeId::ROOT];
+    let mut all = Vec::new();
+    while let Some(dir) = todo.pop() {
         let mut dirs = Vec::new();
         for child in index.children(dir) {
             room.look()?;
-            path.push(child.name);
             match child.target {
-                Child::Whiteout if !below.shows(&path, room)? => {
-                    let name = [whiteout::PREFIX, child.name].concat();
-                    path.pop();
-                    let whole = path.iter().copied().chain([&*name]).collect::<Vec<_>>().join(&b'/');
-                    oddities.add(Odd::WhiteoutOfNothing, &whole, "no layer below has what it hides");
-                    continue;
-                }
+                Child::Whiteout => all.push(Hiding { dir, whiteout: Some(child.name), is_of_nothing: false }),
                 Child::Node(id) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
-                    let is_opaque = index.node(id).is_some_and(|node| node.is_opaque());
-                    if is_opaque && !below.shows(&path, room)? {
-                        let detail = "is opaque, and no layer below has it";
-                        oddities.add(Odd::WhiteoutOfNothing, &path.join(&b'/'), detail);
+                    if index.node(id).is_some_and(|node| node.is_opaque()) {
+                        all.push(Hiding { dir: id, whiteout: None, is_of_nothing: false });
                     }
-                    dirs.push((id, depth.saturating_add(1), child.name));
+                    dirs.push(id);
                 }
-                Child::Whiteout | Child::Node(_) => {}
+                Child::Node(_) => {}
             }
-            path.pop();
         }
         todo.extend(dirs.into_iter().rev());
     }
-    Some(())
+    Some(all)
+}
+
+/// Adds the whiteouts and opaque directories of a layer that hide nothing of those below; gives whether there was room
+/// to look for them all.
+///
+/// # Errors
+/// When an index cannot be read.
+pub(super) fn whiteouts_of_nothing(
+    layer: DiffId,
+    below: &Below,
+    indexes: &mut Indexes<'_>,
+    room: &mut Room,
+    oddities: &mut Oddities,
+) -> Result<bool> {
+    let Some(index) = indexes.get(layer, room)? else { return Ok(false) };
+    let Some(mut all) = hidings(&index, room) else { return Ok(false) };
+    let is_whole = look_below(&index, &mut all, below, indexes, room)?.is_some();
+    for hiding in all.iter().filter(|hiding| hiding.is_of_nothing) {
+        let path = hiding.path(&index).join(&b'/');
+        match hiding.whiteout {
+            Some(name) => {
+                let above = path.get(..path.len().saturating_sub(name.len())).unwrap_or_default();
+                let path = [above, whiteout::PREFIX, name].concat();
+                oddities.add(Odd::WhiteoutOfNothing, &path, "no layer below has what it hides");
+            }
+            None => oddities.add(Odd::WhiteoutOfNothing, &path, "is opaque, and no layer below has it"),
+        }
+    }
+    Ok(is_whole)
+}
+
+/// Asks one layer after the other, from above, about all of which none has said anything yet.
+fn look_below(
+    index: &Index,
+    all: &mut [Hiding<'_>],
+    below: &Below,
+    indexes: &mut Indexes<'_>,
+    room: &mut Room,
+) -> Result<Option<()>> {
+    let mut open: Vec<usize> = (0..all.len()).collect();
+    for layer in below.layers.values().rev() {
+        if open.is_empty() {
+            break;
+        }
+        let Some(lower) = indexes.get(*layer, room)? else { return Ok(None) };
+        let mut still_open = Vec::new();
+        for number in open {
+            let Some(hiding) = all.get_mut(number) else { continue };
+            match said(&lower, &hiding.path(index), room) {
+                Some(Said::Decided(shows)) => hiding.is_of_nothing = !shows,
+                Some(Said::Nothing) => still_open.push(number),
+                None => return Ok(None),
+            }
+        }
+        open = still_open;
+    }
+    for number in open {
+        if let Some(hiding) = all.get_mut(number) {
+            hiding.is_of_nothing = true;
+        }
+    }
+    Ok(Some(()))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::Import;
-use super::of_nothing::{Below, Room, whiteouts_of_nothing};
+use super::of_nothing::{Below, Indexes, Room, whiteouts_of_nothing};
 use crate::archive::{Plan, PlannedLayer};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId};
@@ -33,7 +33,6 @@ struct Layer {
     record: LayerRecord,
     /// Whether the store had it, so that it was not unpacked.
     is_present: bool,
-    index: Index,
     oddities: Oddities,
 }
 
@@ -110,6 +109,8 @@ impl Import<'_> {
         let policy = if self.options.policy == Policy::Strict { "strict" } else { "compat" };
         let mut layers: BTreeMap<DiffId, Layer> = BTreeMap::new();
         let (mut is_told, mut room) = (BTreeSet::new(), Room::default());
+        let read = |diff_id| self.index(diff_id, staged);
+        let mut indexes = Indexes::new(&read);
         let (archive, policy) = (json!(self.archive), json!(policy));
         write!(report, "{{\n\"archive\": {archive}, \"policy\": {policy}, \"refused\": {is_refused},\n\"images\": [")?;
         for (number, plan) in plans.iter().enumerate() {
@@ -124,8 +125,9 @@ impl Import<'_> {
             let mut below = Below::default();
             for (number, planned) in plan.layers.iter().enumerate() {
                 let Some(layer) = layers.get(&planned.diff_id) else { continue };
-                let shown = self.shown(planned, layer, &below, is_told.contains(&planned.diff_id), &mut room);
-                below.push(number, planned.diff_id, &layer.index);
+                let is_known = is_told.contains(&planned.diff_id);
+                let shown = shown(planned, layer, &below, &mut indexes, is_known, &mut room).map_err(Failed::Store)?;
+                below.push(number, planned.diff_id);
                 is_told.insert(planned.diff_id);
                 report.write_all(if number == 0 { b"\n" } else { b",\n" })?;
                 serde_json::to_writer_pretty(&mut *report, &shown).map_err(std::io::Error::from)?;
@@ -134,19 +136,6 @@ impl Import<'_> {
         }
         report.write_all(b"]\n}\n")?;
         Ok(())
-    }
-
-    /// What is told of a layer. Of one that was told of before, it may be less.
-    fn shown(&self, planned: &PlannedLayer, layer: &Layer, below: &Below<'_>, is_told: bool, room: &mut Room) -> Value {
-        let mut of_nothing = Oddities::default();
-        let is_whole = whiteouts_of_nothing(&layer.index, below, room, &mut of_nothing).is_some();
-        let oddities = [&layer.oddities, &of_nothing];
-        let has_room = !is_told || room.take_repeated(oddities.map(|oddities| oddities.found.len()).iter().sum());
-        let mut shown = layer_json(&planned.member, layer, oddities, has_room);
-        if let Some(fields) = shown.as_object_mut().filter(|_| !is_whole || !has_room) {
-            fields.insert("abridged".into(), true.into());
-        }
-        shown
     }
 
     fn names_of<'p>(&'p self, plan: &'p Plan) -> &'p [crate::id::ImageName] {
@@ -163,17 +152,17 @@ impl Import<'_> {
 
     fn layer(&self, diff_id: DiffId, staged: &[StagedLayer]) -> Result<Layer> {
         let new = staged.iter().find(|layer| layer.record().diff_id == diff_id);
-        let (record, index, mut split) = match new {
-            Some(layer) => (layer.record().clone(), layer.index()?, layer.open_split()?),
-            None => {
-                let lower = self.store.lower(diff_id)?;
-                let index = Index::decode(lower.index.as_bytes().to_vec());
-                let index = index.map_err(|error| Error::corrupt(&lower.dir, error.to_string()))?;
-                (self.store.layer(diff_id)?, index, self.store.open_split(diff_id)?)
-            }
-        };
-        let oddities = self.audit(diff_id, &mut split)?;
-        Ok(Layer { record, is_present: new.is_none(), index, oddities })
+        let record = new.map_or_else(|| self.store.layer(diff_id), |layer| Ok(layer.record().clone()))?;
+        Ok(Layer { record, is_present: new.is_none(), oddities: self.oddities(diff_id, staged)? })
+    }
+
+    fn index(&self, diff_id: DiffId, staged: &[StagedLayer]) -> Result<Index> {
+        if let Some(layer) = staged.iter().find(|layer| layer.record().diff_id == diff_id) {
+            return layer.index();
+        }
+        let corrupt = |why: String| Error::corrupt(self.store.layer_path(diff_id, "index"), why);
+        let bytes = self.store.index_bytes(diff_id)?.ok_or_else(|| corrupt("is missing".into()))?;
+        Index::decode(bytes).map_err(|error| corrupt(error.to_string()))
     }
 
     fn oddities(&self, diff_id: DiffId, staged: &[StagedLayer]) -> Result<Oddities> {
@@ -187,6 +176,26 @@ impl Import<'_> {
     fn audit(&self, diff_id: DiffId, split: &mut File) -> Result<Oddities> {
         audit(split).map_err(|failure| Error::corrupt(self.store.layer_path(diff_id, "split"), failure.to_string()))
     }
+}
+
+/// What is told of a layer. Of one that was told of before, it may be less.
+fn shown(
+    planned: &PlannedLayer,
+    layer: &Layer,
+    below: &Below,
+    indexes: &mut Indexes<'_>,
+    is_told: bool,
+    room: &mut Room,
+) -> Result<Value> {
+    let mut of_nothing = Oddities::default();
+    let is_whole = whiteouts_of_nothing(planned.diff_id, below, indexes, room, &mut of_nothing)?;
+    let oddities = [&layer.oddities, &of_nothing];
+    let has_room = !is_told || room.take_repeated(oddities.map(|oddities| oddities.found.len()).iter().sum());
+    let mut shown = layer_json(&planned.member, layer, oddities, has_room);
+    if let Some(fields) = shown.as_object_mut().filter(|_| !is_whole || !has_room) {
+        fields.insert("abridged".into(), true.into());
+    }
+    Ok(shown)
 }
 
 /// Each kind of oddity is in one of `oddities` only.
