@@ -1,6 +1,8 @@
 //! The version of what is on disk, in classes as ext4 has them: a feature that this program does not know
 //! is harmless, or makes the store read-only for it, or makes it unreadable.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use super::{DIRECTORIES, Store, json, read_json};
@@ -29,7 +31,17 @@ struct Format {
 /// Makes a new store, or says whether the one that is there may be written to.
 pub(super) fn check_or_create(store: &Store) -> Result<bool> {
     let path = store.root.join(FILE);
-    let Some(format) = read_json::<Format>(&path)? else { return create(store) };
+    let format = match read_json::<Format>(&path)? {
+        Some(format) => format,
+        None => match stranger(&store.root, Path::new(""))? {
+            None => return create(store),
+            // Unless it came with the store that somebody else has made meanwhile.
+            Some(stranger) => read_json(&path)?.ok_or_else(|| {
+                let (root, stranger) = (store.root.display(), stranger.display());
+                Error::Unsupported(format!("{root}: is no store and not empty: it has no {FILE}, and has {stranger}"))
+            })?,
+        },
+    };
     let unknown = |features: &[String], known: &[&str]| {
         features.iter().find(|feature| !known.contains(&feature.as_str())).cloned()
     };
@@ -44,6 +56,26 @@ pub(super) fn check_or_create(store: &Store) -> Result<bool> {
         return Err(Error::Unsupported(format!("{path}: this store needs {feature}, which is not known here")));
     }
     Ok(unknown(&format.read_only_compatible, READ_ONLY_COMPATIBLE).is_none())
+}
+
+/// What is in `dir` of a directory that is no store, and neither what a creation has left that was cut short nor what a
+/// file system of its own has. A store of it would be the end of that, by whoever takes debris away.
+fn stranger(root: &Path, dir: &Path) -> Result<Option<PathBuf>> {
+    let path = root.join(dir);
+    for entry in std::fs::read_dir(&path).doing("read", &path)? {
+        let entry = entry.doing("read", &path)?;
+        let name = dir.join(entry.file_name());
+        let kind = entry.file_type().doing("read", &path)?;
+        let known = |names: &[&str]| names.iter().any(|known| name == Path::new(known));
+        if kind.is_dir() && known(&DIRECTORIES) {
+            if let Some(stranger) = stranger(root, &name)? {
+                return Ok(Some(stranger));
+            }
+        } else if !(kind.is_file() && known(&["lock", "tmp/record"]) || kind.is_dir() && known(&["lost+found"])) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 fn create(store: &Store) -> Result<bool> {

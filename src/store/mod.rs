@@ -85,13 +85,16 @@ impl Store {
             .join("layerctl")
     }
 
-    /// Opens the store at `root`, which is made if it is not there.
+    /// Opens the store at `root`, which is made if it is not there, or an empty directory.
     ///
     /// # Errors
     /// When it cannot be made or read, or was written by a version with features that this one does not know.
     pub fn open(root: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let root = std::path::absolute(root).doing("find", root)?;
+        if root.exists() && !root.is_dir() {
+            return Err(rustix::io::Errno::NOTDIR).doing("open", &root);
+        }
         if !root.join(format::FILE).exists() {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).doing("create", &root)?;
         }

@@ -99,6 +99,7 @@ mod store_images;
 mod store_leftovers;
 mod store_many;
 mod tree_op;
+mod store_root;
 mod tree_snapshot;
 mod union_changes;
 mod union_crash;
