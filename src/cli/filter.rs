@@ -5,6 +5,7 @@ use glob::{MatchOptions, Pattern};
 
 use crate::error::{Error, Result};
 use crate::id::ImageName;
+use crate::store::LEFT_OUT;
 
 /// The option itself.
 #[derive(Debug, Args)]
@@ -85,7 +86,7 @@ impl Reference {
     pub(super) fn fits(&self, name: &ImageName) -> bool {
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
         let full = name.to_string();
-        let short = ["localhost/", "docker.io/library/", "docker.io/"].iter().find_map(|host| full.strip_prefix(host));
+        let short = LEFT_OUT.iter().find_map(|host| full.strip_prefix(host));
         let short = short.unwrap_or(&full);
         let without_tag = |name: &str| name.rsplit_once(':').map_or_else(String::new, |(name, _)| name.to_owned());
         [full.clone(), short.to_owned(), without_tag(&full), without_tag(short)]

@@ -53,7 +53,7 @@ pub use layer::{LayerRecord, Lease};
 pub use prune::{Plan, PruneScope};
 pub use publish::{NewImage, StagedLayer};
 pub use reach::{Reach, ReachedImage};
-pub use resolve::Found;
+pub use resolve::{Found, LEFT_OUT};
 pub use staging::Staging;
 pub use usage::{Meter, Usage};
 
@@ -88,7 +88,7 @@ impl Store {
     /// Opens the store at `root`, which is made if it is not there, or an empty directory.
     ///
     /// # Errors
-    /// When it cannot be made or read, or was written by a version with features that this one does not know.
+    /// When it cannot be made or read, is a directory with anything else in it, or was written by a version with features that this one does not know.
     pub fn open(root: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let root = std::path::absolute(root).doing("find", root)?;

@@ -24,8 +24,12 @@ impl Found {
     }
 }
 
+/// What tools put in front of names that have no registry, the nearest first: podman and buildah of what they make, and
+/// skopeo of all it writes.
+pub const LEFT_OUT: [&str; 3] = ["localhost/", "docker.io/library/", "docker.io/"];
+
 impl Store {
-    /// Finds an image by a name (`localhost/` may be left out), an id, or the beginning of one.
+    /// Finds an image by a name ([what tools put in front](LEFT_OUT) may be left out), an id, or the beginning of one.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`].
@@ -37,8 +41,8 @@ impl Store {
     }
 
     pub(super) fn find_image_name(&self, text: &str) -> Result<Option<(ImageName, ImageId)>> {
-        let names = [text.to_owned(), format!("localhost/{text}")];
-        for name in names.iter().filter_map(|name| name.parse::<ImageName>().ok()) {
+        let names = [""].iter().chain(&LEFT_OUT).map(|front| format!("{front}{text}"));
+        for name in names.filter_map(|name| name.parse::<ImageName>().ok()) {
             if let Some(NameRecord { name, image }) = read_json(&self.name_path(&name))? {
                 return Ok(Some((name, image)));
             }

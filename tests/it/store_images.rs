@@ -150,6 +150,30 @@ fn localhost_may_be_left_out() {
 }
 
 #[test]
+fn the_usual_registry_may_be_left_out() {
+    let (mut app, mut base, mut mine) = (sample(), single("base"), single("mine"));
+    app.names = vec!["docker.io/me/app:2".into()];
+    base.names = vec!["docker.io/library/base:latest".into(), "docker.io/library/mine:latest".into()];
+    mine.names = vec!["localhost/mine:latest".into()];
+    let sandbox = with(&[app.clone(), base.clone(), mine.clone()]);
+    for (name, image) in [
+        ("me/app:2", &app),
+        ("docker.io/me/app:2", &app),
+        ("base", &base),
+        ("library/base:latest", &base),
+        ("docker.io/library/base", &base),
+        // What was made here is nearer than what came from there.
+        ("mine", &mine),
+    ] {
+        let id = format!("sha256:{}", image.id());
+        assert_eq!(sandbox.run(&["inspect", name]).json()[0]["Id"], id, "{name}");
+    }
+    assert_eq!(sandbox.run(&["exists", "app"]).code, 1);
+    assert_eq!(sandbox.run(&["untag", "base"]).code, 0);
+    assert_eq!(sandbox.run(&["images", "base"]).lines().len(), 1, "only the head");
+}
+
+#[test]
 fn unknown_and_ambiguous_names() {
     // Of 40 ids, and their layers', several begin with the same digit.
     let images: Vec<Image> = (0..40).map(|n| single(&format!("x{n}"))).collect();
