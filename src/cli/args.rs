@@ -13,7 +13,8 @@ use crate::cli::format::Format;
 const EXIT_STATUSES: &str = "\
 Exit status:
   0      done
-  1      not found: an image, container, layer, file, mountpoint or mount; exists: no
+  1      not found: an image, container, layer, file, mountpoint or mount; exists: no;
+         rm -f and rmi -f only say so
   2      the command line is wrong, or the beginning of an id is not unique
   3      verify has found damage
   125    any other failure
@@ -70,6 +71,14 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// What `-f` says, where that is `--format`, as Docker has it.
+    pub(super) fn own_format(&self) -> Option<Format> {
+        match self {
+            Self::Inspect(inspect) => inspect.template.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether it only shows what is there, and by a template too.
     pub(super) const fn takes_template(&self) -> bool {
         matches!(

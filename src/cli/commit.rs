@@ -39,6 +39,9 @@ pub(super) struct Commit {
     config: ConfigOptions,
     /// A name, an id, or the beginning of one
     container: String,
+    /// A name for the image, as --tag gives it
+    #[arg(value_name = "NAME[:TAG]")]
+    name: Option<String>,
 }
 
 impl Commit {
@@ -47,7 +50,7 @@ impl Commit {
         let author = self.author.iter().map(|author| Setting::Image("author", author.clone().into()));
         let request = ops::Commit {
             container: self.container.clone(),
-            names: self.tags.iter().map(name).collect::<Result<_>>()?,
+            names: self.tags.iter().chain(&self.name).map(name).collect::<Result<_>>()?,
             message: self.message.clone(),
             live: self.live || !self.pause,
             settings: self.config.settings()?.into_iter().chain(author).collect(),

@@ -11,7 +11,7 @@ pub(super) struct ConfigOptions {
     #[arg(long = "config", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// The same as a Dockerfile has it: 'CMD ["make"]', 'ENV A=1'; after all of --config
-    #[arg(long = "change", value_name = "INSTRUCTION")]
+    #[arg(short = 'c', long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
 }
 

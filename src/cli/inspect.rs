@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::format::Format;
 use super::{Context, for_each};
 use crate::error::Result;
 use crate::ops;
@@ -16,6 +17,9 @@ use crate::ops;
 /// --format '{{range .RepoTags}}{{println .}}{{end}}'.
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
+    /// The same as --format
+    #[arg(short = 'f', value_name = "FORMAT")]
+    pub(super) template: Option<Format>,
     /// Names, ids, beginnings of ids, or mountpoints
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,

@@ -122,6 +122,7 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rmi(rmi) => rmi.run(&context),
         Command::Exists(exists) => exists.run(&context),
         Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
+    let format = command.own_format().unwrap_or(format);
         Command::Ps(ps) => ps.run(&context),
         Command::Build(build) => build.run(&context),
         Command::Commit(commit) => commit.run(&context),
@@ -161,3 +162,12 @@ fn report(error: &Error) {
     // There is nobody else to tell.
     let _ = writeln!(std::io::stderr().lock(), "error: {text}");
 }
+/// Who removes by force wants that it is not there: when it never was that is told, and no failure.
+fn forgive(error: Error) -> Result<()> {
+    if !matches!(error, Error::NotFound { kind: "container" | "image", .. }) {
+        return Err(error);
+    }
+    report(&error);
+    Ok(())
+}
+

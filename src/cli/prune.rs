@@ -21,6 +21,9 @@ pub(super) struct Prune {
     /// Also containers that are not mounted, with all that was written in them
     #[arg(long)]
     containers: bool,
+    /// Docker's: nothing is asked here
+    #[arg(long, short, hide = true)]
+    force: bool,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,

@@ -2,11 +2,13 @@
 
 use clap::Args;
 
-use super::{Context, for_each};
+use super::{Context, for_each, forgive};
 use crate::error::Result;
 use crate::ops;
 
 /// Remove containers with all that was written in them
+///
+/// With --force the exit status is 0 also when one of them is not there, as Docker and podman have it.
 #[derive(Debug, Args)]
 pub(super) struct Rm {
     /// Unmount them first, also when they are in use; a command that runs in one is killed
@@ -19,9 +21,10 @@ pub(super) struct Rm {
 
 impl Rm {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        Ok(for_each(&self.containers, |name| {
-            let removed = ops::remove(&context.store, name, self.force)?;
-            context.output.line(&removed)
+        Ok(for_each(&self.containers, |name| match ops::remove(&context.store, name, self.force) {
+            Ok(removed) => context.output.line(&removed),
+            Err(error) if self.force => forgive(error),
+            Err(error) => Err(error),
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, for_each};
+use super::{Context, for_each, forgive};
 use crate::error::Result;
 use crate::store::Removed;
 
@@ -12,6 +12,9 @@ use crate::store::Removed;
 /// container is made stays.
 #[derive(Debug, Args)]
 pub(super) struct Rmi {
+    /// Take all its names off an image that an id names; what is not there is no failure
+    #[arg(long, short)]
+    force: bool,
     /// Names, ids, or beginnings of ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -20,7 +23,11 @@ pub(super) struct Rmi {
 impl Rmi {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         Ok(for_each(&self.images, |image| {
-            for removed in context.store.remove_image(image)? {
+            let gone = match context.store.remove_image(image, self.force) {
+                Err(error) if self.force => return forgive(error),
+                gone => gone?,
+            };
+            for removed in gone {
                 context.output.line(&match removed {
                     Removed::Name(name) => format!("Untagged: {name}"),
                     Removed::Image(id) => format!("Deleted: {id}"),

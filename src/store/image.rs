@@ -106,8 +106,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::InUse`] while a container is made from the image, or when it was named
-    /// by its id and has several names.
-    pub fn remove_image(&self, text: &str) -> Result<Vec<Removed>> {
+    /// by its id and has several names, unless `all_names` says that they shall go.
+    pub fn remove_image(&self, text: &str, all_names: bool) -> Result<Vec<Removed>> {
         let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let (id, by_name) = match self.find_image(text)? {
@@ -123,7 +123,7 @@ impl Store {
             removed.push(Removed::Name(name.clone()));
             return Ok(removed);
         }
-        if names.len() > 1 {
+        if names.len() > 1 && !all_names {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             return Err(in_use(format!("it has the names {}", names.join(", "))));
         }

@@ -20,6 +20,7 @@ mod file_clock;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
+mod hands;
 mod hostile;
 mod hostile_archives;
 mod hostile_ends;
@@ -98,8 +99,8 @@ mod store_full;
 mod store_images;
 mod store_leftovers;
 mod store_many;
-mod tree_op;
 mod store_root;
+mod tree_op;
 mod tree_snapshot;
 mod union_changes;
 mod union_crash;

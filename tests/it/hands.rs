@@ -1,0 +1,66 @@
+//! What the hands of Docker's and podman's users type.
+
+use serde_json::json;
+
+use super::archives::single;
+use super::cli::Sandbox;
+use super::generator::docker_since_25;
+use super::mounts::Mounts;
+
+fn with(names: &[&str]) -> (Sandbox, String) {
+    let sandbox = Sandbox::new();
+    let mut image = single("a");
+    image.names = names.iter().map(ToString::to_string).collect();
+    sandbox.run_piped(&["import", "-"], &docker_since_25(&[image]).tar()).lines();
+    let id = sandbox.run(&["images", "-q", "--no-trunc"]).lines()[0].to_owned();
+    (sandbox, id)
+}
+
+#[test]
+fn inspect_takes_a_template_with_f() {
+    let (sandbox, id) = with(&["a:1"]);
+    assert_eq!(sandbox.run(&["inspect", "-f", "{{.Id}} {{index .RepoTags 0}}", "a:1"]).lines(), [format!("{id} a:1")]);
+    assert_eq!(sandbox.run(&["inspect", "a:1", "-f", "json"]).json()[0]["Id"], json!(id));
+    sandbox.run(&["inspect", "-f", "yaml", "a:1"]).assert_refused(2, &["--format", "yaml"]);
+}
+
+#[test]
+fn what_is_not_there_is_removed_by_force() {
+    let (sandbox, _) = with(&["a:1"]);
+    sandbox.run(&["rm", "none"]).assert_refused(1, &["no such container: none"]);
+    sandbox.run(&["rm", "-f", "none"]).assert_refused(0, &["no such container: none"]);
+    sandbox.run(&["rmi", "none"]).assert_refused(1, &["no such image: none"]);
+    let output = sandbox.run(&["rmi", "-f", "none", "a:1"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, "error: no such image: none\n"));
+    assert_eq!(output.stdout.lines().next(), Some("Untagged: a:1"));
+}
+
+#[test]
+fn an_image_is_removed_by_its_id_with_all_its_names() {
+    let (sandbox, id) = with(&["a:1", "b:2"]);
+    sandbox.run(&["rmi", &id]).assert_refused(125, &["a:1, b:2"]);
+    let output = sandbox.run(&["rmi", "--force", &id]);
+    assert_eq!(output.lines()[..3], ["Untagged: a:1".to_owned(), "Untagged: b:2".to_owned(), format!("Deleted: {id}")]);
+    assert_eq!(sandbox.run(&["images", "-q"]).lines().len(), 0);
+}
+
+#[test]
+fn force_takes_no_image_from_a_container() {
+    let mounts = Mounts::new();
+    let id = mounts.import("a", &single("a").layers[0]);
+    mounts.run(&["run-mount", "--name", "c", &id]).ok();
+    mounts.run(&["umount", "c"]).ok();
+    mounts.run(&["rmi", "-f", "a"]).fails(125, &["in use", "container c"]);
+    mounts.run(&["exists", &id]).ok();
+}
+
+#[test]
+fn commit_takes_the_name_after_the_container() {
+    let mounts = Mounts::new();
+    let id = mounts.import("a", &single("a").layers[0]);
+    mounts.run(&["run-mount", "--name", "c", &id]).ok();
+    mounts.run(&["umount", "c"]).ok();
+    mounts.run(&["commit", "-c", "ENV A=b", "c", "made:1"]).ok();
+    assert_eq!(mounts.run(&["inspect", "-f", "{{join .Config.Env \",\"}}", "made:1"]).ok().trim(), "A=b");
+    mounts.run(&["commit", "c", "NO"]).fails(2, &["\"NO\" is not an image name"]);
+}
