@@ -48,6 +48,20 @@ impl std::fmt::Debug for Stream {
     }
 }
 
+/// Standard input, which nobody types an archive to.
+///
+/// # Errors
+/// [`Error::Usage`] when it is a terminal.
+pub fn standard_input() -> Result<File> {
+    // A copy of the descriptor: a file on standard input can be seeked in as any other.
+    use std::os::fd::AsFd as _;
+    let file = File::from(io::stdin().as_fd().try_clone_to_owned().doing("read", "-")?);
+    if rustix::termios::isatty(&file) {
+        return Err(Error::Usage("standard input is a terminal: name a file, or redirect standard input".into()));
+    }
+    Ok(file)
+}
+
 impl Input {
     /// Opens `source`; `-` is standard input. `ratio` is how many times as large as it came it may become.
     ///
@@ -56,9 +70,7 @@ impl Input {
     pub fn open(source: &Path, ratio: u64) -> Result<Self> {
         let archive = source.display().to_string();
         let file = if source == Path::new("-") {
-            // A copy of the descriptor: a file on standard input can be seeked in as any other.
-            use std::os::fd::AsFd as _;
-            File::from(io::stdin().as_fd().try_clone_to_owned().doing("read", "-")?)
+            standard_input()?
         } else {
             match File::open(source) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -32,7 +32,7 @@ pub use config::{ImageConfig, Process, root_file_system_config};
 pub use exact::{Checked, Exact, Seen};
 pub use history::{HistoryStep, history};
 pub use incoming::{Incoming, Stop};
-pub use input::{Input, Stream, read_failure};
+pub use input::{Input, Stream, read_failure, standard_input};
 pub use members::{DirMembers, DocumentLimits, Documents, MemberKind, Part, TarMembers, member_kind, normal_name};
 pub use metered::{Meter, Metered};
 pub use plan::{Blob, Plan, PlannedLayer, named_digest, plans};

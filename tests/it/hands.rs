@@ -1,9 +1,11 @@
 //! What the hands of Docker's and podman's users type.
 
+use std::fs::OpenOptions;
+
 use serde_json::json;
 
 use super::archives::single;
-use super::cli::Sandbox;
+use super::cli::{Output, Sandbox};
 use super::generator::docker_since_25;
 use super::mounts::Mounts;
 
@@ -63,4 +65,16 @@ fn commit_takes_the_name_after_the_container() {
     mounts.run(&["commit", "-c", "ENV A=b", "c", "made:1"]).ok();
     assert_eq!(mounts.run(&["inspect", "-f", "{{join .Config.Env \",\"}}", "made:1"]).ok().trim(), "A=b");
     mounts.run(&["commit", "c", "NO"]).fails(2, &["\"NO\" is not an image name"]);
+}
+
+#[test]
+fn nothing_is_read_from_a_terminal() {
+    let (sandbox, _) = with(&["a:1"]);
+    for words in [&["import", "-"][..], &["build", "-"]] {
+        // The controlling end of a pseudoterminal is a terminal itself.
+        let terminal = OpenOptions::new().read(true).write(true).open("/dev/ptmx").expect("there are terminals");
+        let mut command = sandbox.command(words);
+        let output: Output = command.stdin(terminal).output().expect("the program starts").into();
+        output.assert_refused(2, &["standard input is a terminal"]);
+    }
 }

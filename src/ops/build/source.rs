@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::super::dir_tar::DirTar;
 use super::super::import::{self, Archive};
 use super::super::packed_layer::packed_layer;
-use crate::archive::{Incoming, Stop, read_failure};
+use crate::archive::{Incoming, Stop, read_failure, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, Digester};
 use crate::index::Time;
@@ -52,8 +51,7 @@ impl Source {
     /// [`Error::NotFound`]; [`Error::BadArchive`] when it is seen at once that it is no layer.
     pub(super) fn open(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
-            let stdin = io::stdin().as_fd().try_clone_to_owned().doing("read", "-")?;
-            return Ok(Self::Stream(path.to_owned(), stdin.into()));
+            return Ok(Self::Stream(path.to_owned(), standard_input()?));
         }
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

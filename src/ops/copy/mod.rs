@@ -23,7 +23,7 @@ use super::import::{Archive, ImportLimits};
 use super::output_file::OutputFile;
 use super::tree_tar::write_tree;
 use super::view::{View, container_view};
-use crate::archive::Stop;
+use crate::archive::{Stop, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
 use crate::store::Store;
@@ -187,7 +187,7 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     std::fs::create_dir(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let archive = Archive { name: "-".into(), member: None, is_durable: false, stop: Stop::default() };
-    let stdin = Box::new(io::stdin().lock());
+    let stdin = Box::new(io::BufReader::new(standard_input()?));
     let (_, mut tar) = decompress_within(stdin, limits.ratio).map_err(|error| archive.read_failed(error))?;
     let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), limits);
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
