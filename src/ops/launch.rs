@@ -20,6 +20,11 @@ const OURSELVES: &str = "/proc/self/exe";
 /// # Errors
 /// What kept the server from mounting.
 pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
+    // It would fail all the same, with what the kernel says to the first thing that only root may do.
+    if !rustix::process::geteuid().is_root() {
+        let mountpoint = PathBuf::from(spec.mountpoint.clone());
+        return Err(Error::Unsupported(format!("{}: only root can mount here", mountpoint.display())));
+    }
     let stderr = match log {
         Some(path) => File::options().create(true).append(true).open(path).doing("open", path)?.into(),
         None => Stdio::null(),

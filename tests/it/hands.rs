@@ -1,11 +1,15 @@
 //! What the hands of Docker's and podman's users type.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
 use super::archives::single;
 use super::cli::{Output, Sandbox};
+use super::disk::system;
 use super::generator::docker_since_25;
 use super::mounts::Mounts;
 
@@ -77,4 +81,31 @@ fn nothing_is_read_from_a_terminal() {
         let output: Output = command.stdin(terminal).output().expect("the program starts").into();
         output.assert_refused(2, &["standard input is a terminal"]);
     }
+}
+
+#[test]
+fn who_is_not_root_is_told_that_mounting_needs_it() {
+    let sandbox = Sandbox::new();
+    let archive = sandbox.write("a.tar", &docker_since_25(&[single("a")]).tar());
+    let program = sandbox.path("layerctl");
+    // Not by this process: a child that another test has just forked would keep it open, and it could not be run.
+    system("cp", &[], &[Path::new(env!("CARGO_BIN_EXE_layerctl")), &program]);
+    for dir in ["home", "u", "mnt"] {
+        fs::create_dir(sandbox.path(dir)).expect("a directory can be made");
+        chown(sandbox.path(dir), Some(65534), Some(65534)).expect("we are root");
+    }
+    for path in [sandbox.path(""), archive.into(), program.clone()] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    let run = |words: &[&str]| -> Output {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(words);
+        command.env("LAYERCTL_ROOT", sandbox.path("home/store")).current_dir(sandbox.path(""));
+        command.output().expect("setpriv is there").into()
+    };
+    let id = run(&["import", "a.tar"]).lines()[0].to_owned();
+    run(&["run-mount", &id]).assert_refused(125, &["only root can mount"]);
+    run(&["run-mount", "--rm", &id, "--", "x"]).assert_refused(125, &["only root can mount"]);
+    run(&["union", "-o", "dirs=u", "mnt"]).assert_refused(125, &["mnt", "only root can mount"]);
+    assert_eq!(run(&["ps", "-q"]).lines().len(), 0);
 }
