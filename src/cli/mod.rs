@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
         Some(ops::SERVE) => ops::serve().map(|()| 0),
         _ => match Arguments::try_parse_from(&args) {
             Ok(arguments) => run(arguments, args.iter().any(|word| word == "--")),
-            Err(error) => return usage(&error),
+            Err(error) => return usage(error, args.iter().any(|word| word == "run-mount")),
         },
     };
     match result {
@@ -95,7 +95,18 @@ pub fn command() -> clap::Command {
 }
 
 /// Help and version are data; what is wrong with the words is not.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error, is_run_mount: bool) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if error.kind() == ErrorKind::UnknownArgument {
+        // It would be a way to say it as a name, which nobody has meant.
+        error.remove(ContextKind::Suggested);
+        let is_word =
+            matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(word)) if !word.starts_with('-'));
+        if is_run_mount && is_word {
+            let tip = "what is to be run comes after --: run-mount IMAGE -- CMD ARG...";
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+    }
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
@@ -111,6 +122,7 @@ fn root(given: Option<std::path::PathBuf>) -> std::path::PathBuf {
 
 fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
     let Arguments { root: given, quiet, format, command } = arguments;
+    let format = command.own_format().unwrap_or(format);
     format.check(command.takes_template())?;
     let context = Context { store: Store::open(&root(given))?, output: Output::new(format), quiet };
     match command {
@@ -122,7 +134,6 @@ fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
         Command::Rmi(rmi) => rmi.run(&context),
         Command::Exists(exists) => exists.run(&context),
         Command::RunMount(run_mount) => run_mount.run(&context, has_separator),
-    let format = command.own_format().unwrap_or(format);
         Command::Ps(ps) => ps.run(&context),
         Command::Build(build) => build.run(&context),
         Command::Commit(commit) => commit.run(&context),
@@ -155,13 +166,6 @@ fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> u8 {
     status
 }
 
-/// Says what went wrong, in one sentence.
-fn report(error: &Error) {
-    // The names in an archive are whatever its maker wrote.
-    let text = visible(&error.to_string());
-    // There is nobody else to tell.
-    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
-}
 /// Who removes by force wants that it is not there: when it never was that is told, and no failure.
 fn forgive(error: Error) -> Result<()> {
     if !matches!(error, Error::NotFound { kind: "container" | "image", .. }) {
@@ -171,3 +175,10 @@ fn forgive(error: Error) -> Result<()> {
     Ok(())
 }
 
+/// Says what went wrong, in one sentence.
+fn report(error: &Error) {
+    // The names in an archive are whatever its maker wrote.
+    let text = visible(&error.to_string());
+    // There is nobody else to tell.
+    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
+}

@@ -72,6 +72,18 @@ fn commit_takes_the_name_after_the_container() {
 }
 
 #[test]
+fn a_command_without_the_separator_is_told_where_it_goes() {
+    let (sandbox, _) = with(&["a:1"]);
+    let output = sandbox.run(&["run-mount", "--rm", "a:1", "echo", "hi"]);
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
+    assert!(output.stderr.contains("unexpected argument 'hi'"), "{output:?}");
+    assert!(output.stderr.contains("run-mount IMAGE -- CMD"), "{output:?}");
+    let output = sandbox.run(&["run-mount", "-e", "A=1", "a:1"]);
+    assert!(output.code == 2 && output.stderr.contains("unexpected argument '-e'"), "{output:?}");
+    assert!(!output.stderr.contains("tip:"), "{output:?}");
+}
+
+#[test]
 fn nothing_is_read_from_a_terminal() {
     let (sandbox, _) = with(&["a:1"]);
     for words in [&["import", "-"][..], &["build", "-"]] {
