@@ -93,7 +93,16 @@ fn the_documented_json_is_what_is_printed() {
         if command == "prune --dry-run" {
             mounts.run(&["untag", "old"]).ok();
         }
-        let words: Vec<&str> = command.split(' ').map(|word| if word == "LAYER" { &*layer } else { word }).collect();
+        let mountpoint = match command.as_str() {
+            "inspect MOUNTPOINT" => mounts.inspect("work")["Mountpoint"].as_str().expect("it is mounted").to_owned(),
+            _ => String::new(),
+        };
+        let value = |word| match word {
+            "LAYER" => &*layer,
+            "MOUNTPOINT" => &*mountpoint,
+            word => word,
+        };
+        let words: Vec<&str> = command.split(' ').map(value).collect();
         let said = mounts.run(&[&["--format", "json"], &words[..]].concat());
         assert_eq!(said.code, if command == "verify" { 3 } else { 0 }, "{command}: {said:?}");
         let printed: Value =
