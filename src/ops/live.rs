@@ -31,8 +31,9 @@ use crate::sys::open_regular;
 
 /// How long a server may take to say what it is doing.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a server may take to end after its mount is gone.
-const END_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to end after its mount is gone: it may have a large rw layer to remove (`--rm`), and the disk
+/// may be busy with other things.
+const END_PATIENCE: Duration = Duration::from_secs(600);
 /// How long it may take to kill a command, and what is then done at the end of its mount.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
