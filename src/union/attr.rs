@@ -3,11 +3,12 @@
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::Union;
+use super::disk_dir::kind_of_stat;
 use super::errno::{Errno, FsResult};
 use super::lowers;
 use super::tree::{Orphan, Tree};
 use super::types::{Attr, Caller, Ino, SetAttr, SetTime, Statfs};
-use super::upper::{Spot, kind_of_stat};
+use super::upper::Spot;
 use crate::index::{Kind, Meta, Time};
 use crate::whiteout;
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, OFlags};
 
 use super::descriptors::Key;
+use super::disk_dir::{DiskEntry, open_directory, read_directory};
 use super::errno::{Errno, FsResult};
 use super::lowers::{LowerChild, LowerDir};
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
 use super::types::{Attr, Ino};
-use super::upper::{self, DiskEntry, Mark, Spot};
+use super::upper::{self, Mark, Spot};
 use super::{Union, check_name};
 use crate::index::Kind;
 use crate::whiteout;
@@ -189,7 +190,7 @@ impl Union {
 
     fn read_listing(&self, tree: &Tree, dir: Ino) -> FsResult<Listing> {
         let descriptor = self.upper_dir(tree, dir)?;
-        let disk = upper::read_directory(descriptor.as_fd())?;
+        let disk = read_directory(descriptor.as_fd())?;
         let here = Spot::Open(descriptor.clone());
         let mut listing = Listing::empty(disk.opaque);
         listing.whiteouts = disk.whiteouts.into_iter().collect();
@@ -214,7 +215,7 @@ impl Union {
         } else if entry.kind == Kind::Directory
             && let Some(below) = lower.and_then(|lower| self.lowers.subdirectory(lower, &entry.name))
         {
-            let inner = upper::open_directory(dir.as_fd(), &entry.name)?;
+            let inner = open_directory(dir.as_fd(), &entry.name)?;
             let opaque = rustix::fs::statat(&inner, whiteout::OPAQUE, AtFlags::SYMLINK_NOFOLLOW).is_ok();
             if !opaque {
                 return Ok(below.ino);
@@ -252,7 +253,7 @@ impl Union {
             at = *parent;
         };
         while let Some((at, name)) = missing.pop() {
-            dir = Arc::new(upper::open_directory(dir.as_fd(), name)?);
+            dir = Arc::new(open_directory(dir.as_fd(), name)?);
             self.descriptors.put(Key::UpperDir(at), dir.clone());
         }
         Ok(dir)

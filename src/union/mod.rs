@@ -33,6 +33,7 @@ mod changes;
 mod copy_up;
 mod data;
 mod descriptors;
+mod disk_dir;
 mod errno;
 mod file;
 mod lookup;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::Union;
 use super::copy_up::{describe, named};
+use super::disk_dir::{open_directory, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
 use super::rename::finish_discard;
 use super::tree::Tree;
 use super::types::Ino;
-use super::upper::{Mark, Spot, Upper, open_directory, preserving_times, read_directory, remove_tree};
+use super::upper::{Mark, Spot, Upper, preserving_times};
 use crate::index::Kind;
 use crate::whiteout;
 

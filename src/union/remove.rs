@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, OFlags};
 
 use super::descriptors::Key;
+use super::disk_dir::remove_tree;
 use super::errno::{Errno, FsResult};
 use super::lookup::{Found, parked_name};
 use super::tree::{Orphan, Tree};
 use super::types::Ino;
-use super::upper::remove_tree;
 use super::{Union, check_name};
 use crate::index::Kind;
 use crate::whiteout;

@@ -9,11 +9,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::RenameFlags;
 
 use super::copy_up::{make_node, named};
+use super::disk_dir::remove_tree;
 use super::errno::{Errno, FsResult};
 use super::lookup::{Found, upper_ino};
 use super::tree::{Node, Tree, UpperEntry};
 use super::types::{Ino, RenameMode};
-use super::upper::{Mark, Spot, remove_tree};
+use super::upper::{Mark, Spot};
 use super::{Union, check_name, check_new_name};
 use crate::index::{Kind, Meta};
 

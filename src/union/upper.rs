@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno as Raw;
 
+use super::disk_dir::{DIRECTORY, open_directory, remove_tree};
 use super::errno::{Errno, FsResult};
-use crate::index::{Kind, NodeId};
-use crate::whiteout::{self, Marker};
-use crate::{mark, sys};
+use crate::index::NodeId;
+use crate::{mark, sys, whiteout};
 
 /// Where the marks of a directory or file are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,25 +51,6 @@ pub(super) struct Upper {
     next_temporary: AtomicU64,
 }
 
-/// One name on disk.
-#[derive(Debug)]
-pub(super) struct DiskEntry {
-    pub(super) name: Box<[u8]>,
-    pub(super) kind: Kind,
-    /// The inode number on disk.
-    pub(super) ino: u64,
-}
-
-/// A directory's content on disk.
-#[derive(Debug, Default)]
-pub(super) struct DiskDir {
-    pub(super) entries: Vec<DiskEntry>,
-    pub(super) whiteouts: Vec<Box<[u8]>>,
-    pub(super) opaque: bool,
-    /// The union's own.
-    pub(super) private: Vec<Box<[u8]>>,
-}
-
 /// A file of the upper: by its name, or by a descriptor when it has none.
 #[derive(Debug, Clone)]
 pub(super) enum Spot {
@@ -77,8 +58,6 @@ pub(super) enum Spot {
     Open(Arc<OwnedFd>),
 }
 
-pub(super) const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
 const PRIVATE_MODE: Mode = Mode::RWXU;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -325,64 +304,6 @@ pub(super) fn parse_origin(text: &[u8]) -> Option<(u32, u64, NodeId)> {
     Some((layer, key, NodeId(fields.next()?.parse().ok()?)))
 }
 
-/// Opens the directory `name` in `dir`, which must not be a link.
-pub(super) fn open_directory(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<OwnedFd> {
-    Ok(rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())?)
-}
-
-/// Reads a directory of the upper.
-pub(super) fn read_directory(dir: BorrowedFd<'_>) -> FsResult<DiskDir> {
-    let mut found = DiskDir::default();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        match whiteout::parse(name) {
-            None if name == b"." || name == b".." => {}
-            None => {
-                let kind = match kind_of(entry.file_type()) {
-                    Some(kind) => kind,
-                    None => kind_of_stat(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)?,
-                };
-                found.entries.push(DiskEntry { name: name.into(), kind, ino: entry.ino() });
-            }
-            Some(Marker::Whiteout(hidden)) => found.whiteouts.push(hidden.into()),
-            Some(Marker::Opaque) => found.opaque = true,
-            Some(Marker::Long) => found.whiteouts.push(read_long_whiteout(dir, name)?),
-            Some(Marker::Private) => found.private.push(name.into()),
-            Some(Marker::Invalid) => {}
-        }
-    }
-    Ok(found)
-}
-
-fn read_long_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<Box<[u8]>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-    let mut content = vec![0; whiteout::NAME_MAX];
-    let length = rustix::io::pread(&file, &mut content, 0)?;
-    content.truncate(length);
-    Ok(content.into())
-}
-
-/// Removes `name` in `dir` with all that is in it; that it is not there is no error.
-pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Raw::NOENT) => return Ok(()),
-        Err(Raw::ISDIR | Raw::PERM) => {}
-        Err(error) => return Err(error.into()),
-    }
-    // What the union discards is at most a directory of markers: the depth is bounded by what it made.
-    let inner = open_directory(dir, name)?;
-    for entry in Dir::read_from(&inner)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            remove_tree(inner.as_fd(), name)?;
-        }
-    }
-    Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
-}
-
 /// Runs `change` on a directory and gives the directory its old times back: for changes that no program
 /// made.
 pub(super) fn preserving_times<T>(dir: BorrowedFd<'_>, change: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
@@ -402,14 +323,6 @@ pub(super) fn times_of(stat: &Stat) -> Timestamps {
 
 fn nanoseconds(value: u64) -> rustix::fs::Nsecs {
     rustix::fs::Nsecs::try_from(value).unwrap_or_default()
-}
-
-fn kind_of(file_type: FileType) -> Option<Kind> {
-    Kind::from_mode(file_type.as_raw_mode())
-}
-
-pub(super) fn kind_of_stat(stat: &Stat) -> FsResult<Kind> {
-    Kind::from_mode(stat.st_mode).ok_or(Errno::EIO)
 }
 
 /// Writes all of `data` at `offset`.
