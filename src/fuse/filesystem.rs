@@ -25,6 +25,7 @@ use fuser::{
 use super::counters::{Counters, Operation};
 use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
+use super::late::Late;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
 use super::seek::{Seek, Seeks};
@@ -53,9 +54,10 @@ pub(super) struct Filesystem {
     pub(super) gate: Arc<Gate>,
     pub(super) wakeful: Arc<Wakeful>,
     pub(super) read_ahead: ReadAhead,
+    pub(super) late: Late,
     pub(super) terms: Terms,
     /// What is open, where the kernel reads and writes some files itself.
-    pub(super) opens: Option<Opens>,
+    pub(super) opens: Option<Arc<Opens>>,
 }
 
 fn caller(request: &Request) -> Caller {
@@ -287,7 +289,16 @@ impl fuser::Filesystem for Filesystem {
             let empties = (flags.0 & libc::O_TRUNC != 0).then(|| caller(request));
             let purpose = Purpose { empties, ..Purpose::of(flags.0) };
             let _pass = (purpose.writes || empties.is_some()).then(|| self.gate.pass());
-            opens.open(&self.union, &self.given, ino(node), purpose, reply);
+            let ino = ino(node);
+            let copied_up = (purpose.writes && empties.is_none()).then(|| self.union.try_copy_up(ino));
+            match copied_up {
+                Some(Err(error)) => reply.error(errno(error)),
+                Some(Ok(false)) => {
+                    let (opens, given) = (opens.clone(), self.given.clone());
+                    self.late.put(&self.union, move |union| opens.open(union, &given, ino, purpose, reply));
+                }
+                _ => opens.open(&self.union, &self.given, ino, purpose, reply),
+            }
         } else if self.terms.no_open {
             reply.error(errno(Errno::ENOSYS));
         } else {
@@ -338,12 +349,22 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let _pass = self.change(Operation::Write);
-        let result = if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback {
-            self.union.write_gathered(ino(node), offset, data)
-        } else {
-            self.union.write(ino(node), offset, data, flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID))
+        let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback;
+        let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let ino = ino(node);
+        let write = move |union: &Union, data: &[u8]| match gathered {
+            true => union.write_gathered(ino, offset, data),
+            false => union.write(ino, offset, data, kills),
         };
-        written(result.map(|length| length as u64), reply);
+        match self.union.try_copy_up(ino) {
+            Ok(true) => written(write(&self.union, data).map(|length| length as u64), reply),
+            Ok(false) => {
+                let data = data.to_vec();
+                let answer = move |union: &Union| written(write(union, &data).map(|length| length as u64), reply);
+                self.late.put(&self.union, answer);
+            }
+            Err(error) => reply.error(errno(error)),
+        }
     }
 
     fn flush(&self, _request: &Request, _node: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

@@ -8,6 +8,7 @@
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`gate`]: holding back all changes for a while
 //! - [`mod@io`]: by which way data go
+//! - [`late`]: requests that wait for a copy-up, and keep no others waiting
 //! - [`opens`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
 //! - [`read_ahead`]: having files ready before they are asked for
@@ -22,6 +23,7 @@ mod filesystem;
 mod gate;
 mod given;
 mod io;
+mod late;
 mod mounts;
 mod opens;
 mod page_cache;

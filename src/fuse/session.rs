@@ -15,8 +15,8 @@ use super::filesystem::Filesystem;
 use super::gate::Gate;
 use super::given::Given;
 use super::io::Io;
+use super::late;
 use super::mounts::{self, FS_TYPE, Mount};
-use super::opens::Opens;
 use super::page_cache;
 use super::read_ahead::{self, ReadAhead};
 use super::seek;
@@ -48,7 +48,7 @@ pub struct Session {
     counters: Arc<Counters>,
     gate: Arc<Gate>,
     /// Threads that hold the union.
-    threads: [JoinHandle<()>; 2],
+    threads: [JoinHandle<()>; 3],
     mount: Mount,
 }
 
@@ -80,6 +80,7 @@ impl Session {
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
         let (read_ahead, batches) = ReadAhead::new();
+        let (late, requests) = late::requests();
         let takes_changes = union.branches().first().is_some_and(|branch| branch.writable);
         // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
         // asks again at the next `stat`: not where nothing is written.
@@ -93,9 +94,10 @@ impl Session {
             gate: gate.clone(),
             wakeful: Wakeful::start(),
             read_ahead,
+            late,
             counters: counters.clone(),
             terms: Terms::new(writeback, stack_depth(&union)),
-            opens: (options.io == Io::Passthrough).then(Opens::default),
+            opens: (options.io == Io::Passthrough).then(Arc::default),
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
@@ -103,7 +105,8 @@ impl Session {
         let mount = mounts::mount_at(mountpoint);
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config).and_then(|session| {
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
-            Ok(([read_ahead, seek::answer_all(questions, session.notifier(), union)?], session))
+            let late = late::do_all(requests, gate.clone(), union.clone())?;
+            Ok(([read_ahead, late, seek::answer_all(questions, session.notifier(), union)?], session))
         });
         match (started, mount) {
             (Ok((threads, session)), Some(mount)) => {

@@ -62,15 +62,39 @@ impl Union {
 
     fn copy_up_with(&self, ino: Ino, data: Data) -> FsResult<()> {
         let upper = self.upper()?;
-        let settled =
-            |tree: &Tree| tree.nodes.get(&ino).is_some_and(|node| !node.metacopy || matches!(data, Data::Below));
-        if settled(&self.tree.read()) {
+        if self.is_settled(ino, data) {
             return Ok(());
         }
         if let Some(dir) = self.lowers.dir(ino) {
             return self.copy_up_dir(&mut self.tree.write(), &dir);
         }
         let _lock = self.copying.lock(ino);
+        self.copy_up_alone(upper, ino, data)
+    }
+
+    /// Makes sure that a file is in the upper with its data, unless somebody else is at it: then false.
+    ///
+    /// # Errors
+    /// As [`Union::write`].
+    pub fn try_copy_up(&self, ino: Ino) -> FsResult<bool> {
+        let upper = self.upper()?;
+        let data = Data::UpTo(u64::MAX);
+        if self.is_settled(ino, data) {
+            return Ok(true);
+        }
+        match self.copying.try_lock(ino) {
+            Some(_lock) => self.copy_up_alone(upper, ino, data).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn is_settled(&self, ino: Ino, data: Data) -> bool {
+        let tree = self.tree.read();
+        tree.nodes.get(&ino).is_some_and(|node| !node.metacopy || matches!(data, Data::Below))
+    }
+
+    /// Copies what is no directory up, if nobody has just done it. Its lock is held.
+    fn copy_up_alone(&self, upper: &Upper, ino: Ino, data: Data) -> FsResult<()> {
         let known = match self.tree.read().nodes.get(&ino) {
             Some(node) if !node.metacopy || matches!(data, Data::Below) => return Ok(()),
             Some(_) => true,

@@ -308,6 +308,11 @@ impl InodeLocks {
         }
         InodeLock { locks: self, ino }
     }
+
+    /// The lock, if nobody has it.
+    pub(super) fn try_lock(&self, ino: Ino) -> Option<InodeLock<'_>> {
+        self.held.lock().insert(ino).then(|| InodeLock { locks: self, ino })
+    }
 }
 
 impl Drop for InodeLock<'_> {

@@ -52,32 +52,40 @@ fn a_big_copy_up_keeps_nobody_waiting() {
         let stopped = Stopped::new(disk);
         scope.spawn(|| {
             let file = File::options().write(true).open(mounts.at("mnt/big")).unwrap();
-            file.write_all_at(b"y", SIZE - 1).unwrap();
+            // Whole pages, so that nothing has to be read first, and no two of them are one message: more of them than the
+            // server has threads wait for the copy.
+            (0..SIZE >> 21).for_each(|number| file.write_all_at(&[b'y'; 4096], number << 21).unwrap());
             file.sync_all().unwrap();
             done.store(true, Ordering::SeqCst);
         });
         let copies = || fs::read_dir(mounts.at("upper").join(os(whiteout::WORK))).map(Iterator::count).unwrap_or(0);
         assert!(eventually(|| copies() > 0), "it is being copied");
-        for number in 0..FILES {
-            // Nothing of it is known to the kernel yet.
-            let path = mounts.at(&format!("mnt/d/f{number}"));
-            assert_eq!(fs::metadata(&path).unwrap().len(), 7);
-            assert_eq!(fs::read(&path).unwrap(), b"content");
-            fs::write(mounts.at(&format!("mnt/new{number}")), "new").unwrap();
-            fs::rename(&path, path.with_extension("renamed")).unwrap();
-            // And the very file that is being copied can be looked at.
-            assert_eq!(fs::metadata(mounts.at("mnt/big")).unwrap().len(), SIZE);
-            if number % 20 == 0 {
-                forget();
+        let others = scope.spawn(|| {
+            for number in 0..FILES {
+                // Nothing of it is known to the kernel yet.
+                let path = mounts.at(&format!("mnt/d/f{number}"));
+                assert_eq!(fs::metadata(&path).unwrap().len(), 7);
+                assert_eq!(fs::read(&path).unwrap(), b"content");
+                fs::write(mounts.at(&format!("mnt/new{number}")), "new").unwrap();
+                fs::rename(&path, path.with_extension("renamed")).unwrap();
+                // And the very file that is being copied can be looked at.
+                assert_eq!(fs::metadata(mounts.at("mnt/big")).unwrap().len(), SIZE);
+                if number % 20 == 0 {
+                    forget();
+                }
             }
-        }
+        });
+        assert!(eventually(|| others.is_finished()), "all others are served");
         assert!(!done.load(Ordering::SeqCst), "it is still being copied");
         drop(stopped);
     });
     let copy = File::open(mounts.at("upper/big")).unwrap();
-    let mut end = [0; 3];
-    copy.read_exact_at(&mut end, SIZE - 3).unwrap();
-    assert_eq!((end, copy.metadata().unwrap().size()), (*b"xxy", SIZE));
+    assert_eq!(copy.metadata().unwrap().size(), SIZE);
+    for number in 0..SIZE >> 21 {
+        let mut written = [0; 4097];
+        copy.read_exact_at(&mut written, number << 21).unwrap();
+        assert!(written[..4096].iter().all(|byte| *byte == b'y') && written[4096] == b'x');
+    }
     mounts.umount("mnt");
     mounts.umount("slow");
     mounts.assert_nothing_is_live();
