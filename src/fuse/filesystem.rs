@@ -1,4 +1,4 @@
-//! Every request decoded, counted, answered by the union. Nothing is decided here.
+//! Every request decoded, counted, answered by the union. Nothing is decided here, but who waits for a copy-up (`late.rs`).
 //!
 //! The zero-message mode: `open`, `opendir`, `flush` and `access` are answered ENOSYS, after which the kernel
 //! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,

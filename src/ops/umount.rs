@@ -47,11 +47,11 @@ pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool)
     }
     if !mountpoint::is_mounted(store, container)? {
         // Somebody else has just done it.
-        return if lazy {
-            Ok(())
-        } else {
-            mountpoint::end(store, container, false).and_then(|()| flush(&container.upper()))
-        };
+        if lazy {
+            return Ok(());
+        }
+        mountpoint::end(store, container, false)?;
+        return flush(&container.upper());
     }
     // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
     if mount.command && !lazy {

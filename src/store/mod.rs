@@ -88,7 +88,8 @@ impl Store {
     /// Opens the store at `root`, which is made if it is not there, or an empty directory.
     ///
     /// # Errors
-    /// When it cannot be made or read, is a directory with anything else in it, or was written by a version with features that this one does not know.
+    /// When it cannot be made or read, is a directory with anything else in it, or was written by a version with features
+    /// that this one does not know.
     pub fn open(root: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let root = std::path::absolute(root).doing("find", root)?;

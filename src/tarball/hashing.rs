@@ -71,9 +71,8 @@ impl Hashing {
         (Self { chunk: None, steps: Vec::new(), to_hasher, done, ends: 0 }, Hasher { told, done: to_asker })
     }
 
-    /// The tar's next bytes. Nothing more is to be said of those before them.
+    /// The tar's next bytes, when those before them are given up.
     pub(super) fn chunk(&mut self, chunk: Arc<Chunk>) {
-        self.give_up();
         self.chunk = Some(chunk);
     }
 

@@ -22,6 +22,15 @@ fn with(names: &[&str]) -> (Sandbox, String) {
     (sandbox, id)
 }
 
+/// The container c of an image, not mounted.
+fn stopped() -> (Mounts, String) {
+    let mounts = Mounts::new();
+    let id = mounts.import("a", &single("a").layers[0]);
+    mounts.run(&["run-mount", "--name", "c", &id]).ok();
+    mounts.run(&["umount", "c"]).ok();
+    (mounts, id)
+}
+
 #[test]
 fn inspect_takes_a_template_with_f() {
     let (sandbox, id) = with(&["a:1"]);
@@ -48,24 +57,19 @@ fn an_image_is_removed_by_its_id_with_all_its_names() {
     let output = sandbox.run(&["rmi", "--force", &id]);
     assert_eq!(output.lines()[..3], ["Untagged: a:1".to_owned(), "Untagged: b:2".to_owned(), format!("Deleted: {id}")]);
     assert_eq!(sandbox.run(&["images", "-q"]).lines().len(), 0);
+    assert_eq!(sandbox.run(&["prune", "-f"]).code, 0, "nothing is asked");
 }
 
 #[test]
 fn force_takes_no_image_from_a_container() {
-    let mounts = Mounts::new();
-    let id = mounts.import("a", &single("a").layers[0]);
-    mounts.run(&["run-mount", "--name", "c", &id]).ok();
-    mounts.run(&["umount", "c"]).ok();
+    let (mounts, id) = stopped();
     mounts.run(&["rmi", "-f", "a"]).fails(125, &["in use", "container c"]);
     mounts.run(&["exists", &id]).ok();
 }
 
 #[test]
 fn commit_takes_the_name_after_the_container() {
-    let mounts = Mounts::new();
-    let id = mounts.import("a", &single("a").layers[0]);
-    mounts.run(&["run-mount", "--name", "c", &id]).ok();
-    mounts.run(&["umount", "c"]).ok();
+    let (mounts, _) = stopped();
     mounts.run(&["commit", "-c", "ENV A=b", "c", "made:1"]).ok();
     assert_eq!(mounts.run(&["inspect", "-f", "{{join .Config.Env \",\"}}", "made:1"]).ok().trim(), "A=b");
     mounts.run(&["commit", "c", "NO"]).fails(2, &["\"NO\" is not an image name"]);
