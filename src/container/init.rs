@@ -75,6 +75,7 @@ fn start(requests: OwnedFd, reporter: &mut File) -> Result<Pid> {
     let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     sys::new_namespaces(namespaces).doing("make namespaces for", &spec.rootfs)?;
     sethostname(spec.hostname.as_bytes()).doing("set the host name", &spec.hostname)?;
+    sys::new_session_keyring().doing("make a session keyring for", "the container")?;
     // Modes are to be as they are given, and for the command as everywhere.
     umask(Mode::empty());
     mounts::enter(&spec)?;

@@ -27,7 +27,7 @@ use std::ffi::c_int;
 use std::io::{IsTerminal as _, PipeReader, Read as _, Write as _, pipe};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -128,7 +128,8 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, requests: PipeReader, started: &
     let doing = "start a container in";
     let (mut report, reporter) = pipe().doing(doing, &spec.rootfs)?;
     sys::new_namespaces(UnshareFlags::NEWPID).doing("make a pid namespace for", &spec.rootfs)?;
-    let mut command = Command::new("/proc/self/exe");
+    let program = own_program()?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command.arg0("layerctl").arg(STAGE);
     command.args([requests.as_raw_fd(), reporter.as_raw_fd()].map(|fd| fd.to_string()));
     // What the container can read of its pid 1 is to say nothing about the host.
@@ -138,7 +139,8 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, requests: PipeReader, started: &
     }
     sys::keep_only(&mut command, &[requests.as_fd(), reporter.as_fd()]);
     let mut init = command.spawn().doing(doing, &spec.rootfs)?;
-    drop((command, requests, reporter));
+    // Before the request is sent, and so before anything of the image runs: from now on nothing changes the mount.
+    drop((command, requests, reporter, program));
     // Without a receiver `run` has ended, which it does not before this thread.
     let _ = started.send(());
     let process = pidfd(&init).doing("wait for the container in", &spec.rootfs)?;
@@ -149,6 +151,24 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, requests: PipeReader, started: &
     let status = init.wait().doing("wait for the container in", &spec.rootfs)?;
     read.doing("hear from the container in", &spec.rootfs)?;
     if failure == READY { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }
+}
+
+/// This program on a mount of its own, from which init is executed. The container's first process is an executable that
+/// the command reaches as `/proc/self/exe` while it is being executed (also as its interpreter, or by a link), and
+/// as `/proc/1/exe`. There, the mount is what keeps the host's file from changes of its content, mode, owner and
+/// attributes (CVE-2019-5736).
+fn own_program() -> Result<OwnedFd> {
+    match sys::detached_read_only(Path::new("/proc/self/exe")) {
+        Err(Errno::NOSYS) => {
+            Err(Error::Unsupported("running a command in a container needs Linux 5.12 or newer".into()))
+        }
+        Err(Errno::INVAL) => Err(Error::Unsupported(
+            "the program layerctl is on a mount that is unbindable or of another mount namespace: \
+             run a copy of it that is elsewhere"
+                .into(),
+        )),
+        program => program.doing("bind read-only for the container", "/proc/self/exe"),
+    }
 }
 
 /// Stands for a child that was not waited for yet, and so is the one of this number.

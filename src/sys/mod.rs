@@ -1,13 +1,17 @@
 //! What rustix does not say in one call. The only module that may use `unsafe`.
 
+mod keyring;
 mod map;
+mod mount;
 mod open;
 mod process;
 pub mod sha256;
 mod write_back;
 mod xattr;
 
+pub use keyring::new_session_keyring;
 pub use map::map;
+pub use mount::detached_read_only;
 pub use open::{open_below, open_in, open_regular};
 pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespaces};
 pub use write_back::start_write_back;

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod archives;
+mod attack;
 mod beside;
 mod build;
 mod build_refusals;
@@ -9,6 +10,7 @@ mod build_same;
 mod cli;
 mod commit_cost;
 mod commit_mounted;
+mod container_program;
 mod corpus;
 mod cp;
 mod damage;

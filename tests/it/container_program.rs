@@ -1,0 +1,75 @@
+//! The host's program as the executable of processes in a container, which must not be able to change it
+//! (CVE-2019-5736 is runc's).
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::attack::{Machine, OwnProgram, compiled, image};
+use super::mounts::{Said, said};
+
+/// All that a command could change of a file.
+fn state(path: &Path) -> String {
+    let meta = fs::symlink_metadata(path).unwrap();
+    let mut names = vec![0_u8; 4096];
+    let size = rustix::fs::listxattr(path, &mut names[..]).unwrap();
+    names.truncate(size);
+    let (mode, uid, gid, size, nlink) = (meta.mode(), meta.uid(), meta.gid(), meta.size(), meta.nlink());
+    let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+    let names = String::from_utf8_lossy(&names);
+    format!("{mode:o} {uid}:{gid} {size} {nlink} {mtime:?} {ctime:?} {names:?}")
+}
+
+#[test]
+fn a_command_cannot_change_the_host_s_program_through_its_exe() {
+    let loader = compiled("own_exe.c", Machine::X86_64, &[]);
+    let files: [(&str, &[u8]); 3] = [
+        ("lib64/ld-linux-x86-64.so.2", &loader),
+        ("bin/script", b"#!/proc/self/exe\n"),
+        ("bin/script-of-script", b"#!/bin/script\n"),
+    ];
+    let links = [
+        ("bin/link", "/proc/self/exe"),
+        ("bin/link-to-link", "link"),
+        ("bin/relative", "../proc/self/exe"),
+        ("bin/thread", "/proc/thread-self/exe"),
+    ];
+    let program = OwnProgram::new();
+    program.mounts.import("attack", &image(&files, &links));
+    let host = program.mounts.at("layerctl");
+    let before = state(&host);
+    for command in [
+        "/proc/self/exe",
+        "/proc/thread-self/exe",
+        "/proc/self/../self/exe",
+        "/bin/script",
+        "/bin/script-of-script",
+        "/bin/link",
+        "link",
+        "/bin/link-to-link",
+        "/bin/relative",
+        "/bin/thread",
+    ] {
+        for option in [&[][..], &["--read-only"]] {
+            let args = [&["run-mount", "--rm"], option, &["attack", "--", command]].concat();
+            let said = said(&mut program.command(&args));
+            assert_eq!(state(&host), before, "{command} {option:?}: {said:?}");
+            assert_eq!(said, Said { code: 0, out: String::new(), err: "held\n".into() }, "{command} {option:?}");
+        }
+    }
+    program.mounts.assert_nothing_is_live();
+}
+
+#[test]
+fn a_command_inherits_nothing_of_its_caller() {
+    let [left, inherited] = ["leave_behind.c", "inherited.c"].map(|source| compiled(source, Machine::X86_64, &[]));
+    let program = OwnProgram::new();
+    let passwd: &[u8] = b"root:x:0:0::/:/bin/sh\n";
+    program.mounts.import("attack", &image(&[("bin/attack", &inherited), ("etc/passwd", passwd)], &[]));
+    let caller = program.mounts.at("caller");
+    fs::write(&caller, left).unwrap();
+    fs::set_permissions(&caller, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = program.mounts.command(caller);
+    command.arg(program.mounts.at("layerctl")).args(["run-mount", "--rm", "attack", "--", "/bin/attack"]);
+    assert_eq!(said(&mut command), Said { code: 0, out: String::new(), err: "held\n".into() });
+}
