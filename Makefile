@@ -8,7 +8,7 @@ PROGRAM ?= target/release/layerctl
 SHARE ?= target/share
 
 .PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded \
-	roundtrip crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
+	roundtrip podman podman-quick crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,7 +20,7 @@ demo: needs ## Import a fixture, mount it, write, see the copy-on-write, inspect
 	$(CARGO) build --release --locked --quiet
 	scripts/demo target/release/layerctl
 
-test: needs fmt lint doc shell conformance-quick torture-quick unit passthrough ## All checks; the tests mount for real
+test: needs fmt lint doc shell conformance-quick torture-quick podman-quick unit passthrough ## All checks; the tests mount for real
 
 needs:
 	@scripts/check-needs
@@ -54,6 +54,14 @@ torture-quick:
 	$(CARGO) build --locked
 	LAYERCTL=target/debug/layerctl scripts/torture crash 10
 	LAYERCTL=target/debug/layerctl scripts/torture powercut 3
+
+podman-quick:
+	$(CARGO) build --locked
+	LAYERCTL=target/debug/layerctl scripts/podman --if-installed
+
+podman: ## podman with this program as its mount_program: run, build, commit (needs podman and runc)
+	$(CARGO) build --release --locked --quiet
+	LAYERCTL=target/release/layerctl scripts/podman
 
 crash: ## KILLS (200) processes killed at random moments of imports, mounts, commits and removals
 	$(CARGO) build --release --locked --quiet
@@ -107,11 +115,12 @@ install-files:
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/layerctl
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sf $(PREFIX)/bin/layerctl $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
+	ln -sf layerctl $(DESTDIR)$(PREFIX)/bin/layerctl-union
 	set -e; for file in $$(cd $(SHARE) && find . -type f); do \
 		install -D -m 644 $(SHARE)/$$file $(DESTDIR)$(PREFIX)/share/$$file; done
 
 uninstall: ## Remove what was installed
-	rm -f $(DESTDIR)$(PREFIX)/bin/layerctl $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
+	rm -f $(DESTDIR)$(PREFIX)/bin/layerctl $(DESTDIR)$(PREFIX)/bin/layerctl-union $(DESTDIR)$(SBINDIR)/mount.fuse.layerctl
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/layerctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/layerctl-*.1
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/layerctl
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_layerctl

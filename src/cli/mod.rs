@@ -46,6 +46,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use args::{Arguments, Command};
 use output::{Output, visible};
+use union::UnionProgram;
 
 use crate::container;
 use crate::error::{Error, Result};
@@ -72,6 +73,10 @@ pub fn main() -> ExitCode {
             let args = args.get(1..).unwrap_or_default();
             Store::open(&root(None)).and_then(|store| ops::mount_helper(&store, args)).map(|()| 0)
         }
+        _ if UnionProgram::is_meant(&args) => match UnionProgram::try_parse_from(&args) {
+            Ok(program) => program.run(),
+            Err(error) => return usage(error, false),
+        },
         // Its standard error is the container's log.
         Some(ops::SERVE) => ops::serve().map(|()| 0),
         _ => match Arguments::try_parse_from(&args) {

@@ -1,22 +1,33 @@
-//! `layerctl union`.
+//! `layerctl union`, and the same as another program calls it: `layerctl-union`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Parser};
 
 use super::Context;
 use crate::error::Result;
 use crate::ops::{self, UnionOptions};
 
+/// The name under which programs call us that want a union mounted, as podman's `mount_program`.
+const PROGRAM: &str = "layerctl-union";
+
 /// Mount a union of plain directories
 ///
 /// Options, separated by commas: dirs=DIR=rw:DIR=ro:... (also br:...), uppermost first, where the first is rw and
-/// the others ro if nothing is said; or lowerdir=DIR:DIR...,upperdir=DIR,workdir=DIR; ro, nosuid, nodev, noexec,
-/// noatime and the other flags of mount(8); fsname=NAME; remount; io=cached or io=passthrough (see run-mount). A : , or = in a directory's name is written
-/// after a backslash. Whiteouts are understood in AUFS' and in overlayfs' spelling.
+/// the others ro if nothing is said; or lowerdir=DIR:DIR...,upperdir=DIR,workdir=DIR, and lowerdir+=DIR for one more; ro,
+/// nosuid, nodev, noexec, noatime, private and the other flags of mount(8); fsname=NAME; remount; io=cached or io=passthrough
+/// (see run-mount). A : , or = in a directory's name is written after a backslash. Whiteouts are understood in AUFS' and in
+/// overlayfs' spelling.
 ///
-/// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`.
+/// volatile: fsync waits for nothing. uidmapping=DISK:SHOWN:COUNT:... and gidmapping=...: owners are shown with other ids.
+/// squash_to_root, squash_to_uid=ID, squash_to_gid=ID: every file is shown as theirs. noacl: no POSIX access lists. Options by
+/// which other unions are tuned (index, metacopy, xino, timeout, ...) are accepted and change nothing; those that would
+/// protect something (verity=require, ...) are refused.
+///
+/// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`; and as
+/// layerctl-union by `layerctl-union -o OPTIONS MOUNTPOINT`, without a store, which is what podman's
+/// `--storage-opt overlay.mount_program=PROGRAM` needs.
 #[derive(Debug, Args)]
 pub(super) struct Union {
     /// The directories, and the options of mount(8)
@@ -26,11 +37,39 @@ pub(super) struct Union {
     mountpoint: PathBuf,
 }
 
+/// Mount a union of plain directories, without a store
+///
+/// `layerctl help union` lists the options. The mountpoint need not be empty.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, max_term_width = 100)]
+pub(super) struct UnionProgram {
+    #[command(flatten)]
+    union: Union,
+}
+
 impl Union {
-    pub(super) fn run(&self, context: &Context) -> Result<u8> {
+    fn options(&self) -> Result<UnionOptions> {
         let mut options = UnionOptions::default();
         self.options.iter().try_for_each(|text| options.read(text))?;
-        ops::union(&context.store, &options, &self.mountpoint)?;
+        Ok(options)
+    }
+
+    pub(super) fn run(&self, context: &Context) -> Result<u8> {
+        ops::union(&context.store, &self.options()?, &self.mountpoint)?;
+        Ok(0)
+    }
+}
+
+impl UnionProgram {
+    /// Whether these are the words of `PROGRAM -o OPTIONS MOUNTPOINT`: by the program's name, or because `-o` comes first.
+    pub(super) fn is_meant(args: &[OsString]) -> bool {
+        let name = args.first().map(Path::new).and_then(Path::file_name);
+        let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-o");
+        name == Some(OsStr::new(PROGRAM)) || args.get(1).is_some_and(is_option)
+    }
+
+    pub(super) fn run(&self) -> Result<u8> {
+        ops::mount_program(&self.union.options()?, &self.union.mountpoint)?;
         Ok(0)
     }
 }

@@ -25,6 +25,7 @@ use fuser::{
 use super::counters::{Counters, Operation};
 use super::gate::{Gate, Pass};
 use super::given::{Answer, Given};
+use super::ids::Ids;
 use super::late::Late;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
@@ -41,6 +42,9 @@ use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetA
 /// system has no labels (coreutils, gnulib's file-has-acl.c). Where SELinux is on, the kernel does not ask us.
 const SELINUX: &str = "security.selinux";
 
+/// What the names of access lists begin with.
+const ACCESS_LISTS: &[u8] = b"system.posix_acl_";
+
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -56,12 +60,12 @@ pub(super) struct Filesystem {
     pub(super) read_ahead: ReadAhead,
     pub(super) late: Late,
     pub(super) terms: Terms,
+    /// How owners are shown.
+    pub(super) ids: Ids,
+    /// Whether `fsync` waits for nothing.
+    pub(super) volatile: bool,
     /// What is open, where the kernel reads and writes some files itself.
     pub(super) opens: Option<Arc<Opens>>,
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
 }
 
 fn ino(node: INodeNo) -> Ino {
@@ -92,6 +96,19 @@ fn attribute(result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
 }
 
 impl Filesystem {
+    fn caller(&self, request: &Request) -> Caller {
+        self.ids.caller(Caller { uid: request.uid(), gid: request.gid() })
+    }
+
+    fn file_attr(&self, attr: &Attr) -> fuser::FileAttr {
+        file_attr(&self.ids.attr(attr))
+    }
+
+    /// Whether an attribute is an access list of a mount that has none.
+    fn is_left_out(&self, name: &OsStr) -> bool {
+        !self.terms.access_lists && name.as_bytes().starts_with(ACCESS_LISTS)
+    }
+
     fn count(&self, operation: Operation) {
         self.wakeful.request();
         self.counters.count(operation);
@@ -99,14 +116,14 @@ impl Filesystem {
 
     fn entry(&self, result: FsResult<Attr>, reply: ReplyEntry) {
         match result {
-            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &file_attr(&attr), NO_GENERATION),
+            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &self.file_attr(&attr), NO_GENERATION),
             Err(error) => reply.error(errno(error)),
         }
     }
 
     fn attributes(&self, result: FsResult<Attr>, reply: ReplyAttr) {
         match result {
-            Ok(attr) => reply.attr(&self.valid(attr.ino), &file_attr(&attr)),
+            Ok(attr) => reply.attr(&self.valid(attr.ino), &self.file_attr(&attr)),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -127,6 +144,11 @@ impl Filesystem {
     fn change(&self, operation: Operation) -> Pass<'_> {
         self.count(operation);
         self.gate.pass()
+    }
+
+    /// On a volatile mount `ENOSYS`, after which the kernel sends no more of them (fs/fuse/file.c, `fuse_fsync`).
+    fn flush(&self, node: INodeNo, datasync: bool) -> FsResult<()> {
+        if self.volatile { Err(Errno::ENOSYS) } else { self.union.fsync(ino(node), datasync) }
     }
 
     fn lists(&self, directory: INodeNo, offset: u64) {
@@ -202,9 +224,11 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyAttr,
     ) {
         let _pass = self.change(Operation::Setattr);
+        let uid = uid.map(|uid| self.ids.users.meant(uid));
+        let gid = gid.map(|gid| self.ids.groups.meant(gid));
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let answer = self.given.answer();
-        self.attributes(given(&answer, self.union.setattr(ino(node), &set, caller(request))), reply);
+        self.attributes(given(&answer, self.union.setattr(ino(node), &set, self.caller(request))), reply);
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -228,13 +252,16 @@ impl fuser::Filesystem for Filesystem {
         let _pass = self.change(Operation::Mknod);
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(errno(Errno::EINVAL)) };
         let new = NewFile { kind, mode: mode & 0o7777, umask, rdev: device_parts(rdev) };
-        self.entry(self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))), reply);
+        self.entry(
+            self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, self.caller(request))),
+            reply,
+        );
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let _pass = self.change(Operation::Mkdir);
         let answer = self.given.answer();
-        let made = self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, caller(request));
+        let made = self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, self.caller(request));
         self.entry(given(&answer, self.changed(parent, made)), reply);
     }
 
@@ -251,7 +278,7 @@ impl fuser::Filesystem for Filesystem {
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let _pass = self.change(Operation::Symlink);
         let target = target.as_os_str().as_bytes();
-        let made = self.union.symlink(ino(parent), name.as_bytes(), target, caller(request));
+        let made = self.union.symlink(ino(parent), name.as_bytes(), target, self.caller(request));
         self.entry(self.changed(parent, made), reply);
     }
 
@@ -286,7 +313,7 @@ impl fuser::Filesystem for Filesystem {
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.count(Operation::Open);
         if let Some(opens) = &self.opens {
-            let empties = (flags.0 & libc::O_TRUNC != 0).then(|| caller(request));
+            let empties = (flags.0 & libc::O_TRUNC != 0).then(|| self.caller(request));
             let purpose = Purpose { empties, ..Purpose::of(flags.0) };
             let _pass = (purpose.writes || empties.is_some()).then(|| self.gate.pass());
             let ino = ino(node);
@@ -391,7 +418,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn fsync(&self, _request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.count(Operation::Fsync);
-        empty(self.union.fsync(ino(node), datasync), reply);
+        empty(self.flush(node, datasync), reply);
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -433,7 +460,7 @@ impl fuser::Filesystem for Filesystem {
                     if attr.kind == Kind::Directory {
                         answer.has(attr.ino);
                     }
-                    file_attr(attr)
+                    self.file_attr(attr)
                 }
                 // For `.` and `..` the kernel takes number and type, and nothing else.
                 None => fuser::FileAttr { ino: INodeNo(found.ino.0), kind: file_type(found.kind), ..no_entry() },
@@ -460,7 +487,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn fsyncdir(&self, _request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.count(Operation::Fsyncdir);
-        empty(self.union.fsync(ino(node), datasync), reply);
+        empty(self.flush(node, datasync), reply);
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
@@ -482,27 +509,48 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let _pass = self.change(Operation::Setxattr);
-        let set = self.union.setxattr(ino(node), name.as_bytes(), value, flags);
+        if self.is_left_out(name) {
+            return reply.error(errno(Errno::ENOTSUP));
+        }
+        let value = self.ids.meant_xattr(name.as_bytes(), value.to_vec());
+        let set = self.union.setxattr(ino(node), name.as_bytes(), &value, flags);
         self.given.outdate(ino(node));
         empty(set, reply);
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.count(Operation::Getxattr);
+        if self.is_left_out(name) {
+            return reply.error(errno(Errno::ENOTSUP));
+        }
         let value = match self.union.getxattr(ino(node), name.as_bytes()) {
             Err(Errno::ENODATA) if name == SELINUX => Err(Errno::ENOTSUP),
-            value => value,
+            value => value.map(|value| self.ids.shown_xattr(name.as_bytes(), value)),
         };
         attribute(value, size, reply);
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(Operation::Listxattr);
-        attribute(self.union.listxattr(ino(node)), size, reply);
+        let mut names = self.union.listxattr(ino(node));
+        if !self.terms.access_lists
+            && let Ok(names) = &mut names
+        {
+            *names = names
+                .split_inclusive(|byte| *byte == 0)
+                .filter(|name| !name.starts_with(ACCESS_LISTS))
+                .flatten()
+                .copied()
+                .collect();
+        }
+        attribute(names, size, reply);
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _pass = self.change(Operation::Removexattr);
+        if self.is_left_out(name) {
+            return reply.error(errno(Errno::ENOTSUP));
+        }
         let removed = self.union.removexattr(ino(node), name.as_bytes());
         self.given.outdate(ino(node));
         empty(removed, reply);
@@ -526,9 +574,10 @@ impl fuser::Filesystem for Filesystem {
         let _pass = self.change(Operation::Create);
         let Some(opens) = &self.opens else { return reply.error(errno(Errno::ENOSYS)) };
         let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: device_parts(0) };
-        match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, caller(request))) {
+        match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, self.caller(request))) {
             Ok(made) => {
                 let (union, ino) = (&self.union, made.ino);
+                let made = (ino, self.file_attr(&made));
                 opens.open(union, &self.given, ino, Purpose::of(flags), Created { union, made, reply });
             }
             Err(error) => reply.error(errno(error)),
@@ -561,7 +610,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let _pass = self.change(Operation::Fallocate);
-        empty(self.union.fallocate(ino(node), offset, length, mode, caller(request)), reply);
+        empty(self.union.fallocate(ino(node), offset, length, mode, self.caller(request)), reply);
     }
 
     fn lseek(
@@ -599,6 +648,6 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let _pass = self.change(Operation::CopyFileRange);
         let (from, to) = ((ino(from), from_offset), (ino(to), to_offset));
-        written(self.union.copy_file_range(from, to, length, caller(request)), reply);
+        written(self.union.copy_file_range(from, to, length, self.caller(request)), reply);
     }
 }

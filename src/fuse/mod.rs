@@ -7,6 +7,7 @@
 //! - [`terms`]: what the kernel is told when the connection begins
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`gate`]: holding back all changes for a while
+//! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
 //! - [`mod@io`]: by which way data go
 //! - [`late`]: requests that wait for a copy-up, and keep no others waiting
 //! - [`opens`]: which open files the kernel reads and writes itself
@@ -18,10 +19,12 @@
 //! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
 //! what it has seen, and asks for nothing twice.
 
+mod behaviour;
 mod counters;
 mod filesystem;
 mod gate;
 mod given;
+mod ids;
 mod io;
 mod late;
 mod mounts;
@@ -34,8 +37,10 @@ mod terms;
 mod value;
 mod wakeful;
 
+pub use behaviour::Behaviour;
 pub use counters::{Counters, Operation};
 pub use gate::{Gate, Held};
+pub use ids::{IdMap, Ids};
 pub use io::Io;
 pub use mounts::{Mount, abort, is_mountpoint, mounts, set_mount_flags, unmount};
 pub use session::{MountOptions, Session};

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
 use rustix::mount::MountFlags;
 
+use super::behaviour::Behaviour;
 use super::counters::Counters;
 use super::filesystem::Filesystem;
 use super::gate::Gate;
@@ -40,6 +41,8 @@ pub struct MountOptions {
     pub io: Io,
     /// How many requests are served at once: one that takes long must not keep others waiting.
     pub threads: usize,
+    /// What is otherwise than by default.
+    pub behaviour: Behaviour,
 }
 
 /// A live mount whose requests are answered by [`Session::serve`].
@@ -68,15 +71,23 @@ impl Session {
         let root_mode = union
             .getattr(crate::union::Ino::ROOT)
             .map_or(libc::S_IFDIR | 0o755, |root| root.kind.mode_bits() | root.mode);
-        let data = format!(
+        let Behaviour { volatile, without_access_lists, ids, labels, .. } = &options.behaviour;
+        let mut data = format!(
             "fd={},rootmode={root_mode:o},user_id={},group_id={},default_permissions,allow_other",
             device.as_raw_fd(),
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         );
+        labels.iter().for_each(|label| data.extend([",", label]));
         let data = CString::new(data).map_err(|_| Error::Usage("a mount option has a NUL byte".into()))?;
         rustix::mount::mount(options.source.as_str(), mountpoint, FS_TYPE, options.flags, data.as_c_str())
             .doing("mount a union at", mountpoint)?;
+        if let Some(propagation) = options.behaviour.propagation()
+            && let Err(error) = rustix::mount::mount_change(mountpoint, propagation)
+        {
+            mounts::unmount(mountpoint, true)?;
+            return Err(error).doing("change the propagation of", mountpoint);
+        }
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
         let (read_ahead, batches) = ReadAhead::new();
@@ -96,7 +107,9 @@ impl Session {
             read_ahead,
             late,
             counters: counters.clone(),
-            terms: Terms::new(writeback, stack_depth(&union)),
+            terms: Terms { access_lists: !without_access_lists, ..Terms::new(writeback, stack_depth(&union)) },
+            ids: ids.clone(),
+            volatile: *volatile,
             opens: (options.io == Io::Passthrough).then(Arc::default),
         };
         let mut config = fuser::Config::default();

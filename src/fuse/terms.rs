@@ -16,6 +16,8 @@ pub(super) struct Terms {
     pub(super) writeback: bool,
     /// How many file systems may be under a file that the kernel reads and writes itself, and over it this one.
     pub(super) stack_depth: u32,
+    /// Whether the kernel looks at access lists.
+    pub(super) access_lists: bool,
     /// Whether the kernel does without `open` and `opendir`, if it is told so.
     pub(super) no_open: bool,
     pub(super) no_opendir: bool,
@@ -23,7 +25,7 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) const fn new(writeback: bool, stack_depth: u32) -> Self {
-        Self { writeback, stack_depth, no_open: false, no_opendir: false }
+        Self { writeback, stack_depth, access_lists: true, no_open: false, no_opendir: false }
     }
 
     /// Tells the kernel what it may do; with `passes` it reads and writes some files itself.
@@ -35,7 +37,6 @@ impl Terms {
             InitFlags::FUSE_EXPORT_SUPPORT,
             // Attributes do not change behind the kernel's back, so cached data never go for that.
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-            InitFlags::FUSE_POSIX_ACL,
             // The union applies the umask, because a default ACL takes its place.
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
@@ -46,6 +47,9 @@ impl Terms {
         for flag in wanted {
             // A kernel that lacks one only asks more often.
             let _ = config.add_capabilities(flag);
+        }
+        if self.access_lists {
+            let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
         }
         if passes {
             // The kernel does not let a mount have this and the write-back cache.

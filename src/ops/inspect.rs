@@ -134,6 +134,7 @@ fn mount_value(store: &Store, name: &str) -> Result<Value> {
     Ok(json!({
         "Mountpoint": text(&live.record.mountpoint),
         "Pid": live.record.pid,
+        "Volatile": live.record.volatile,
         "Branches": live.branches,
         "Messages": live.messages,
     }))

@@ -52,6 +52,9 @@ pub struct LiveRecord {
     /// The container, for a container's mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// Whether nothing waits for the disk (`volatile`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volatile: bool,
 }
 
 /// One branch, as `inspect` shows it.

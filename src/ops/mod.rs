@@ -8,7 +8,7 @@
 //! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
 //! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
 //! - [`copy()`]: files between a container and the host
-//! - [`union()`]: the same for plain directories, with [`union_options`]
+//! - [`union()`]: the same for plain directories, with [`union_options`], and [`foreign_options`] that other unions' users pass
 //! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
 //! - [`diff()`]: what is different in two trees
 //! - [`explain()`]: which layer gives a path, and what removed it
@@ -29,6 +29,7 @@ mod dir_tar;
 mod exists;
 mod explain;
 mod export;
+mod foreign_options;
 mod history;
 mod image_config;
 mod import;
@@ -80,6 +81,6 @@ pub use save::{Save, SaveForm, save};
 pub use serve::serve;
 pub(crate) use timestamp::{rfc3339, seconds};
 pub use umount::umount;
-pub use union::{mount_helper, union};
+pub use union::{mount_helper, mount_program, union};
 pub use union_options::UnionOptions;
 pub use verify::{Finding, Repair, Repaired, Verify, repair, verify};

@@ -14,7 +14,7 @@ use super::serve_spec::{ServeSpec, Source};
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Spec};
 use crate::error::{Context as _, Error, Result};
-use crate::fuse::Io;
+use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
 use crate::store::{Container, ContainerState, NewContainer, Store};
 
@@ -119,12 +119,13 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
     let mountpoint = mountpoint::prepare(&wanted, true)?;
     let flags = if request.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     let serve = ServeSpec {
-        root: store.root().into(),
+        root: Some(store.root().into()),
         source: Source::Container { id: container.id, remove: request.remove },
         mountpoint: mountpoint.as_path().into(),
         fsname: container.short_id(),
         flags: flags.bits(),
         io,
+        behaviour: Behaviour::default(),
         tied: spec.is_some(),
     };
     let mut server = launch(&serve, Some(&container.log()))?;

@@ -26,12 +26,13 @@ const THREADS: usize = 8;
 /// What is held as long as the mount is live.
 struct Served {
     session: Session,
-    registration: Registration,
+    registration: Option<Registration>,
     container: Option<ServedContainer>,
     packing: Packing,
 }
 
 struct ServedContainer {
+    store: Store,
     container: Container,
     mount: MountRecord,
     lock: File,
@@ -50,11 +51,10 @@ pub fn serve() -> Result<()> {
     let mountpoint = PathBuf::from(spec.mountpoint.clone());
     let started = (|| -> Result<_> {
         leave_the_caller()?;
-        let store = Store::open(&PathBuf::from(spec.root.clone()))?;
-        let served = start(&store, &spec, &mountpoint)?;
-        Ok((store, served))
+        let store = spec.root.clone().map(|root| Store::open(&PathBuf::from(root))).transpose()?;
+        start(store.as_ref(), &spec, &mountpoint)
     })();
-    let (store, Served { session, registration, container, packing }) = match started {
+    let Served { session, registration, container, packing } = match started {
         Ok(started) => started,
         Err(error) => {
             let _ = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
@@ -68,7 +68,7 @@ pub fn serve() -> Result<()> {
     let result = session.serve();
     // A commit gets all of what there is, and then the union is closed.
     let _ended = packing.end();
-    let ended = container.map_or(Ok(()), |container| container.end(&store));
+    let ended = container.map_or(Ok(()), ServedContainer::end);
     drop(registration);
     result.and(ended)
 }
@@ -91,17 +91,18 @@ fn reply(reply: &Reply) -> std::io::Result<()> {
     stdout.flush()
 }
 
-fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
+fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     let name = registration::name(mountpoint);
     let (opened, container) = match &spec.source {
         Source::Container { id, remove } => {
+            let store = store.ok_or_else(|| Error::Usage("a container is in a store".into()))?;
             let container = store.container(*id)?;
             let lock = lock(store, &container)?;
             let layers = || container.record.layers.iter().rev();
             let dirs = layers().map(|layer| store.diff_dir(&layer.hex()));
             let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
             let branches = describe(&Branch::of_stack(Some(container.upper()), dirs), &ids);
-            let opened = open(store, branches, || store.stack(&container))?;
+            let opened = open(Some(store), branches, || store.stack(&container))?;
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
                 pid: std::process::id(),
@@ -111,7 +112,7 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
                 live: name.clone(),
                 ended: false,
             };
-            (opened, Some(ServedContainer { container, mount, lock, remove: *remove }))
+            (opened, Some(ServedContainer { store: store.clone(), container, mount, lock, remove: *remove }))
         }
         Source::Directories { upper, lowers } => {
             let upper = upper.clone().map(PathBuf::from);
@@ -125,7 +126,13 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
         }
     };
     let Opened { union, branches, announcement } = opened;
-    let options = MountOptions { source: spec.fsname.clone(), flags: spec.flags(), io: spec.io, threads: THREADS };
+    let options = MountOptions {
+        source: spec.fsname.clone(),
+        flags: spec.flags(),
+        io: spec.io,
+        threads: THREADS,
+        behaviour: spec.behaviour.clone(),
+    };
     let union = Arc::new(union);
     let session = {
         let _reserved = mountpoint::reserve(mountpoint)?;
@@ -137,12 +144,22 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
     // From here on a failure must not leave a mount that nobody serves.
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
-        let record = LiveRecord { mountpoint: mountpoint.to_owned(), pid: std::process::id(), container: container_id };
+        let record = LiveRecord {
+            mountpoint: mountpoint.to_owned(),
+            pid: std::process::id(),
+            container: container_id,
+            volatile: spec.behaviour.volatile,
+        };
         let live = Live { record, branches, messages: BTreeMap::new() };
         let packs = container.as_ref().map(|_| packing.clone());
-        let registration = announcement.complete(store, &name, live, session.counters(), packs)?;
+        let registration = match (store, announcement) {
+            (Some(store), Some(announcement)) => {
+                Some(announcement.complete(store, &name, live, session.counters(), packs)?)
+            }
+            _ => None,
+        };
         if let Some(served) = &container {
-            store.set_mount(&served.container, &served.mount)?;
+            served.store.set_mount(&served.container, &served.mount)?;
         }
         end_on_signals(session.mounted())?;
         if spec.tied {
@@ -164,13 +181,13 @@ fn start(store: &Store, spec: &ServeSpec, mountpoint: &Path) -> Result<Served> {
 struct Opened {
     union: Union,
     branches: Vec<LiveBranch>,
-    announcement: Announcement,
+    announcement: Option<Announcement>,
 }
 
 /// Opens the union of what `stack` gives. Of hundreds of branches this takes as long as to write down what they are,
 /// so that this is done meanwhile.
-fn open(store: &Store, branches: Vec<LiveBranch>, stack: impl FnOnce() -> Result<Stack>) -> Result<Opened> {
-    let announce = || Announcement::new(store, &branches);
+fn open(store: Option<&Store>, branches: Vec<LiveBranch>, stack: impl FnOnce() -> Result<Stack>) -> Result<Opened> {
+    let announce = || store.map(|store| Announcement::new(store, &branches)).transpose();
     let (union, announcement) = std::thread::scope(|scope| {
         let announcing = std::thread::Builder::new().spawn_scoped(scope, announce);
         let union = stack().and_then(|stack| union(store, stack));
@@ -186,10 +203,12 @@ fn open(store: &Store, branches: Vec<LiveBranch>, stack: impl FnOnce() -> Result
 }
 
 /// Opens the union, which waits for one that wrote to the same directory and is about to end; not for one that stays.
-fn union(store: &Store, stack: Stack) -> Result<Union> {
+fn union(store: Option<&Store>, stack: Stack) -> Result<Union> {
     let upper = stack.upper.clone().unwrap_or_default();
     let in_use = |by: String| Error::InUse { kind: "directory", name: upper.display().to_string(), by };
-    if let Some(mountpoint) = live::writer(&store.run_dir(), &upper)? {
+    if let Some(store) = store
+        && let Some(mountpoint) = live::writer(&store.run_dir(), &upper)?
+    {
         return Err(in_use(format!("the union at {} writes to it", mountpoint.display())));
     }
     match Union::open(stack) {
@@ -207,8 +226,8 @@ fn lower(dir: PathBuf) -> Result<Lower> {
 }
 
 impl ServedContainer {
-    fn end(self, store: &Store) -> Result<()> {
-        let Self { container, mount, lock, remove } = self;
+    fn end(self) -> Result<()> {
+        let Self { store, container, mount, lock, remove } = self;
         let recorded = store.set_mount(&container, &MountRecord { ended: true, ..mount });
         // Only a mountpoint of the store's own; others are not ours, and are not empty either.
         let _ = std::fs::remove_dir(container.default_mountpoint());

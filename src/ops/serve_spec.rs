@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::fuse::Io;
+use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
 
 /// A path of any bytes.
@@ -43,8 +43,8 @@ pub(super) enum Source {
 /// All that a server needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ServeSpec {
-    /// The store.
-    pub(super) root: PathBytes,
+    /// The store; `None` for a union of directories that has nothing to do with one, and is registered nowhere.
+    pub(super) root: Option<PathBytes>,
     pub(super) source: Source,
     pub(super) mountpoint: PathBytes,
     /// What `/proc/mounts` shows as the source.
@@ -53,6 +53,8 @@ pub(super) struct ServeSpec {
     pub(super) flags: u32,
     /// By which way data go.
     pub(super) io: Io,
+    /// What is otherwise than by default.
+    pub(super) behaviour: Behaviour,
     /// Whether the mount ends when the other end of standard input is closed.
     pub(super) tied: bool,
 }

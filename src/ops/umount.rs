@@ -71,7 +71,9 @@ fn umount_at(store: &Store, target: &str, lazy: bool) -> Result<()> {
     }
     match live::at_mountpoint(&store.run_dir(), &path)? {
         Some(dir) => {
-            let upper = live::upper(&dir);
+            // Who mounts it as volatile wants that nothing waits for the disk.
+            let is_volatile = live::record(&dir).is_some_and(|record| record.volatile);
+            let upper = live::upper(&dir).filter(|_| !is_volatile);
             mountpoint::unmount_and_wait(&path, &dir, lazy)?;
             upper.filter(|_| !lazy).map_or(Ok(()), |upper| flush(&upper))
         }

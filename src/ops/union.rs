@@ -18,10 +18,19 @@ const DEFAULT_SOURCE: &str = "layerctl";
 /// # Errors
 /// [`Error::NotFound`] for a directory that is not there; [`Error::Usage`] without any; others as for `run-mount`.
 pub fn union(store: &Store, options: &UnionOptions, mountpoint: &Path) -> Result<()> {
-    mount(store, options, mountpoint, true)
+    mount(Some(store), options, mountpoint, true)
 }
 
-fn mount(store: &Store, options: &UnionOptions, mountpoint: &Path, must_be_empty: bool) -> Result<()> {
+/// The same as another program has a union mounted, which is how podman calls its `mount_program`: without a store, so that
+/// none is made. Nothing is registered: the caller knows where its mounts are, and umount(8) or `fusermount3 -u` ends one.
+///
+/// # Errors
+/// As [`union`].
+pub fn mount_program(options: &UnionOptions, mountpoint: &Path) -> Result<()> {
+    mount(None, options, mountpoint, false)
+}
+
+fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_be_empty: bool) -> Result<()> {
     if options.remount {
         let path = mountpoint.canonicalize().doing("find", mountpoint)?;
         if !fuse::is_mountpoint(&path) {
@@ -41,12 +50,13 @@ fn mount(store: &Store, options: &UnionOptions, mountpoint: &Path, must_be_empty
     };
     let mountpoint = mountpoint::prepare(mountpoint, must_be_empty)?;
     let spec = ServeSpec {
-        root: store.root().into(),
+        root: store.map(|store| store.root().into()),
         source,
         mountpoint: mountpoint.as_path().into(),
         fsname: options.source.clone().unwrap_or_else(|| DEFAULT_SOURCE.to_owned()),
         flags: options.flags.bits(),
         io: fuse::Io::chosen(options.io)?,
+        behaviour: options.behaviour.clone(),
         tied: false,
     };
     launch(&spec, None).map(drop)
@@ -88,5 +98,5 @@ pub fn mount_helper(store: &Store, args: &[std::ffi::OsString]) -> Result<()> {
     };
     options.read_source(source)?;
     // Who says `mount` may mount over anything.
-    if fake { Ok(()) } else { mount(store, &options, Path::new(mountpoint), false) }
+    if fake { Ok(()) } else { mount(Some(store), &options, Path::new(mountpoint), false) }
 }

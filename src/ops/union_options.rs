@@ -5,19 +5,28 @@
 //! | `dirs=A=rw:B=ro:C`, `br:A:B`, `br=A:B` | aufs(5) | branches, uppermost first; the first is rw and the others ro unless they say so |
 //! | `lowerdir=A:B,upperdir=U,workdir=W` | mount(8), overlay | layers, nearest first, under a writable one; `workdir` is not needed |
 //! | `ro`, `rw`, `nosuid`, `nodev`, `noexec`, `noatime`, ... | mount(8) | the kernel's own flags |
+//! | `lowerdir+=DIR` | mount(8), overlay | one more layer under the others; its name is taken as it is, a `:` too |
+//! | `private`, `rslave`, ... | mount(8) | the mount's propagation type |
 //! | `fsname=NAME`, `remount` | fuse(8), mount(8) | |
 //! | `io=cached`, `io=passthrough` | | by which way data go ([`Io`]) |
+//! | `volatile`, `fsync=0` | overlay, fuse-overlayfs(1) | nothing waits for the disk |
+//! | `uidmapping=DISK:SHOWN:COUNT...`, `gidmapping=...` | fuse-overlayfs(1) | owners are shown with other ids |
+//! | `squash_to_root`, `squash_to_uid=ID`, `squash_to_gid=ID` | fuse-overlayfs(1) | every owner is shown as this one |
+//! | `noacl` | fuse-overlayfs(1) | no POSIX access lists |
+//! | `context="LABEL"`, ... | mount(8) | handed to the kernel's security module |
 //!
-//! A backslash takes the meaning from the `:`, `,` or `=` after it, as with overlayfs.
+//! A backslash takes the meaning from the `:`, `,` or `=` after it, as with overlayfs. What else those programs know is
+//! in [`foreign_options`](super::foreign_options).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use super::foreign_options::{Verdict, verdict};
 use crate::error::{Error, Result};
-use crate::fuse::Io;
+use crate::fuse::{Behaviour, IdMap, Io};
 
 /// What `-o` said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +43,21 @@ pub struct UnionOptions {
     pub io: Option<Io>,
     /// Only flags of a live mount are to change.
     pub remount: bool,
+    /// What is otherwise than by default.
+    pub behaviour: Behaviour,
 }
 
 impl Default for UnionOptions {
     fn default() -> Self {
-        Self { upper: None, lowers: Vec::new(), flags: MountFlags::empty(), source: None, io: None, remount: false }
+        Self {
+            upper: None,
+            lowers: Vec::new(),
+            flags: MountFlags::empty(),
+            source: None,
+            io: None,
+            remount: false,
+            behaviour: Behaviour::default(),
+        }
     }
 }
 
@@ -66,6 +85,21 @@ const FLAGS: &[(&[u8], MountFlags, MountFlags)] = &[
     (b"silent", MountFlags::SILENT, MountFlags::empty()),
 ];
 
+/// The propagation types of mount(8).
+const PROPAGATION: &[(&[u8], MountPropagationFlags)] = &[
+    (b"private", MountPropagationFlags::PRIVATE),
+    (b"shared", MountPropagationFlags::SHARED),
+    (b"slave", MountPropagationFlags::DOWNSTREAM),
+    (b"unbindable", MountPropagationFlags::UNBINDABLE),
+    (b"rprivate", MountPropagationFlags::PRIVATE.union(MountPropagationFlags::REC)),
+    (b"rshared", MountPropagationFlags::SHARED.union(MountPropagationFlags::REC)),
+    (b"rslave", MountPropagationFlags::DOWNSTREAM.union(MountPropagationFlags::REC)),
+    (b"runbindable", MountPropagationFlags::UNBINDABLE.union(MountPropagationFlags::REC)),
+];
+
+/// Options of security modules, whose values may be quoted and have a `,` in them.
+const LABELS: [&[u8]; 4] = [b"context=", b"fscontext=", b"defcontext=", b"rootcontext="];
+
 /// What fstab(5) and mount(8) say to each other or to FUSE's own helper; it means nothing here.
 const IGNORED: &[&[u8]] = &[
     b"defaults",
@@ -82,6 +116,9 @@ const IGNORED: &[&[u8]] = &[
     b"default_permissions",
     b"loud",
     b"nonempty",
+    // overlayfs and fuse-overlayfs: marks of users are read in any case, link counts are right in any case.
+    b"userxattr",
+    b"static_nlink",
 ];
 
 impl UnionOptions {
@@ -90,10 +127,18 @@ impl UnionOptions {
     /// # Errors
     /// [`Error::Usage`] that names the option that is not understood.
     pub fn read(&mut self, text: &OsStr) -> Result<()> {
-        for option in split(text.as_bytes(), b',') {
+        let mut rest = text.as_bytes();
+        loop {
+            let option = match quoted_label(rest) {
+                Some(label) => label,
+                None => split(rest, b',').into_iter().next().unwrap_or_default(),
+            };
             self.option(option)?;
+            match rest.get(option.len()..).and_then(|after| after.strip_prefix(b",")) {
+                Some(after) => rest = after,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Reads the branches from the place of a device, where mount(8) users may put them: only a word that
@@ -124,22 +169,68 @@ impl UnionOptions {
         {
             return Ok(());
         }
+        if let Some((_, propagation)) = PROPAGATION.iter().find(|(name, _)| *name == option) {
+            self.behaviour.propagation = propagation.bits();
+            return Ok(());
+        }
+        if LABELS.iter().any(|label| option.starts_with(label)) {
+            self.behaviour.labels.push(text(option)?.to_owned());
+            return Ok(());
+        }
         if let Some(list) = BRANCH_LISTS.iter().find_map(|prefix| option.strip_prefix(*prefix)) {
             return self.branches(list);
         }
         match split_once(option, b'=') {
-            Some((b"lowerdir", dirs)) => self.lowers.extend(split(dirs, b':').into_iter().map(path)),
+            Some((b"lowerdir", dirs)) => {
+                let dirs = split(dirs, b':');
+                if dirs.iter().any(|dir| dir.is_empty()) {
+                    let why = "lowerdir has an empty name between two colons, and data-only layers are not supported";
+                    return Err(Error::Usage(why.into()));
+                }
+                self.lowers.extend(dirs.into_iter().map(path));
+            }
+            Some((b"lowerdir+", dir)) => self.lowers.push(one_path(dir)),
             Some((b"upperdir", dir)) => self.upper = Some(path(dir)),
             // Overlayfs needs a workdir; here the upper has its own corner.
-            Some((b"workdir" | b"subtype" | b"xino" | b"wh" | b"udba", _)) => {}
+            Some((b"workdir" | b"subtype" | b"wh" | b"udba", _)) => {}
             // What the kernel shows of a live mount, and mount(8) hands on when that is to change.
             Some((b"user_id" | b"group_id" | b"max_read" | b"blksize", _)) => {}
             Some((b"fsname", name)) => self.source = Some(String::from_utf8_lossy(name).into_owned()),
             Some((b"io", word)) => self.io = Some(String::from_utf8_lossy(word).parse()?),
+            Some((b"uidmapping", ranges)) => map(&mut self.behaviour.ids.users, option, ranges)?,
+            Some((b"gidmapping", ranges)) => map(&mut self.behaviour.ids.groups, option, ranges)?,
+            Some((b"squash_to_uid", id)) => self.behaviour.ids.users.squash(number(option, id)?),
+            Some((b"squash_to_gid", id)) => self.behaviour.ids.groups.squash(number(option, id)?),
+            Some((b"fsync", b"0")) => self.behaviour.volatile = true,
+            Some((b"fsync", b"1")) => self.behaviour.volatile = false,
+            None if option == b"squash_to_root" => {
+                self.behaviour.ids.users.squash(0);
+                self.behaviour.ids.groups.squash(0);
+            }
+            None if option == b"volatile" => self.behaviour.volatile = true,
+            None if option == b"noacl" => self.behaviour.without_access_lists = true,
             None if option == b"remount" => self.remount = true,
-            _ => return Err(Error::Usage(format!("unknown mount option: {}", OsStr::from_bytes(option).display()))),
+            other => return self.foreign(option, other),
         }
         Ok(())
+    }
+
+    /// An option that has no meaning here.
+    fn foreign(&self, option: &[u8], parts: Option<(&[u8], &[u8])>) -> Result<()> {
+        let shown = OsStr::from_bytes(option).display();
+        let (name, value) = parts.unwrap_or((option, b""));
+        let verdict = match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => verdict(name, value),
+            _ => None,
+        };
+        match verdict {
+            Some(Verdict::Accepted) => Ok(()),
+            Some(Verdict::Malformed(values)) => {
+                Err(Error::Usage(format!("mount option {shown}: the value must be {}", values.join(" or "))))
+            }
+            Some(Verdict::Refused(why)) => Err(Error::Usage(format!("mount option {shown} is refused: {why}"))),
+            None => Err(Error::Usage(format!("unknown mount option: {shown}"))),
+        }
     }
 
     fn branches(&mut self, list: &[u8]) -> Result<()> {
@@ -202,6 +293,41 @@ fn split(bytes: &[u8], separator: u8) -> Vec<&[u8]> {
 fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| *byte == separator)?;
     Some((bytes.get(..at)?, bytes.get(at + 1..)?))
+}
+
+/// The label at the beginning of `options`, up to its closing quote; `None` where there is none in quotes.
+fn quoted_label(options: &[u8]) -> Option<&[u8]> {
+    let name = LABELS.iter().find(|label| options.starts_with(label))?.len();
+    let value = options.get(name..)?.strip_prefix(b"\"")?;
+    let length = value.iter().position(|byte| *byte == b'"')?;
+    options.get(..name + length + 2)
+}
+
+fn text(option: &[u8]) -> Result<&str> {
+    let shown = || OsStr::from_bytes(option).display();
+    std::str::from_utf8(option).map_err(|_| Error::Usage(format!("mount option {} is not UTF-8", shown())))
+}
+
+fn map(map: &mut IdMap, option: &[u8], ranges: &[u8]) -> Result<()> {
+    let shown = text(option)?;
+    map.map(text(ranges)?).map_err(|why| Error::Usage(format!("mount option {shown}: it {why}")))
+}
+
+fn number(option: &[u8], id: &[u8]) -> Result<u32> {
+    let shown = text(option)?;
+    text(id)?.parse().map_err(|_| Error::Usage(format!("mount option {shown}: the value must be a number")))
+}
+
+/// A directory whose name is taken as it is, but for the `,` that would end the option.
+fn one_path(escaped: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.iter().peekable();
+    while let Some(byte) = rest.next() {
+        if *byte != b'\\' || rest.peek() != Some(&&b',') {
+            bytes.push(*byte);
+        }
+    }
+    OsString::from_vec(bytes).into()
 }
 
 /// A directory as it was meant: without the backslashes.

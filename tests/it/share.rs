@@ -126,7 +126,12 @@ fn install_puts_everything_in_its_place_and_uninstall_takes_it_away() {
     make("install-files");
     let below = |path: &PathBuf| at("usr/share").join(path.strip_prefix(share.path()).expect("it is below"));
     let mut wanted: BTreeSet<PathBuf> = paths.iter().map(below).collect();
-    wanted.extend([at("usr/bin/layerctl"), at("sbin/mount.fuse.layerctl"), others.clone()]);
+    wanted.extend([
+        at("usr/bin/layerctl"),
+        at("usr/bin/layerctl-union"),
+        at("sbin/mount.fuse.layerctl"),
+        others.clone(),
+    ]);
     assert_eq!(all(), wanted);
     assert_eq!(fs::read_link(at("sbin/mount.fuse.layerctl")).expect("it is one"), Path::new("/usr/bin/layerctl"));
     make("uninstall");
