@@ -24,6 +24,28 @@ const ESCAPED: &[u8] = b"trusted.layerctl.escaped.";
 /// For what every user may set.
 const ESCAPED_USER: &[u8] = b"user.layerctl.escaped.";
 
+/// The value of an `origin` mark of ours: `LAYER.KEY.NODE`, a file or directory of a lower layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The layer, counted from the base, when the mark was made.
+    pub layer: u32,
+    /// The key of the layer's index.
+    pub key: u64,
+    /// The node in that index.
+    pub node: u32,
+}
+
+impl Origin {
+    /// Reads the value of a mark; `None` for what is none.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut fields = std::str::from_utf8(text).ok()?.splitn(3, '.');
+        let layer = fields.next()?.parse().ok()?;
+        let key = u64::from_str_radix(fields.next()?, 16).ok()?;
+        Some(Self { layer, key, node: fields.next()?.parse().ok()? })
+    }
+}
+
 /// Whether some union takes an attribute of this name for a mark of its own.
 #[must_use]
 pub fn is_mark(name: &[u8]) -> bool {

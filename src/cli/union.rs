@@ -25,6 +25,10 @@ const PROGRAM: &str = "layerctl-union";
 /// which other unions are tuned (index, metacopy, xino, timeout, ...) are accepted and change nothing; those that would
 /// protect something (verity=require, ...) are refused.
 ///
+/// A lower directory may be what was the upper of another union: its renamed directories and metadata-only copies are found in
+/// the directories after it. redirect_dir=nofollow and metacopy=off refuse such a directory; userxattr lets marks count that an
+/// ordinary user could have set.
+///
 /// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`; and as
 /// layerctl-union by `layerctl-union -o OPTIONS MOUNTPOINT`, without a store, which is what podman's
 /// `--storage-opt overlay.mount_program=PROGRAM` needs.

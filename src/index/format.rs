@@ -15,6 +15,7 @@
 //! ```
 
 use super::build::Child;
+use super::reference::Reference;
 use super::{Kind, Meta, NodeId, Time};
 use crate::id::Digest;
 
@@ -89,6 +90,8 @@ pub struct Index {
     dentries_at: usize,
     names_at: usize,
     extras_at: usize,
+    /// Not in the bytes: only a scanned directory has any.
+    references: Vec<Reference>,
 }
 
 impl std::fmt::Debug for Index {
@@ -167,7 +170,18 @@ impl Index {
         if bytes.get(SUMMED..).map(crc32) != Some(field(12)?) {
             return Err(FormatError::Checksum);
         }
-        Ok(Self { bytes, nodes, dentries, dentries_at, names_at, extras_at })
+        Ok(Self { bytes, nodes, dentries, dentries_at, names_at, extras_at, references: Vec::new() })
+    }
+
+    /// What the layer says of the layers below it, a directory before what is in it. An index that was stored has none: what
+    /// `commit` makes of a rw layer is whole.
+    #[must_use]
+    pub fn references(&self) -> &[Reference] {
+        &self.references
+    }
+
+    pub(super) fn with_references(self, references: Vec<Reference>) -> Self {
+        Self { references, ..self }
     }
 
     /// The bytes, as they are to be stored.

@@ -8,15 +8,18 @@
 //! - [`build`]: entries in any order, duplicates and replacements included, become a tree
 //! - [`mod@format`]: the tree as bytes, and [`Index`], which reads them without trusting them
 //! - [`scan()`]: the tree of a plain directory, with whiteouts in AUFS' or overlayfs' spelling
+//! - [`mod@reference`]: what a scanned layer says of the layers below it
 
 mod build;
 mod encode;
 mod format;
+mod reference;
 mod scan;
 
 pub use build::{Builder, Child, HardLinkError, NewNode};
 pub use format::{Bytes, Children, Dentry, FormatError, Index, Node, Target, VERSION};
-pub use scan::{ScanError, scan};
+pub use reference::{RedirectError, Reference, Referent};
+pub use scan::{ScanError, Trust, scan, scan_lower};
 
 /// A node's place in its index: an inode of the layer. 0 is the root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,18 +2,25 @@
 //!
 //! Whiteouts are understood as AUFS writes them (`.wh.NAME` files) and as overlayfs does: a character
 //! device 0:0, or an empty file with the attribute `overlay.whiteout`; a directory with the attribute
-//! `overlay.opaque` of `y` (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
+//! `overlay.opaque` of `y` (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"). What the layer says of
+//! layers below it becomes a [`Reference`].
+//!
+//! A mark in the namespace `user.` may be an ordinary user's work: with a metadata-only mark on a file of his he would read any
+//! file of the layers below. Such a mark counts only where root alone could have set it, or when the caller says that the layer
+//! was made with `userxattr`.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
+use serde::{Deserialize, Serialize};
 
-use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Time, Xattrs};
-use crate::mark::{self, OVERLAY, OWN};
+use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
+use crate::mark::{self, OVERLAY, OWN, Origin};
 use crate::sys;
 use crate::whiteout::{self, Marker};
 
@@ -27,11 +34,27 @@ pub struct ScanError {
     pub source: io::Error,
 }
 
+/// Which references of a layer to the layers below it are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Those of renamed directories (`redirect_dir=nofollow` takes them for forged).
+    pub redirects: bool,
+    /// Those of files whose data stayed below (`metacopy=off`).
+    pub metacopies: bool,
+    /// Also those that an ordinary user could have made (`userxattr`).
+    pub users: bool,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { redirects: true, metacopies: true, users: false }
+    }
+}
+
 /// Why a file cannot be read as a part of a layer.
 enum Refusal {
     System(rustix::io::Errno),
-    /// Its data, or its content, are in a layer that the mark names.
-    Mark,
+    Mark(String),
 }
 
 impl From<rustix::io::Errno> for Refusal {
@@ -44,7 +67,7 @@ impl Refusal {
     fn at(self, path: &Path) -> ScanError {
         let source = match self {
             Self::System(errno) => errno.into(),
-            Self::Mark => io::Error::other("is marked as a part of another layer's file: commit that layer first"),
+            Self::Mark(why) => io::Error::other(why),
         };
         ScanError { path: path.to_owned(), source }
     }
@@ -54,6 +77,16 @@ struct Scan {
     builder: Builder,
     /// Files of several names, by device and inode.
     links: HashMap<(u64, u64), NodeId>,
+    trust: Trust,
+    references: Vec<Reference>,
+}
+
+/// A file or directory as it was found.
+struct Described {
+    node: NewNode,
+    /// A directory that overlayfs marked as opaque, or a file that it marked as a whiteout.
+    marked: bool,
+    referent: Option<Referent>,
 }
 
 struct Pending {
@@ -63,12 +96,25 @@ struct Pending {
     path: PathBuf,
 }
 
-/// Indexes the directory `dir`: it must not change as long as the index is in use.
+/// Indexes the directory `dir`, which is whole by itself: it must not change as long as the index is in use.
 ///
 /// # Errors
-/// [`ScanError`] when something in it cannot be read, or has a mark of a rw layer that only makes sense
-/// over its own lowers.
+/// [`ScanError`] when something in it cannot be read, or refers to layers below it.
 pub fn scan(dir: &Path) -> Result<Index, ScanError> {
+    let index = scan_lower(dir, Trust { users: true, ..Trust::default() })?;
+    let Some(reference) = index.references().first() else { return Ok(index) };
+    let path = index.path(reference.node).unwrap_or_default();
+    let path = path.into_iter().fold(dir.to_owned(), |path, name| path.join(std::ffi::OsStr::from_bytes(name)));
+    let why = "is marked as a part of another layer's file: commit that layer first";
+    Err(ScanError { path, source: io::Error::other(why) })
+}
+
+/// Indexes the directory `dir`, which may refer to layers below it: it must not change as long as the index is in use.
+///
+/// # Errors
+/// [`ScanError`] when something in it cannot be read, or refers to other layers in a way that `trust` does not allow or that
+/// could lead out of them.
+pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
@@ -76,10 +122,11 @@ pub fn scan(dir: &Path) -> Result<Index, ScanError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = Rc::new(rustix::fs::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
     let stat = rustix::fs::fstat(&root).map_err(failed(dir))?;
-    let mut scan = Scan { builder: Builder::new(), links: HashMap::new() };
-    let (node, opaque) = describe(root.as_fd(), b"", &stat, Kind::Directory).map_err(|refusal| refusal.at(dir))?;
-    scan.builder.set_root(node);
-    if opaque {
+    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), trust, references: Vec::new() };
+    let described = describe(root.as_fd(), b"", &stat, Kind::Directory, trust).map_err(|refusal| refusal.at(dir))?;
+    // The root is merged with the roots below, whatever a mark on it says.
+    scan.builder.set_root(described.node);
+    if described.marked {
         scan.builder.opaque(NodeId::ROOT);
     }
     let mut todo = Vec::new();
@@ -89,9 +136,12 @@ pub fn scan(dir: &Path) -> Result<Index, ScanError> {
         let opened = rustix::fs::openat(&*parent, &*name, flags, Mode::empty()).map_err(failed(&path))?;
         scan.directory(&Rc::new(opened), id, &path, &mut todo)?;
     }
-    scan.builder
+    // All nodes have names, so that their numbers are those of the finished index.
+    let index = scan
+        .builder
         .finish()
-        .map_err(|error| ScanError { path: dir.to_owned(), source: io::Error::other(error.to_string()) })
+        .map_err(|error| ScanError { path: dir.to_owned(), source: io::Error::other(error.to_string()) })?;
+    Ok(index.with_references(scan.references))
 }
 
 impl Scan {
@@ -102,7 +152,6 @@ impl Scan {
         path: &Path,
         todo: &mut Vec<Pending>,
     ) -> Result<(), ScanError> {
-        use std::os::unix::ffi::OsStrExt as _;
         let failed = |path: &Path, error: rustix::io::Errno| ScanError { path: path.to_owned(), source: error.into() };
         let mut names = Vec::new();
         for entry in Dir::read_from(&**dir).map_err(|error| failed(path, error))? {
@@ -160,12 +209,16 @@ impl Scan {
         {
             return Ok(());
         }
-        let (node, marked) = describe(dir.as_fd(), &name, &stat, kind)?;
+        let Described { node, marked, referent } = describe(dir.as_fd(), &name, &stat, kind, self.trust)?;
         if marked && kind == Kind::File {
             self.builder.whiteout(parent, &name);
             return Ok(());
         }
         let id = self.builder.put(parent, &name, node);
+        // An opaque directory has nothing from below.
+        if let Some(referent) = referent.filter(|_| !(marked && kind == Kind::Directory)) {
+            self.references.push(Reference { node: id, referent });
+        }
         if kind == Kind::Directory {
             if marked {
                 self.builder.opaque(id);
@@ -178,21 +231,95 @@ impl Scan {
     }
 }
 
-/// Describes a file, and says whether overlayfs marked it: a directory as opaque, a file as a whiteout.
-fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind) -> Result<(NewNode, bool), Refusal> {
+/// The marks of one file or directory that refer to layers below, each with its full name.
+#[derive(Default)]
+struct Found {
+    redirect: Option<(Vec<u8>, Vec<u8>)>,
+    metacopy: Option<Vec<u8>>,
+    origin: Option<(Vec<u8>, Vec<u8>)>,
+    own_metacopy: Option<Vec<u8>>,
+}
+
+impl Found {
+    /// What the marks say, if the caller believes them.
+    fn referent(self, stat: &Stat, kind: Kind, trust: Trust) -> Result<Option<Referent>, Refusal> {
+        let refuse = |name: &[u8], why: &str| Refusal::Mark(format!("has {}, {why}", name.escape_ascii()));
+        let believe = |name: &[u8], allowed: bool, switch: &str| {
+            let by_root = stat.st_uid == 0 && stat.st_mode & 0o022 == 0;
+            if !allowed {
+                return Err(refuse(name, &format!("which {switch} does not let count: leave that option out")));
+            }
+            if name.starts_with(b"user.") && !by_root && !trust.users {
+                return Err(refuse(name, "which an ordinary user may have set: with -o userxattr it counts"));
+            }
+            Ok(())
+        };
+        let redirect = |(name, value): (Vec<u8>, Vec<u8>)| {
+            Referent::of_redirect(&value)
+                .map_err(|error| refuse(&name, &format!("which leads to {}: {error}", value.escape_ascii())))
+        };
+        let origin = |(name, value): (Vec<u8>, Vec<u8>)| {
+            Origin::parse(&value).map(Referent::Origin).ok_or_else(|| refuse(&name, "which cannot be read"))
+        };
+        match kind {
+            Kind::Directory => match (self.origin, self.redirect) {
+                (Some(found), _) => {
+                    believe(&found.0, trust.redirects, "redirect_dir=nofollow")?;
+                    origin(found).map(Some)
+                }
+                (None, Some(found)) => {
+                    believe(&found.0, trust.redirects, "redirect_dir=nofollow")?;
+                    redirect(found).map(Some)
+                }
+                (None, None) => Ok(None),
+            },
+            Kind::File => match (self.own_metacopy, self.metacopy) {
+                (Some(name), _) => {
+                    believe(&name, trust.metacopies, "metacopy=off")?;
+                    let found =
+                        self.origin.ok_or_else(|| refuse(&name, "and no origin that says whose data it has"))?;
+                    origin(found).map(Some)
+                }
+                (None, Some(name)) => {
+                    believe(&name, trust.metacopies, "metacopy=off")?;
+                    match self.redirect {
+                        Some(found) => {
+                            believe(&found.0, trust.metacopies, "metacopy=off")?;
+                            redirect(found).map(Some)
+                        }
+                        None => Ok(Some(Referent::SameName)),
+                    }
+                }
+                // A redirect that is left over from before the data were copied.
+                (None, None) => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, trust: Trust) -> Result<Described, Refusal> {
     let mut marked = false;
     let mut xattrs = Xattrs::new();
+    let mut found = Found::default();
     for (attribute, value) in sys::read_xattrs(&sys::proc_path(dir, name))? {
         let of = |prefixes: [&[u8]; 2], wanted: &[u8]| {
             prefixes.iter().any(|prefix| attribute.strip_prefix(*prefix) == Some(wanted))
         };
-        let elsewhere = of(OVERLAY, b"metacopy") || of(OVERLAY, b"redirect") || of(OWN, b"metacopy");
-        if elsewhere || (of(OWN, b"origin") && kind == Kind::Directory) {
-            return Err(Refusal::Mark);
-        } else if of(OVERLAY, b"opaque") && kind == Kind::Directory {
+        // Where both namespaces have it, root's counts.
+        let counts = |known: bool| !known || attribute.starts_with(b"trusted.");
+        if of(OVERLAY, b"opaque") && kind == Kind::Directory {
             marked |= value == b"y";
         } else if of(OVERLAY, b"whiteout") && kind == Kind::File && stat.st_size == 0 {
             marked = true;
+        } else if of(OVERLAY, b"redirect") && counts(found.redirect.is_some()) {
+            found.redirect = Some((attribute, value));
+        } else if of(OVERLAY, b"metacopy") && counts(found.metacopy.is_some()) {
+            found.metacopy = Some(attribute);
+        } else if of(OWN, b"origin") && counts(found.origin.is_some()) {
+            found.origin = Some((attribute, value));
+        } else if of(OWN, b"metacopy") && counts(found.own_metacopy.is_some()) {
+            found.own_metacopy = Some(attribute);
         } else if let Some(content) = mark::unescape(&attribute) {
             xattrs.push((content.to_vec(), value));
         }
@@ -201,7 +328,8 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind) -> Result
         Kind::Symlink => rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes(),
         _ => Vec::new(),
     };
-    Ok((NewNode { meta: meta(stat, kind), target, xattrs, digest: None }, marked))
+    let referent = found.referent(stat, kind, trust)?;
+    Ok(Described { node: NewNode { meta: meta(stat, kind), target, xattrs, digest: None }, marked, referent })
 }
 
 #[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]

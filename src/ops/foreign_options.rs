@@ -26,7 +26,8 @@ const TUNING: &[(&str, &[&str])] = &[
     // Inode numbers are stable in any case.
     ("xino", &["on", "off", "auto"]),
     ("uuid", &["on", "off", "auto", "null"]),
-    // Directories are renamed in any case, and a union of directories makes no metadata-only copies.
+    // What these forbid in layers is the caller's affair; directories are renamed in any case, and a union of directories makes
+    // no metadata-only copies.
     ("redirect_dir", &["on", "off", "follow", "nofollow"]),
     ("metacopy", ON_OFF),
     ("verity", &["off"]),

@@ -8,7 +8,7 @@
 //! - [`save()`]: images become archives, each layer bit for bit ([`layer_tar`]), into an [`output_file`]
 //! - [`export()`]: a container or image, opened as a [`view`], becomes one tar ([`tree_tar`])
 //! - [`copy()`]: files between a container and the host
-//! - [`union()`]: the same for plain directories, with [`union_options`], and [`foreign_options`] that other unions' users pass
+//! - [`union()`]: the same for plain [`directories`], with [`union_options`], and [`foreign_options`] that other unions' users pass, in [`option_text`]
 //! - [`inspect()`]: what is known of anything; [`exists()`]: whether it is there
 //! - [`diff()`]: what is different in two trees
 //! - [`explain()`]: which layer gives a path, and what removed it
@@ -26,6 +26,7 @@ mod descriptors;
 mod df;
 mod diff;
 mod dir_tar;
+mod directories;
 mod exists;
 mod explain;
 mod export;
@@ -38,6 +39,7 @@ mod launch;
 mod layer_tar;
 mod live;
 mod mountpoint;
+mod option_text;
 mod output_file;
 mod pack;
 mod packed_layer;

@@ -12,11 +12,10 @@ use super::packing::Packing;
 use super::registration::{self, Announcement, Registration, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::timestamp::now;
-use super::{descriptors, mountpoint};
+use super::{descriptors, directories, mountpoint};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Mount, MountOptions, Session};
-use crate::index;
-use crate::stack::{Lower, Stack};
+use crate::stack::Stack;
 use crate::store::{Container, MountRecord, Store};
 use crate::union::{Branch, Union};
 
@@ -114,15 +113,11 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             };
             (opened, Some(ServedContainer { store: store.clone(), container, mount, lock, remove: *remove }))
         }
-        Source::Directories { upper, lowers } => {
+        Source::Directories { upper, lowers, trust } => {
             let upper = upper.clone().map(PathBuf::from);
             let dirs: Vec<_> = lowers.iter().cloned().map(PathBuf::from).collect();
             let branches = describe(&Branch::of_stack(upper.clone(), dirs.clone()), &[]);
-            let stack = || {
-                let lowers = dirs.into_iter().map(lower).collect::<Result<_>>()?;
-                Ok(Stack { upper, lowers, lowers_are_immutable: false })
-            };
-            (open(store, branches, stack)?, None)
+            (open(store, branches, || directories::stack(upper, dirs, *trust))?, None)
         }
     };
     let Opened { union, branches, announcement } = opened;
@@ -215,14 +210,8 @@ fn union(store: Option<&Store>, stack: Stack) -> Result<Union> {
         Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
             Err(in_use("another union writes to it".into()))
         }
-        opened => opened.doing("open", &upper),
+        opened => opened.map_err(|error| directories::unusable(error, &upper)),
     }
-}
-
-fn lower(dir: PathBuf) -> Result<Lower> {
-    let index =
-        index::scan(&dir).map_err(|error| Error::Io { doing: "read", path: error.path, source: error.source })?;
-    Ok(Lower { dir, index: Arc::new(index) })
 }
 
 impl ServedContainer {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
+use crate::index::Trust;
 
 /// A path of any bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub(super) enum Source {
         remove: bool,
     },
     /// Plain directories, nearest first.
-    Directories { upper: Option<PathBytes>, lowers: Vec<PathBytes> },
+    Directories { upper: Option<PathBytes>, lowers: Vec<PathBytes>, trust: Trust },
 }
 
 /// All that a server needs to know.

@@ -47,6 +47,7 @@ fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_
     let source = Source::Directories {
         upper: options.upper.as_ref().map(branch).transpose()?,
         lowers: options.lowers.iter().map(branch).collect::<Result<_>>()?,
+        trust: options.trust,
     };
     let mountpoint = mountpoint::prepare(mountpoint, must_be_empty)?;
     let spec = ServeSpec {

@@ -13,20 +13,24 @@
 //! | `uidmapping=DISK:SHOWN:COUNT...`, `gidmapping=...` | fuse-overlayfs(1) | owners are shown with other ids |
 //! | `squash_to_root`, `squash_to_uid=ID`, `squash_to_gid=ID` | fuse-overlayfs(1) | every owner is shown as this one |
 //! | `noacl` | fuse-overlayfs(1) | no POSIX access lists |
+//! | `redirect_dir=nofollow`, `metacopy=off` | mount(8), overlay | layers that refer to layers below them in this way are refused |
+//! | `userxattr` | mount(8), overlay | marks in the namespace `user.` count |
 //! | `context="LABEL"`, ... | mount(8) | handed to the kernel's security module |
 //!
 //! A backslash takes the meaning from the `:`, `,` or `=` after it, as with overlayfs. What else those programs know is
 //! in [`foreign_options`](super::foreign_options).
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::foreign_options::{Verdict, verdict};
+use super::option_text::{LABELS, one_path, path, quoted_label, split, split_once};
 use crate::error::{Error, Result};
 use crate::fuse::{Behaviour, IdMap, Io};
+use crate::index::Trust;
 
 /// What `-o` said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub struct UnionOptions {
     pub remount: bool,
     /// What is otherwise than by default.
     pub behaviour: Behaviour,
+    /// Which marks of layers are believed.
+    pub trust: Trust,
 }
 
 impl Default for UnionOptions {
@@ -57,6 +63,7 @@ impl Default for UnionOptions {
             io: None,
             remount: false,
             behaviour: Behaviour::default(),
+            trust: Trust::default(),
         }
     }
 }
@@ -97,9 +104,6 @@ const PROPAGATION: &[(&[u8], MountPropagationFlags)] = &[
     (b"runbindable", MountPropagationFlags::UNBINDABLE.union(MountPropagationFlags::REC)),
 ];
 
-/// Options of security modules, whose values may be quoted and have a `,` in them.
-const LABELS: [&[u8]; 4] = [b"context=", b"fscontext=", b"defcontext=", b"rootcontext="];
-
 /// What fstab(5) and mount(8) say to each other or to FUSE's own helper; it means nothing here.
 const IGNORED: &[&[u8]] = &[
     b"defaults",
@@ -116,8 +120,7 @@ const IGNORED: &[&[u8]] = &[
     b"default_permissions",
     b"loud",
     b"nonempty",
-    // overlayfs and fuse-overlayfs: marks of users are read in any case, link counts are right in any case.
-    b"userxattr",
+    // fuse-overlayfs: link counts are right in any case.
     b"static_nlink",
 ];
 
@@ -207,10 +210,18 @@ impl UnionOptions {
                 self.behaviour.ids.users.squash(0);
                 self.behaviour.ids.groups.squash(0);
             }
+            None if option == b"userxattr" => self.trust.users = true,
             None if option == b"volatile" => self.behaviour.volatile = true,
             None if option == b"noacl" => self.behaviour.without_access_lists = true,
             None if option == b"remount" => self.remount = true,
-            other => return self.foreign(option, other),
+            other => {
+                self.foreign(option, other)?;
+                match other {
+                    Some((b"redirect_dir", word)) => self.trust.redirects = word != b"nofollow",
+                    Some((b"metacopy", word)) => self.trust.metacopies = word != b"off",
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
@@ -275,34 +286,6 @@ fn rsplit_mode(branch: &[u8]) -> Option<(&[u8], Mode)> {
     }
 }
 
-/// Splits at `separator` where no backslash is before it. Backslashes stay.
-fn split(bytes: &[u8], separator: u8) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    let (mut start, mut escaped) = (0, false);
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte == separator && !escaped {
-            parts.push(bytes.get(start..at).unwrap_or_default());
-            start = at + 1;
-        }
-        escaped = *byte == b'\\' && !escaped;
-    }
-    parts.push(bytes.get(start..).unwrap_or_default());
-    parts
-}
-
-fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    let at = bytes.iter().position(|byte| *byte == separator)?;
-    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
-}
-
-/// The label at the beginning of `options`, up to its closing quote; `None` where there is none in quotes.
-fn quoted_label(options: &[u8]) -> Option<&[u8]> {
-    let name = LABELS.iter().find(|label| options.starts_with(label))?.len();
-    let value = options.get(name..)?.strip_prefix(b"\"")?;
-    let length = value.iter().position(|byte| *byte == b'"')?;
-    options.get(..name + length + 2)
-}
-
 fn text(option: &[u8]) -> Result<&str> {
     let shown = || OsStr::from_bytes(option).display();
     std::str::from_utf8(option).map_err(|_| Error::Usage(format!("mount option {} is not UTF-8", shown())))
@@ -316,28 +299,6 @@ fn map(map: &mut IdMap, option: &[u8], ranges: &[u8]) -> Result<()> {
 fn number(option: &[u8], id: &[u8]) -> Result<u32> {
     let shown = text(option)?;
     text(id)?.parse().map_err(|_| Error::Usage(format!("mount option {shown}: the value must be a number")))
-}
-
-/// A directory whose name is taken as it is, but for the `,` that would end the option.
-fn one_path(escaped: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(escaped.len());
-    let mut rest = escaped.iter().peekable();
-    while let Some(byte) = rest.next() {
-        if *byte != b'\\' || rest.peek() != Some(&&b',') {
-            bytes.push(*byte);
-        }
-    }
-    OsString::from_vec(bytes).into()
-}
-
-/// A directory as it was meant: without the backslashes.
-fn path(escaped: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(escaped.len());
-    let mut rest = escaped.iter();
-    while let Some(byte) = rest.next() {
-        bytes.push(if *byte == b'\\' { *rest.next().unwrap_or(byte) } else { *byte });
-    }
-    OsString::from_vec(bytes).into()
 }
 
 #[cfg(test)]

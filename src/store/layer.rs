@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -147,6 +147,35 @@ impl Store {
         let bytes = sys::map(&file).map(Bytes::Mapped).doing("read", &path)?;
         let index = Index::decode(bytes).map_err(|error| Error::corrupt(&path, error.to_string()))?;
         Ok(Lower { dir: self.diff_dir(&layer.hex()), index: Arc::new(index) })
+    }
+
+    /// The layer of whatever store has its files in this directory; `None` for a directory of another kind, or of a store that
+    /// is not root's alone: an index could give a file to root that is its maker's.
+    ///
+    /// # Errors
+    /// When that cannot be found out; as [`Store::lower`].
+    pub fn lower_at(dir: &Path) -> Result<Option<Lower>> {
+        let diff = dir.parent().filter(|diff| diff.file_name().is_some_and(|name| name == "diff"));
+        let hex = dir.file_name().and_then(|name| name.to_str());
+        let (Some(root), Some(Ok(digest))) = (diff.and_then(Path::parent), hex.map(Digest::from_hex)) else {
+            return Ok(None);
+        };
+        let store = Self { root: root.to_owned(), writable: false, durable: true };
+        for dir in [store.root.clone(), store.root.join("layers")] {
+            match dir.symlink_metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                found => {
+                    let found = found.doing("find", &dir)?;
+                    if found.uid() != 0 || found.mode() & 0o022 != 0 {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        match store.lower(DiffId(digest)) {
+            Err(Error::NotFound { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// The trees of these layers, in their order, read on all processors: the sums of many take a while.

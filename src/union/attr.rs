@@ -63,7 +63,10 @@ impl Union {
     fn lower_attr(&self, tree: &Tree, ino: Ino) -> FsResult<Option<Attr>> {
         let node = self.lowers.node(ino);
         let meta = match &node {
-            Some(node) => node.meta().ok_or(Errno::EIO)?,
+            Some(node) => {
+                let meta = node.meta().ok_or(Errno::EIO)?;
+                Meta { blocks: self.lowers.blocks_elsewhere(ino).unwrap_or(meta.blocks), ..meta }
+            }
             None if ino == Ino::ROOT => lowers::undescribed(),
             None => return Err(Errno::ESTALE),
         };

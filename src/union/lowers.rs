@@ -2,10 +2,10 @@
 //!
 //! A lower inode's number is its place in the chain of indexes, counted from the base, so it needs no
 //! table and is the same at every mount. A directory that several layers have is one inode: that of the
-//! nearest layer. Merging follows OCI `layer.md`: nearest first, until a whiteout, an opaque directory or
-//! something that is no directory.
+//! nearest layer. How layers are merged is in [`merge`](super::merge), and what they say of each other in
+//! [`references`](super::references).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -15,12 +15,15 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::descriptors::{Descriptors, Key};
 use super::errno::{Errno, FsResult};
+use super::references::{References, Unresolved};
 use super::types::Ino;
 use crate::index::{Child, Index, Kind, Meta, Node, NodeId};
 use crate::stack::Lower;
 
 /// More directories than this are not kept merged at a time.
 const MERGED_MAX: usize = 20_000;
+/// More directories than this are never in each other: a path is shorter, but a tree can be made deeper.
+const DEPTH_MAX: usize = 65_536;
 /// How a lower file is opened: whatever is there, it is not followed, waited for, or touched.
 const DATA: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOATIME).union(OFlags::CLOEXEC);
@@ -35,9 +38,9 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-struct Layer {
-    dir: PathBuf,
-    index: Arc<Index>,
+pub(super) struct Layer {
+    pub(super) dir: PathBuf,
+    pub(super) index: Arc<Index>,
     /// The number of the layer's node 0.
     first: u64,
 }
@@ -45,7 +48,8 @@ struct Layer {
 /// All layers, base first.
 #[derive(Debug)]
 pub(super) struct Lowers {
-    layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) references: References,
     root: Arc<LowerDir>,
     merged: RwLock<HashMap<Ino, Arc<LowerDir>>>,
 }
@@ -65,11 +69,11 @@ pub(super) struct LowerDir {
 }
 
 #[derive(Debug)]
-struct Merged {
-    name: Box<[u8]>,
-    child: LowerChild,
+pub(super) struct Merged {
+    pub(super) name: Box<[u8]>,
+    pub(super) child: LowerChild,
     /// Of a directory: the layers that have it.
-    parts: Box<[Place]>,
+    pub(super) parts: Box<[Place]>,
 }
 
 /// What stands at a name in the merged lower tree.
@@ -82,17 +86,12 @@ pub(super) struct LowerChild {
 /// Takes a name with its position, and says whether to go on.
 type Each<'a> = &'a mut dyn FnMut(u32, &[u8], LowerChild) -> FsResult<bool>;
 
-/// What is being gathered for one name while layers are merged.
-struct Slot {
-    found: Option<LowerChild>,
-    parts: Vec<Place>,
-    /// Deeper layers cannot add to it.
-    closed: bool,
-}
-
 impl Lowers {
     /// Takes the layers nearest first, as a stack has them.
-    pub(super) fn new(lowers: Vec<Lower>) -> Self {
+    ///
+    /// # Errors
+    /// [`Unresolved`] when one of them refers to what those below it do not have.
+    pub(super) fn new(lowers: Vec<Lower>) -> Result<Self, Unresolved> {
         let mut first = Ino::ROOT.0;
         let mut layers = Vec::with_capacity(lowers.len());
         for Lower { dir, index } in lowers.into_iter().rev() {
@@ -100,33 +99,33 @@ impl Lowers {
             layers.push(Layer { dir, index, first });
             first += count;
         }
-        let mut parts = Vec::new();
-        for (number, layer) in layers.iter().enumerate().rev() {
-            parts.push(Place { layer: u32::try_from(number).unwrap_or(u32::MAX), node: NodeId::ROOT });
-            if layer.index.node(NodeId::ROOT).is_some_and(|root| root.is_opaque()) {
-                break;
-            }
-        }
         let root = LowerDir {
             ino: Ino::ROOT,
             parent: Ino::ROOT,
             name: Box::default(),
-            parts: parts.into(),
+            parts: Box::default(),
             children: OnceLock::new(),
             subdirectories: OnceLock::new(),
         };
-        Self { layers, root: Arc::new(root), merged: RwLock::new(HashMap::new()) }
+        let references = References::default();
+        let mut made = Self { layers, references, root: Arc::new(root), merged: RwLock::default() };
+        let parts = made.roots_below(u32::MAX).into();
+        if let Some(root) = Arc::get_mut(&mut made.root) {
+            root.parts = parts;
+        }
+        made.resolve()?;
+        Ok(made)
     }
 
     pub(super) fn root(&self) -> &Arc<LowerDir> {
         &self.root
     }
 
-    fn layer(&self, place: Place) -> Option<&Layer> {
+    pub(super) fn layer(&self, place: Place) -> Option<&Layer> {
         self.layers.get(place.layer as usize)
     }
 
-    fn at(&self, place: Place) -> Option<Node<'_>> {
+    pub(super) fn at(&self, place: Place) -> Option<Node<'_>> {
         self.layer(place)?.index.node(place.node)
     }
 
@@ -195,11 +194,27 @@ impl Lowers {
 
     /// The merged directory that `place` is a part of; `None` when a nearer layer hides it.
     pub(super) fn dir_at(&self, place: Place) -> Option<Arc<LowerDir>> {
-        let mut dir = self.root.clone();
-        for component in self.layer(place)?.index.path(place.node)? {
-            dir = self.subdirectory(&dir, component)?;
+        let mut names = Vec::new();
+        let mut at = place;
+        while at.node != NodeId::ROOT {
+            // It stands where the directory stands that refers to it, in a layer above.
+            if let Some(into) = self.references.merged_into(at) {
+                at = into;
+                continue;
+            }
+            let (parent, name) = self.layer(at)?.index.names(at.node).next()?;
+            names.push(name);
+            // A forged index could have a ring.
+            if names.len() > DEPTH_MAX {
+                return None;
+            }
+            at.node = parent;
         }
-        dir.parts.contains(&place).then_some(dir)
+        let mut dir = self.root.clone();
+        for name in names.into_iter().rev() {
+            dir = self.subdirectory(&dir, name)?;
+        }
+        dir.has_part(place).then_some(dir)
     }
 
     /// The directory `name` in `dir`.
@@ -216,7 +231,7 @@ impl Lowers {
                 let at = children.binary_search_by(|merged| (*merged.name).cmp(name)).ok()?;
                 children.get(at)?.parts.clone()
             }
-            None => Box::new([self.place(child.ino)?]),
+            None => self.merged_child(&dir.parts, name)?.1.into(),
         };
         let made = Arc::new(LowerDir {
             ino: child.ino,
@@ -246,7 +261,7 @@ impl Lowers {
         }
     }
 
-    fn lower_child(&self, place: Place) -> Option<LowerChild> {
+    pub(super) fn lower_child(&self, place: Place) -> Option<LowerChild> {
         Some(LowerChild { ino: self.ino(place)?, kind: self.at(place)?.kind()? })
     }
 
@@ -294,43 +309,6 @@ impl Lowers {
         Some(dir.children.get_or_init(|| self.merge(&dir.parts)))
     }
 
-    fn merge(&self, parts: &[Place]) -> Box<[Merged]> {
-        let mut slots: BTreeMap<&[u8], Slot> = BTreeMap::new();
-        for part in parts {
-            let Some(layer) = self.layer(*part) else { continue };
-            for dentry in layer.index.children(part.node) {
-                let slot = slots.entry(dentry.name).or_insert(Slot { found: None, parts: Vec::new(), closed: false });
-                if slot.closed {
-                    continue;
-                }
-                let Child::Node(node) = dentry.target else {
-                    slot.closed = true;
-                    continue;
-                };
-                let place = Place { node, ..*part };
-                let (Some(child), Some(node)) = (self.lower_child(place), self.at(place)) else {
-                    slot.closed = true;
-                    continue;
-                };
-                let is_directory = child.kind == Kind::Directory;
-                if slot.found.is_none() {
-                    slot.found = Some(child);
-                } else if !is_directory {
-                    slot.closed = true;
-                    continue;
-                }
-                if is_directory {
-                    slot.parts.push(place);
-                }
-                slot.closed = !is_directory || node.is_opaque();
-            }
-        }
-        slots
-            .into_iter()
-            .filter_map(|(name, slot)| Some(Merged { name: name.into(), child: slot.found?, parts: slot.parts.into() }))
-            .collect()
-    }
-
     /// The names of a lower file that no nearer layer hides, each with the merged directory it is in.
     pub(super) fn visible_names(&self, ino: Ino) -> Vec<(Arc<LowerDir>, Vec<u8>)> {
         let Some(place) = self.place(ino) else { return Vec::new() };
@@ -360,6 +338,7 @@ impl Lowers {
     pub(super) fn open(&self, ino: Ino, descriptors: &Descriptors) -> FsResult<Arc<OwnedFd>> {
         descriptors.get(Key::LowerData(ino), || {
             let place = self.place(ino).ok_or(Errno::ESTALE)?;
+            let place = self.references.data(place).unwrap_or(place);
             let layer = self.layer(place).ok_or(Errno::ESTALE)?;
             let path = layer.index.path(place.node).ok_or(Errno::EIO)?;
             let mut dir = descriptors.get(Key::Layer(place.layer), || {
@@ -391,6 +370,11 @@ impl Lowers {
 }
 
 impl LowerDir {
+    /// Whether the directory of this layer is merged into it.
+    pub(super) fn has_part(&self, place: Place) -> bool {
+        self.parts.contains(&place)
+    }
+
     /// The place that stands for the directory in a mark: its nearest part.
     pub(super) fn nearest(&self) -> Option<Place> {
         self.parts.first().copied()

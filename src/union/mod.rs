@@ -39,8 +39,10 @@ mod file;
 mod lookup;
 mod lowers;
 mod make;
+mod merge;
 mod readdir;
 mod recovery;
+mod references;
 mod remove;
 mod rename;
 mod tree;
@@ -50,6 +52,7 @@ mod xattr;
 
 pub use changes::Change;
 pub use errno::{Errno, FsResult};
+pub use references::Unresolved;
 pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs};
 
 use parking_lot::RwLock;
@@ -84,14 +87,15 @@ impl Union {
     /// Opens the stack, and ends what an unclean end of the last union left in its upper.
     ///
     /// # Errors
-    /// When the upper directory cannot be opened or written.
+    /// When the upper directory cannot be opened or written; [`Unresolved`] inside the error when a lower layer refers to
+    /// what the layers below it do not have.
     pub fn open(stack: Stack) -> std::io::Result<Self> {
         let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
         let (upper, unclean) = match &stack.upper {
             Some(path) => Upper::open(path).map(|(upper, unclean)| (Some(upper), unclean))?,
             None => (None, false),
         };
-        let lowers = Lowers::new(stack.lowers);
+        let lowers = Lowers::new(stack.lowers)?;
         let mut tree = Tree::default();
         if upper.is_some() {
             // The root is always known, and in no directory.

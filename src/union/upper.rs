@@ -298,10 +298,7 @@ pub(super) fn origin_text(layer: u32, key: u64, node: NodeId) -> Vec<u8> {
 
 /// Reads an origin mark.
 pub(super) fn parse_origin(text: &[u8]) -> Option<(u32, u64, NodeId)> {
-    let mut fields = std::str::from_utf8(text).ok()?.splitn(3, '.');
-    let layer = fields.next()?.parse().ok()?;
-    let key = u64::from_str_radix(fields.next()?, 16).ok()?;
-    Some((layer, key, NodeId(fields.next()?.parse().ok()?)))
+    mark::Origin::parse(text).map(|origin| (origin.layer, origin.key, NodeId(origin.node)))
 }
 
 /// Runs `change` on a directory and gives the directory its old times back: for changes that no program

@@ -60,6 +60,8 @@ mod mount_ending;
 mod mount_fixture;
 mod mount_helper;
 mod mount_large;
+mod mount_lower_forged;
+mod mount_lower_marks;
 mod mount_messages;
 mod mount_metadata;
 mod mount_model;
