@@ -17,10 +17,10 @@ const COLUMNS: [Column; 8] = [
     Column { head: "REPOSITORY", name: "Repository", place: Place::Flexible },
     Column { head: "TAG", name: "Tag", place: Place::Table },
     Column { head: "IMAGE ID", name: "ID", place: Place::Table },
-    Column { head: "IMPORTED", name: "ImportedSince", place: Place::Table },
+    Column { head: "CREATED", name: "CreatedSince", place: Place::Table },
     Column { head: "SIZE", name: "Size", place: Place::Table },
+    Column { head: "IMPORTED", name: "ImportedSince", place: Place::Table },
     Column { head: "IMPORTED AT", name: "ImportedAt", place: Place::Template },
-    Column { head: "CREATED", name: "CreatedSince", place: Place::Template },
     Column { head: "CREATED AT", name: "CreatedAt", place: Place::Template },
 ];
 const KEYS: [&str; 6] = ["reference", "dangling", "label", "before", "since", "id"];
@@ -121,10 +121,10 @@ impl Images {
             repository.into(),
             tag.into(),
             id.into(),
-            Cell::time(ago(record.imported), record.imported),
-            Cell::number(size(record.size), record.size),
-            Cell::time(rfc3339(record.imported), record.imported),
             Cell::time(made.map_or_else(|| "N/A".to_owned(), ago), made.unwrap_or_default()),
+            Cell::number(size(record.size), record.size),
+            Cell::time(ago(record.imported), record.imported),
+            Cell::time(rfc3339(record.imported), record.imported),
             Cell::time(config.created.unwrap_or_default(), made.unwrap_or_default()),
         ]
     }

@@ -1,12 +1,10 @@
 //! The first process of a container's pid namespace.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
 use std::{process, thread};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +20,7 @@ use rustix::thread::{Gid, Uid, UnshareFlags, set_thread_groups, set_thread_res_g
 use super::program::Program;
 use super::report::{READY, Report};
 use super::user::User;
-use super::{NOT_STARTED, Spec, capability, mounts};
+use super::{NOT_STARTED, Spec, capability, mounts, working_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
 
@@ -80,7 +78,7 @@ fn start(requests: OwnedFd, reporter: &mut File) -> Result<Pid> {
     umask(Mode::empty());
     mounts::enter(&spec)?;
     umask(Mode::from_raw_mode(0o022));
-    enter_working_dir(&spec.working_dir)?;
+    working_dir::enter(&spec.working_dir)?;
     let user = User::find(&spec.user)?;
     let term = std::env::var_os("TERM").map(OsString::into_vec);
     let program = Program::find(&spec, &user.home, term.as_deref())?;
@@ -103,15 +101,6 @@ fn is_closed(pipe: &impl AsFd) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default()))?;
     Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)))
-}
-
-/// In the container, where a link leads nowhere else.
-fn enter_working_dir(dir: &[u8]) -> Result<()> {
-    let path = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(dir)));
-    if chdir(&path) == Err(Errno::NOENT) {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).doing("create the working directory", &path)?;
-    }
-    chdir(&path).doing("change to the working directory", &path)
 }
 
 /// Gives up what the command is not to have. For one thread, which is all that the process has.

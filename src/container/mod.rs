@@ -22,6 +22,7 @@ mod program;
 mod report;
 mod root;
 mod user;
+mod working_dir;
 
 use std::ffi::c_int;
 use std::io::{IsTerminal as _, PipeReader, Read as _, Write as _, pipe};

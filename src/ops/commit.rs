@@ -40,7 +40,7 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     let latest = latest_mtime()?;
     let parent = store.image(container.record.image)?;
     let mut document = Document::of(parent.id, &parent.config)?;
-    document.apply(&request.settings);
+    document.apply(&request.settings)?;
     document.set_comment(request.message.clone());
     let mut layers = container.record.layers.clone();
     let missing = |layer| Error::corrupt(format!("image {}", parent.id), format!("its layer {layer} is missing"));

@@ -60,7 +60,7 @@ pub fn build(store: &Store, request: &Build, progress: &dyn Progress) -> Result<
     if let Some(file) = &request.config_from {
         document.take_config(file)?;
     }
-    document.apply(&request.settings);
+    document.apply(&request.settings)?;
 
     let staging = store.stage()?;
     let mut staged: Vec<StagedLayer> = Vec::new();

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::super::timestamp::{now, rfc3339, source_date_epoch};
+use super::instruction::expanded;
 use super::setting::Setting;
 use super::value::{directory, list, object};
 use crate::archive::{DocumentLimits, ImageConfig, Platform};
@@ -96,20 +97,42 @@ impl Document {
     }
 
     /// Sets what the user has set, in this order.
-    pub(in super::super) fn apply(&mut self, settings: &[Setting]) {
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an instruction that makes no sense with the variables of this image.
+    pub(in super::super) fn apply(&mut self, settings: &[Setting]) -> Result<()> {
         // As Docker has it: the old Cmd would be arguments of the new Entrypoint.
         let sets = |field| settings.iter().any(|one| matches!(one, Setting::Config(set, _) if *set == field));
         if sets("Entrypoint") && !sets("Cmd") {
             self.set(&Setting::Config("Cmd", Value::Null));
         }
-        settings.iter().for_each(|setting| self.set(setting));
-        let Some(config) = object(&mut self.fields, "config").filter(|_| !settings.is_empty()) else { return };
+        for setting in settings {
+            match setting {
+                // An instruction has the variables of those before it, and not its own.
+                Setting::Instruction { name, rest } => {
+                    let made = expanded(name, rest, &|name| self.variable(name))?;
+                    made.iter().for_each(|setting| self.set(setting));
+                }
+                setting => self.set(setting),
+            }
+        }
+        let Some(config) = object(&mut self.fields, "config").filter(|_| !settings.is_empty()) else { return Ok(()) };
         for field in UNORDERED {
             if let Some(members) = config.get_mut(field).and_then(Value::as_object_mut) {
                 members.sort_keys();
             }
         }
         config.sort_keys();
+        Ok(())
+    }
+
+    /// What a variable of the image's Env is.
+    fn variable(&self, name: &str) -> Option<String> {
+        let variables = self.fields.get("config")?.get("Env")?.as_array()?;
+        let of = |line: &Value| {
+            line.as_str()?.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
+        variables.iter().find_map(of)
     }
 
     fn set(&mut self, setting: &Setting) {
@@ -197,7 +220,7 @@ fn set_inner(config: &mut Map<String, Value>, setting: &Setting) {
             let base = config.get("WorkingDir").and_then(Value::as_str).unwrap_or_default();
             put(config, "WorkingDir", &directory(base, path).into());
         }
-        Setting::Image(..) | Setting::Created(_) | Setting::Comment(_) => {}
+        Setting::Image(..) | Setting::Created(_) | Setting::Comment(_) | Setting::Instruction { .. } => {}
     }
 }
 
@@ -214,7 +237,7 @@ mod tests {
     fn after(config: &str, settings: &[&str]) -> Value {
         let mut document = document(config);
         let settings: Vec<Setting> = settings.iter().flat_map(|text| Setting::parse(text).unwrap()).collect();
-        document.apply(&settings);
+        document.apply(&settings).unwrap();
         document.fields["config"].clone()
     }
 
@@ -232,6 +255,28 @@ mod tests {
         assert_eq!(after(r#"{"Cmd":["x"]}"#, &["Entrypoint=[\"e\"]"]), json!({"Entrypoint": ["e"]}));
         let both = after(r#"{"Cmd":["x"]}"#, &["Cmd=[\"c\"]", "Entrypoint=[\"e\"]"]);
         assert_eq!(both, json!({"Cmd": ["c"], "Entrypoint": ["e"]}));
+    }
+
+    #[test]
+    fn an_instruction_has_the_variables_of_the_image_and_of_those_before_it() {
+        let mut document = document(r#"{"Env":["PATH=/bin","A=1"]}"#);
+        let changes = [
+            "ENV PATH=$PATH:/opt A=2 B=$A",
+            "ENV C=$A$B",
+            "WORKDIR /w/$C",
+            "EXPOSE ${A}0",
+            "LABEL x=${NONE:-y}",
+            "CMD echo $A",
+        ];
+        let settings: Vec<Setting> = changes.iter().flat_map(|text| super::super::instruction(text).unwrap()).collect();
+        document.apply(&settings).unwrap();
+        let config = &document.fields["config"];
+        assert_eq!(config["Env"], json!(["PATH=/bin:/opt", "A=2", "B=1", "C=21"]));
+        assert_eq!((&config["WorkingDir"], &config["Labels"]), (&json!("/w/21"), &json!({"x": "y"})));
+        assert_eq!(config["ExposedPorts"], json!({"20/tcp": {}}));
+        assert_eq!(config["Cmd"], json!(["/bin/sh", "-c", "echo $A"]));
+        let settings = super::super::instruction("EXPOSE $NONE/x").unwrap();
+        assert!(document.apply(&settings).unwrap_err().to_string().contains("no port"));
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub enum Setting {
         /// What it is.
         value: Value,
     },
+    /// An instruction of a Dockerfile with variables in it, which are those of the image that it is for.
+    Instruction {
+        /// Which instruction, in upper case.
+        name: String,
+        /// What is after that.
+        rest: String,
+    },
     /// One more of a list in its `config`.
     Item(&'static str, String),
     /// Where a command starts; one that is not absolute counts from where it was.

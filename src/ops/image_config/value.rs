@@ -30,6 +30,18 @@ pub(super) fn command(text: &str) -> Result<Value, String> {
     Ok(if words.is_empty() { Value::Null } else { words.into() })
 }
 
+/// The words of a JSON array, as an instruction may have them. What only begins like one is for the shell, as in a Dockerfile:
+/// `None`.
+///
+/// # Errors
+/// When it is a JSON array of other things than strings.
+pub(super) fn exec_form(text: &str) -> Result<Option<Vec<String>>, String> {
+    match serde_json::from_str::<Vec<Value>>(text.trim()) {
+        Ok(_) => array(text.trim()).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
 /// A JSON array; `None` when there is nothing in it.
 pub(super) fn words_or_none(text: &str) -> Result<Option<Vec<String>>, String> {
     let words = if text.is_empty() { Vec::new() } else { array(text)? };
