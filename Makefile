@@ -7,7 +7,7 @@ CARGO ?= cargo
 PROGRAM ?= target/release/layerctl
 SHARE ?= target/share
 
-.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded \
+.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded hostile-commands \
 	roundtrip podman podman-quick crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
@@ -70,6 +70,9 @@ crash: ## KILLS (200) processes killed at random moments of imports, mounts, com
 powercut: ## SNAPSHOTS (50) power cuts at random moments of the same, on ext4 and xfs
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/torture powercut $(SNAPSHOTS)
+
+hostile-commands: ## Every program of tests/hostile against the host, as every user, with every option
+	LAYERCTL_HOSTILE=long $(CARGO) test --locked --test it -- --nocapture hostile_commands:: container_program:: container_security::
 
 compare-real: ## Real images: our mounts against buildah's (needs buildah and the images, see the script)
 	$(CARGO) build --release --locked --quiet

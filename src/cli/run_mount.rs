@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use crate::error::Result;
+use crate::container::Security;
+use crate::error::{Error, Result};
 use crate::ops::{self, Io, Outcome};
 
 /// Mount a container of an image, and run a command in it
@@ -40,6 +41,12 @@ pub(super) struct RunMount {
     /// set-user-id bit while somebody has it open keeps it, whoever writes, until nobody has.
     #[arg(long, value_name = "WAY", value_parser = str::parse::<Io>)]
     io: Option<Io>,
+    /// What the command may do, as docker has it: seccomp=unconfined, no-new-privileges
+    ///
+    /// The command's system calls are filtered as Docker's default profile has it, unless `seccomp=unconfined` is given.
+    /// With `no-new-privileges` no set-user-id program gives it privileges that it does not have: sudo and su fail.
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
     /// A name, an id, or the beginning of one; not needed for a container that is there already
     image: Option<String>,
     /// An empty directory
@@ -59,6 +66,9 @@ impl RunMount {
         {
             mountpoint = image.take().map(PathBuf::from);
         }
+        if !self.security_opt.is_empty() && !has_separator {
+            return Err(Error::Usage("--security-opt is about a command: give one after --".into()));
+        }
         let request = ops::RunMount {
             name: self.name.clone(),
             image,
@@ -67,6 +77,7 @@ impl RunMount {
             remove: self.rm,
             io: self.io,
             command: has_separator.then(|| self.command.clone()),
+            security: Security::parse(&self.security_opt)?,
         };
         match ops::run_mount(&context.store, &request)? {
             Outcome::Ended(status) => Ok(status),

@@ -15,14 +15,16 @@ use rustix::process::{
     set_dumpable_behavior, set_parent_process_death_signal, umask, wait,
 };
 use rustix::system::sethostname;
-use rustix::thread::{Gid, Uid, UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    Gid, Uid, UnshareFlags, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 use super::program::Program;
 use super::report::{READY, Report};
 use super::user::User;
-use super::{NOT_STARTED, Spec, capability, mounts, working_dir};
+use super::{NOT_STARTED, Spec, capability, mounts, seccomp, working_dir};
 use crate::error::{Context as _, Error, Result};
-use crate::sys;
+use crate::sys::{self, Instruction};
 
 /// Entry point of the program when its first argument is [`super::STAGE`], to be called before all else with all of
 /// the process' arguments. Becomes the init of a container, for [`super::run`] in another process.
@@ -81,9 +83,11 @@ fn start(requests: OwnedFd, reporter: &mut File) -> Result<Pid> {
     working_dir::enter(&spec.working_dir)?;
     let user = User::find(&spec.user)?;
     let term = std::env::var_os("TERM").map(OsString::into_vec);
+    let filter = if spec.security.seccomp { Some(seccomp::default_filter()?) } else { None };
     let program = Program::find(&spec, &user.home, term.as_deref())?;
     reporter.write_all(READY).doing("report from", "the container")?;
     let Some(command) = sys::fork().doing(doing, "the container")? else {
+        confine(filter.as_deref(), spec.security.no_new_privileges)?;
         change_to(&user).doing("become the user", &spec.user)?;
         return Err(program.execute());
     };
@@ -101,6 +105,21 @@ fn is_closed(pipe: &impl AsFd) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default()))?;
     Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)))
+}
+
+/// Has the system calls of the command filtered from here on, for which the capabilities are needed that are given up next,
+/// as a filter must not take set-user-id programs their privileges.
+fn confine(filter: Option<&[Instruction]>, no_new_privileges: bool) -> Result<()> {
+    if no_new_privileges {
+        set_no_new_privs(true).doing("set no_new_privs for", "the container's command")?;
+    }
+    let Some(filter) = filter else { return Ok(()) };
+    match sys::filter_system_calls(filter) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Err(Error::Unsupported(
+            "this kernel filters no system calls: --security-opt seccomp=unconfined runs the command without".into(),
+        )),
+        filtered => filtered.doing("filter the system calls of", "the container's command"),
+    }
 }
 
 /// Gives up what the command is not to have. For one thread, which is all that the process has.

@@ -21,6 +21,8 @@ mod mounts;
 mod program;
 mod report;
 mod root;
+mod seccomp;
+mod security;
 mod user;
 mod working_dir;
 
@@ -48,6 +50,7 @@ use crate::sys;
 use report::{READY, Report};
 
 pub use init::stage;
+pub use security::Security;
 
 /// The first argument of the program when it is to be a container's init: see [`stage`].
 pub const STAGE: &str = "container-stage";
@@ -76,6 +79,8 @@ pub struct Spec {
     pub user: String,
     /// Nothing in the container's tree can be changed, whatever the mount at `rootfs` would let happen.
     pub read_only: bool,
+    /// What the command may do.
+    pub security: Security,
 }
 
 /// Runs the command to its end, or kills it with all it has started as soon as the other end of `host`, a pipe, is closed

@@ -14,7 +14,7 @@ use rustix::termios::ttyname;
 
 use super::Spec;
 use super::root::{PLAIN, Root};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::sys;
 
 /// Name, major and minor number (Linux: admin-guide/devices.txt).
@@ -30,7 +30,7 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// What tells about the host, or lets it be harmed, and is hidden.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "proc/acpi",
     "proc/asound",
     "proc/interrupts",
@@ -40,6 +40,7 @@ const MASKED: [&str; 11] = [
     "proc/sched_debug",
     "proc/scsi",
     "proc/timer_list",
+    "proc/timer_stats",
     "sys/devices/virtual/powercap",
     "sys/firmware",
 ];
@@ -59,19 +60,43 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
     add_flags(&spec.rootfs, MountFlags::NODEV | read_only).doing("restrict the mount", &spec.rootfs)?;
     let root = Root::open(&spec.rootfs)?;
     root.mount("proc", "proc", PLAIN, c"")?;
-    // Without a network namespace of one's own the kernel may refuse it.
-    let _ = root.mount("sysfs", "sys", PLAIN | MountFlags::RDONLY, c"");
+    let sysfs = root.mount("sysfs", "sys", PLAIN | MountFlags::RDONLY, c"");
+    // The kernel refuses it to a user namespace without a network namespace of its own: then there is nothing to hide.
+    let has_sysfs = except(Errno::PERM, sysfs)?;
     root.cover_file("etc/hosts", "/etc/hosts")?;
     root.cover_file("etc/resolv.conf", "/etc/resolv.conf")?;
     mount_dev(&root)?;
     FROZEN.iter().try_for_each(|path| root.freeze(path))?;
     MASKED.iter().try_for_each(|path| root.mask(path))?;
+    if has_sysfs {
+        mask_processors(&root)?;
+    }
     // The old root goes on top of the new one, and away from there.
     let entered = fchdir(root.fd())
         .and_then(|()| pivot_root(".", "."))
         .and_then(|()| unmount(".", UnmountFlags::DETACH))
         .and_then(|()| chdir("/"));
     entered.doing("change the root to", &spec.rootfs)
+}
+
+/// Hides how often each processor of the host was too hot, which tells what else runs there, as Docker does.
+fn mask_processors(root: &Root) -> Result<()> {
+    let dir = "sys/devices/system/cpu";
+    for name in root.names(dir)? {
+        let Ok(name) = name.to_str() else { continue };
+        if name.strip_prefix("cpu").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            root.mask(&format!("{dir}/{name}/thermal_throttle"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a mount was made, when this one error means that the kernel has no such file system to give.
+fn except(refusal: Errno, mounted: Result<bool>) -> Result<bool> {
+    match mounted {
+        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(refusal.raw_os_error()) => Ok(false),
+        mounted => mounted,
+    }
 }
 
 /// A remount sets all flags of a mount, so that those it has are given again. (Access times are kept by themselves.)
@@ -107,7 +132,7 @@ fn mount_dev(root: &Root) -> Result<()> {
     root.mount("devpts", "dev/pts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     root.mount("tmpfs", "dev/shm", PLAIN, c"mode=1777,size=65536k")?;
     // A kernel may have been built without it.
-    let _ = root.mount("mqueue", "dev/mqueue", PLAIN, c"");
+    except(Errno::NODEV, root.mount("mqueue", "dev/mqueue", PLAIN, c""))?;
     // Without a terminal there is none.
     let _ = bind_console(&dev);
     Ok(())

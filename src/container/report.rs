@@ -61,6 +61,7 @@ impl From<&Error> for Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Security;
     use super::*;
 
     #[test]
@@ -73,6 +74,7 @@ mod tests {
             working_dir: Vec::new(),
             user: String::new(),
             read_only: false,
+            security: Security::default(),
         };
         let command = || "run".to_owned();
         let io = || io::Error::from_raw_os_error(libc::ENOEXEC);

@@ -1,10 +1,12 @@
 //! Places in the tree of a container, reached without being led out of it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
 
@@ -72,12 +74,21 @@ impl Root {
 
     /// Puts the file `source` of this process' root over the regular file at `path`, read-only, when both are there.
     pub(super) fn cover_file(&self, path: &str, source: &str) -> Result<()> {
-        match self.find(path) {
-            Ok((file, FileType::RegularFile)) if Path::new(source).is_file() => {
+        let inner = Path::new("/").join(path);
+        let file = match self.find(path) {
+            Ok((file, FileType::RegularFile)) => file,
+            // An image may have anything there, or in place of the directory.
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error).doing("find the container's", inner),
+        };
+        match fs::metadata(source) {
+            Ok(host) if host.is_file() => {
                 let covered = mount_bind(source, name_of(&file)).and_then(|()| self.seal(path, PLAIN));
-                covered.doing("mount the host's file on the container's", Path::new("/").join(path))
+                covered.doing("mount the host's file on the container's", inner)
             }
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).doing("look at", source),
         }
     }
 
@@ -90,17 +101,37 @@ impl Root {
             }
             Ok((file, _)) => mount_bind("/dev/null", name_of(&file))
                 .and_then(|()| self.seal(path, MountFlags::NOSUID | MountFlags::NOEXEC)),
-            Err(_) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => Err(error),
         };
         covered.doing("hide the container's", Path::new("/").join(path))
     }
 
     /// Makes what is at `path`, if anything is, a mount that cannot be written to.
     pub(super) fn freeze(&self, path: &str) -> Result<()> {
-        let Ok((file, _)) = self.find(path) else { return Ok(()) };
-        let name = name_of(&file);
-        let frozen = mount_bind_recursive(&name, &name).and_then(|()| self.seal(path, PLAIN));
+        let frozen = match self.find(path) {
+            Ok((file, _)) => {
+                let name = name_of(&file);
+                mount_bind_recursive(&name, &name).and_then(|()| self.seal(path, PLAIN))
+            }
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => Err(error),
+        };
         frozen.doing("make read-only the container's", Path::new("/").join(path))
+    }
+
+    /// The names in the directory at `path`; none when there is no such directory.
+    pub(super) fn names(&self, path: &str) -> Result<Vec<CString>> {
+        let doing = "list the container's";
+        let dir = match self.find(path) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            found => found.and_then(|(dir, _)| {
+                openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            }),
+        };
+        let inner = Path::new("/").join(path);
+        let entries = dir.and_then(Dir::new).doing(doing, &inner)?;
+        entries.map(|entry| entry.map(|entry| entry.file_name().to_owned()).doing(doing, &inner)).collect()
     }
 
     /// Makes the bind mount at `path` read-only. It is looked for once more, for what was found before is under it.
@@ -117,7 +148,6 @@ fn name_of(fd: &OwnedFd) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -142,7 +172,25 @@ mod tests {
         assert!(tree.join("sys").is_dir());
         // Nothing to cover, hide or freeze is nothing to do.
         root.cover_file("etc/hosts", "/etc/hosts").unwrap();
-        root.mask("proc/kcore").unwrap();
-        root.freeze("proc/sys").unwrap();
+        root.mask("real/kcore").unwrap();
+        root.mask("none/kcore").unwrap();
+        root.freeze("real/sys").unwrap();
+        assert_eq!(root.names("none").unwrap(), Vec::<CString>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_for_is_not_absent() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::write(temporary.path().join("file"), "").unwrap();
+        let root = Root::open(temporary.path()).unwrap();
+        let long = "n".repeat(300);
+        for path in ["file/x", &long] {
+            assert!(root.mask(path).is_err(), "{path}");
+            assert!(root.freeze(path).is_err(), "{path}");
+            assert!(root.names(path).is_err(), "{path}");
+        }
+        assert!(root.cover_file(&long, "/etc/hosts").is_err());
+        assert!(root.cover_file("file", &format!("/{long}")).is_err());
+        root.cover_file("file/x", "/etc/hosts").unwrap();
     }
 }

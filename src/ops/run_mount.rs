@@ -12,7 +12,7 @@ use super::mountpoint;
 use super::remove::remove;
 use super::serve_spec::{ServeSpec, Source};
 use crate::archive::{ImageConfig, Process};
-use crate::container::{self, Spec};
+use crate::container::{self, Security, Spec};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
@@ -35,6 +35,8 @@ pub struct RunMount {
     pub remove: bool,
     /// What is to run, and then the mount ends; an empty command is the image's own.
     pub command: Option<Vec<OsString>>,
+    /// What the command may do.
+    pub security: Security,
 }
 
 /// A mount that is live.
@@ -176,5 +178,6 @@ fn process(store: &Store, request: &RunMount, container: &Container, command: &[
         working_dir: working_dir.unwrap_or_default().into_bytes(),
         user: user.unwrap_or_default(),
         read_only: request.read_only,
+        security: request.security,
     })
 }

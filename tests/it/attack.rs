@@ -17,34 +17,47 @@ pub(crate) enum Machine {
     I386,
 }
 
+/// One file of an image: its path, mode and content.
+pub(crate) type File<'a> = (&'a str, u32, &'a [u8]);
+
 /// The bytes of a program that needs neither libraries nor a loader. With `-D` for each of `definitions`.
 #[track_caller]
 pub(crate) fn compiled(source: &str, machine: Machine, definitions: &[&str]) -> Vec<u8> {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = dir.path().join("program");
-    let output = Command::new("cc")
-        .args(["-nostdlib", "-static", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie", "-O1"])
+    let mut cc = Command::new("cc");
+    cc.args(["-nostdlib", "-static", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie", "-O1"])
         // Only the kernel's headers, which a compiler for i386 looks for in another place.
         .args(["-Wall", "-Wextra", "-Wno-unused-function", "-Werror", "-isystem", "/usr/include/x86_64-linux-gnu"])
         .arg(if machine == Machine::I386 { "-m32" } else { "-m64" })
-        .args(definitions.iter().map(|definition| format!("-D{definition}")))
-        .args(["-o".as_ref(), program.as_os_str()])
-        .arg(Path::new(SOURCES).join(source))
-        .output()
-        .expect("cc runs");
+        .args(definitions.iter().map(|definition| format!("-D{definition}")));
+    built(cc, source)
+}
+
+/// The same of a program of the C library, with it in the program.
+#[track_caller]
+pub(crate) fn compiled_with_library(source: &str) -> Vec<u8> {
+    let mut cc = Command::new("cc");
+    cc.args(["-static", "-pthread", "-O1", "-Wall", "-Wextra", "-Werror"]);
+    built(cc, source)
+}
+
+#[track_caller]
+fn built(mut cc: Command, source: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = dir.path().join("program");
+    cc.args(["-o".as_ref(), program.as_os_str()]).arg(Path::new(SOURCES).join(source));
+    let output = cc.output().expect("cc runs");
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(program).expect("a program")
 }
 
-/// A tar of a root file system with these files, which may all be executed, symbolic links, and the directories that a
-/// container needs.
-pub(crate) fn image(files: &[(&str, &[u8])], links: &[(&str, &str)]) -> Vec<u8> {
+/// A tar of a root file system with these files, symbolic links, and the directories that a container needs.
+pub(crate) fn image(files: &[File<'_>], links: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for dir in ["bin", "dev", "etc", "lib64", "proc", "sys", "tmp"] {
         add(&mut tar, dir, 0o755, None);
     }
-    for (name, content) in files {
-        add(&mut tar, name, 0o755, Some(content));
+    for (name, mode, content) in files {
+        add(&mut tar, name, *mode, Some(content));
     }
     for (name, target) in links {
         let mut link = tar::Header::new_gnu();
@@ -64,12 +77,18 @@ pub(crate) struct OwnProgram {
 impl OwnProgram {
     pub(crate) fn new() -> Self {
         static CONTENT: OnceLock<Vec<u8>> = OnceLock::new();
-        let mounts = Mounts::new();
+        let program = Self { mounts: Mounts::new() };
         let content = CONTENT.get_or_init(|| std::fs::read(super::mounts::PROGRAM).expect("the program"));
-        std::fs::write(mounts.at("layerctl"), content).expect("a copy of the program");
+        program.install("layerctl", content);
+        program
+    }
+
+    /// Puts a program into the temporary directory that [`Self::command`] runs in.
+    pub(crate) fn install(&self, name: &str, content: &[u8]) {
         use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(mounts.at("layerctl"), std::fs::Permissions::from_mode(0o755)).expect("a mode");
-        Self { mounts }
+        let path = self.mounts.at(name);
+        std::fs::write(&path, content).expect("a program");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

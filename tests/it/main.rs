@@ -2,6 +2,7 @@
 
 mod architecture;
 mod archives;
+#[cfg(target_arch = "x86_64")]
 mod attack;
 mod beside;
 mod build;
@@ -11,7 +12,10 @@ mod change_option;
 mod cli;
 mod commit_cost;
 mod commit_mounted;
+#[cfg(target_arch = "x86_64")]
 mod container_program;
+#[cfg(target_arch = "x86_64")]
+mod container_security;
 mod corpus;
 mod cp;
 mod damage;
@@ -26,6 +30,8 @@ mod generator;
 mod hands;
 mod hostile;
 mod hostile_archives;
+#[cfg(target_arch = "x86_64")]
+mod hostile_commands;
 mod hostile_ends;
 mod hostile_headers;
 mod hostile_limits;
