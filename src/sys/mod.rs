@@ -1,21 +1,27 @@
 //! What rustix does not say in one call. The only module that may use `unsafe`.
 
 mod keyring;
+pub mod call;
+mod dir;
+pub mod fs;
 mod map;
 mod mount;
 mod open;
 mod process;
 mod seccomp;
+mod retry;
 pub mod sha256;
 mod write_back;
 mod xattr;
 
 pub use keyring::new_session_keyring;
+pub use dir::{Dir, DirEntry};
 pub use map::map;
 pub use mount::detached_read_only;
 pub use open::{open_below, open_in, open_regular};
 pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespaces};
 pub use seccomp::{Instruction, filter_system_calls};
+pub use retry::{SystemError, retry};
 pub use write_back::start_write_back;
 pub use xattr::{
     list_xattrs, list_xattrs_following, proc_path, read_xattr, read_xattr_following, read_xattr_of, read_xattrs,

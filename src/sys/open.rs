@@ -4,8 +4,10 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
+
+use super::call;
 
 /// How often an open is tried again that a rename elsewhere has disturbed (openat2(2), `EAGAIN`).
 const TRIES: usize = 100;
@@ -13,8 +15,8 @@ const TRIES: usize = 100;
 fn resolve(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode, how: ResolveFlags) -> Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;
     for _ in 0..TRIES {
-        match rustix::fs::openat2(&dir, path, flags, mode, how) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
+        match call::openat2(&dir, path, flags, mode, how) {
+            Err(Errno::AGAIN) => {}
             result => return result,
         }
     }
@@ -32,9 +34,7 @@ pub fn open_in(dir: impl AsFd, name: &[u8], flags: OFlags, mode: Mode) -> Result
     }
     match resolve(&dir, name, flags | OFlags::NOFOLLOW, mode, how) {
         // Before Linux 5.6, or in a sandbox that does not know the call: of one name this is nearly the same.
-        Err(Errno::NOSYS | Errno::PERM) => {
-            rustix::fs::openat(&dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)
-        }
+        Err(Errno::NOSYS | Errno::PERM) => call::openat(&dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode),
         result => result,
     }
 }
@@ -56,12 +56,12 @@ pub fn open_below(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
 /// As `open(2)`.
 pub fn open_regular(path: &Path, flags: OFlags) -> Result<Option<File>> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)) {
+    match call::open(path, flags, Mode::from_raw_mode(0o666)) {
         // A link, a socket or a fifo that nobody reads, a directory.
         Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(None),
         opened => {
             let file = opened?;
-            let is_regular = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile;
+            let is_regular = FileType::from_raw_mode(call::fstat(&file)?.st_mode) == FileType::RegularFile;
             Ok(Some(file.into()).filter(|_| is_regular))
         }
     }

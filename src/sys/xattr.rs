@@ -41,7 +41,7 @@ fn names(list: &[u8]) -> Vec<Vec<u8>> {
 /// # Errors
 /// As `llistxattr(2)`.
 pub fn list_xattrs(path: &[u8]) -> Result<Vec<Vec<u8>>> {
-    grown(|buffer| rustix::fs::llistxattr(path, buffer)).map(|list| names(&list))
+    grown(|buffer| super::call::llistxattr(path, buffer)).map(|list| names(&list))
 }
 
 /// The names of all extended attributes at `path`, which is followed.
@@ -49,7 +49,7 @@ pub fn list_xattrs(path: &[u8]) -> Result<Vec<Vec<u8>>> {
 /// # Errors
 /// As `listxattr(2)`.
 pub fn list_xattrs_following(path: &[u8]) -> Result<Vec<Vec<u8>>> {
-    grown(|buffer| rustix::fs::listxattr(path, buffer)).map(|list| names(&list))
+    grown(|buffer| super::call::listxattr(path, buffer)).map(|list| names(&list))
 }
 
 /// The value of one extended attribute at `path`, which is not followed.
@@ -57,7 +57,7 @@ pub fn list_xattrs_following(path: &[u8]) -> Result<Vec<Vec<u8>>> {
 /// # Errors
 /// As `lgetxattr(2)`.
 pub fn read_xattr(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
-    grown(|buffer| rustix::fs::lgetxattr(path, name, buffer))
+    grown(|buffer| super::call::lgetxattr(path, name, buffer))
 }
 
 /// The value of one extended attribute at `path`, which is followed.
@@ -65,7 +65,7 @@ pub fn read_xattr(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// As `getxattr(2)`.
 pub fn read_xattr_following(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
-    grown(|buffer| rustix::fs::getxattr(path, name, buffer))
+    grown(|buffer| super::call::getxattr(path, name, buffer))
 }
 
 /// The value of one extended attribute of an open file.
@@ -73,7 +73,7 @@ pub fn read_xattr_following(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// As `fgetxattr(2)`.
 pub fn read_xattr_of(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
-    grown(|buffer| rustix::fs::fgetxattr(file, name, buffer))
+    grown(|buffer| super::call::fgetxattr(file, name, buffer))
 }
 
 /// All extended attributes at `path`, which is not followed. None where the file system has none.
