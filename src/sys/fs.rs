@@ -1,7 +1,8 @@
 //! The functions of [`std::fs`] that do not make an interrupted call again by themselves, under their names, with
-//! [`retry()`].
+//! [`retry()`]. clippy refuses the originals outside of `sys` (`clippy.toml`).
 //!
 //! `read`, `write`, `File::open`, `sync_all` and `set_len` of the standard library repeat `EINTR` themselves.
+#![allow(clippy::disallowed_methods, reason = "these are the wrappers that are used in their place")]
 #![allow(clippy::missing_errors_doc, reason = "those of the standard library's functions of the same names")]
 
 use std::fs::{File, Metadata};

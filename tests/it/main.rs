@@ -54,6 +54,8 @@ mod look_diff;
 mod look_explain;
 mod look_json;
 mod look_lists;
+mod lost_errors;
+mod lost_errors_origin;
 mod model_case;
 mod mount_at_once;
 mod mount_calls;
