@@ -159,6 +159,20 @@ impl Error {
         Self::BadArchive { archive: archive.into(), entry: None, why: why.into() }
     }
 
+    /// Whether it says that something on disk is damaged: it is not what it should be, or the disk cannot read it.
+    ///
+    /// No answer to whether something is there, and none that comes of a want of descriptors, memory or rights.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG))
+            }
+            _ => false,
+        }
+    }
+
     /// A damaged file of the store.
     pub fn corrupt(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::Corrupt { path: path.into(), why: why.into() }
@@ -177,6 +191,30 @@ pub trait Context<T> {
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn doing(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T> {
         self.map_err(|source| Error::Io { doing, path: path.as_ref().to_owned(), source: source.into() })
+    }
+}
+
+/// The value; `None` when it is not there ([`Error::NotFound`]) or is damaged ([`Error::Corrupt`]).
+///
+/// # Errors
+/// Every other one: a failed system call says neither.
+pub fn readable<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::NotFound { .. } | Error::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The value; `None` when it is not there ([`Error::NotFound`]).
+///
+/// # Errors
+/// Every other one.
+pub fn found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

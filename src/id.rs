@@ -48,7 +48,7 @@ impl Digest {
     pub fn hex(&self) -> String {
         use fmt::Write as _;
         self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
+            #[expect(clippy::let_underscore_must_use, reason = "writing to a String cannot fail")]
             let _ = write!(text, "{byte:02x}");
             text
         })

@@ -38,28 +38,21 @@
 // A failed system call is never an answer: `clippy.toml` has the list, `tests/it/lost_errors.rs` the rest.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::let_underscore_must_use))]
 
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod archive;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod cli;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod container;
 pub mod error;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod fuse;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod id;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod index;
 pub mod mark;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod ops;
 pub mod progress;
 pub mod stack;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod store;
 pub mod sys;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod tarball;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod union;

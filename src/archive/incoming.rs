@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+
+use crate::sys::call;
 
 /// Bytes that a pipe may hold: what anybody may ask for (`/proc/sys/fs/pipe-max-size`).
 const PIPE: usize = 1 << 20;
@@ -26,9 +27,9 @@ impl Incoming {
     /// Reads `file` until it ends, or is told to stop.
     #[must_use]
     pub fn new(file: File) -> Self {
-        // Of a regular file it is an error, and of a pipe that has more already too.
+        #[expect(clippy::let_underscore_must_use, reason = "it is only faster, and of a regular file an error")]
         let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE);
-        // Without one, the reading goes on until the next bytes come.
+        // error: without one, the reading goes on until the next bytes come
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
         Self { file, stop: Stop(stop) }
     }
@@ -44,7 +45,8 @@ impl Stop {
     /// Ends the reading, now and from now on.
     pub fn now(&self) {
         if let Some(event) = &self.0 {
-            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+            #[expect(clippy::let_underscore_must_use, reason = "it can only be full, and then it is set already")]
+            let _ = call::write(event, &1u64.to_ne_bytes());
         }
     }
 }
@@ -53,12 +55,7 @@ impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(event) = &self.stop.0 {
             let mut both = [PollFd::new(event, PollFlags::IN), PollFd::new(&self.file, PollFlags::IN)];
-            loop {
-                match poll(&mut both, None) {
-                    Err(Errno::INTR) => {}
-                    polled => break polled.map(drop)?,
-                }
-            }
+            call::poll(&mut both, None)?;
             let [stop, _] = both;
             if !stop.revents().is_empty() {
                 return Err(io::Error::other("nobody wants more of it"));

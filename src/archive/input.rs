@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::incoming::{Incoming, Stop};
 use super::members::{is_archive_member, normal_name};
 use crate::error::{Context as _, Error, Result};
+use crate::sys::fs;
 use crate::tarball::{BLOCK, Compression, Refusal, decompress_within, is_header, refusal_of};
 
 /// Bytes that are looked at to find out what a stream is.
@@ -79,14 +80,15 @@ impl Input {
                 opened => opened.doing("open", source)?,
             }
         };
-        let kind = file.metadata().doing("read", source)?.file_type();
+        let kind = fs::metadata_of(&file).doing("read", source)?.file_type();
         if kind.is_dir() {
-            if !source.join("index.json").exists() {
+            let index = source.join("index.json");
+            if fs::absent(fs::metadata(&index)).doing("read", &index)?.is_none() {
                 return Err(Error::bad_archive(archive, "is a directory, but no OCI layout: it has no index.json"));
             }
             return Ok(Self::Directory(source.to_owned()));
         }
-        if kind.is_file() && is_at_start(&file) && is_plain(&file).doing("read", source)? {
+        if kind.is_file() && is_at_start(&file).doing("read", source)? && is_plain(&file).doing("read", source)? {
             return Ok(Self::Seekable(file));
         }
         let incoming = Incoming::new(file);
@@ -107,7 +109,7 @@ impl Input {
             decompress_within(source, ratio).map_err(|error| read_failure(archive, None, error))?;
         let mut sniffed = Sniffed { source: tar, seen: Vec::new(), failed: false };
         let first = match first_member(&mut sniffed) {
-            // What is wrong with a tar that is no archive of images, a layer's own reader says better.
+            // error: what is wrong with a tar that is no archive of images, a layer's own reader says better
             Err(_) if !sniffed.failed => First::Nothing,
             first => first.map_err(|error| read_failure(archive, None, error))?,
         };
@@ -141,8 +143,8 @@ pub fn read_failure(archive: &str, member: Option<&str>, error: io::Error) -> Er
     }
 }
 
-fn is_at_start(mut file: &File) -> bool {
-    file.stream_position().is_ok_and(|at| at == 0)
+fn is_at_start(mut file: &File) -> io::Result<bool> {
+    Ok(file.stream_position()? == 0)
 }
 
 /// Whether the file begins with a tar's header.
@@ -167,7 +169,9 @@ impl Read for Sniffed {
         if self.seen.len() as u64 >= SNIFF_LIMIT {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its first headers do not end"));
         }
-        let read = self.source.read(buffer).inspect_err(|_| self.failed = true)?;
+        let read = self.source.read(buffer).inspect_err(|error| {
+            self.failed |= error.kind() != io::ErrorKind::Interrupted;
+        })?;
         self.seen.extend_from_slice(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }

@@ -13,6 +13,7 @@ use super::exact::Exact;
 use super::metered::{Meter, Metered};
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
+use crate::sys::fs;
 use crate::tarball::size_text;
 
 /// How large documents may be: real ones have some thousand bytes, and take up to ten times as much once they are
@@ -192,23 +193,24 @@ impl TarMembers {
     /// # Errors
     /// [`Error::BadArchive`] when the tar is damaged or cut short.
     pub fn find(archive: &str, limits: DocumentLimits, file: File) -> Result<Option<Self>> {
-        let length = file.metadata().doing("read", archive)?.len();
+        let length = fs::metadata_of(&file).doing("read", archive)?.len();
         let bad = |entry: Option<String>, why: String| Error::BadArchive { archive: archive.to_owned(), entry, why };
-        let damaged = |error: io::Error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => bad(None, "is cut short".into()),
-            _ => bad(None, format!("is a damaged tar: {error}")),
-        };
         let file = Arc::new(file);
         // What is no header is passed over, never read.
         let meter = Meter::default();
+        let damaged = |error: io::Error| match (meter.failure(), error.kind()) {
+            (Some(source), _) => Error::Io { doing: "read", path: archive.into(), source },
+            (None, io::ErrorKind::UnexpectedEof) => bad(None, "is cut short".into()),
+            _ => bad(None, format!("is a damaged tar: {error}")),
+        };
         let mut tar = tar::Archive::new(Metered { source: io::BufReader::new(&*file), meter: &meter });
         let mut members = BTreeMap::new();
         let (mut has_known, mut has_unknown) = (false, false);
         let mut name_bytes = 0_usize;
         for entry in tar.entries_with_seek().map_err(damaged)? {
             let entry = match entry {
-                // A layer's own reader says it better.
-                Err(_) if !has_known || has_unknown => return Ok(None),
+                // error: what is wrong with a root file system's tar, a layer's own reader says better
+                Err(_) if (!has_known || has_unknown) && meter.failure().is_none() => return Ok(None),
                 entry => entry.map_err(damaged)?,
             };
             let name = normal_name(&entry.path_bytes());
@@ -339,7 +341,7 @@ impl DirMembers {
             Err(Errno::NXIO) => return Err(bad("is no regular file")),
             opened => File::from(opened.doing("open", &path)?),
         };
-        let metadata = file.metadata().doing("read", &path)?;
+        let metadata = fs::metadata_of(&file).doing("read", &path)?;
         if !metadata.is_file() {
             return Err(bad("is no regular file"));
         }

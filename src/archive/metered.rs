@@ -9,24 +9,40 @@ const HEADER_LIMIT: u64 = 4 << 20;
 
 /// How many bytes may still be read.
 #[derive(Debug)]
-pub struct Meter(Cell<u64>);
+pub struct Meter {
+    left: Cell<u64>,
+    failure: Cell<Option<i32>>,
+}
 
 impl Default for Meter {
     /// A tar begins with a header.
     fn default() -> Self {
-        Self(Cell::new(HEADER_LIMIT))
+        Self { left: Cell::new(HEADER_LIMIT), failure: Cell::new(None) }
     }
 }
 
 impl Meter {
     /// From here on headers are read.
     pub fn headers(&self) {
-        self.0.set(HEADER_LIMIT);
+        self.left.set(HEADER_LIMIT);
     }
 
     /// From here on content is read, which nobody keeps in memory.
     pub fn content(&self) {
-        self.0.set(u64::MAX);
+        self.left.set(u64::MAX);
+    }
+
+    /// Why the system could not read or seek, if that was so: the `tar` crate may hide it in an error of its own, and it
+    /// says nothing of what is in the tar.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.failure.get().map(io::Error::from_raw_os_error)
+    }
+
+    fn keep<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| {
+            let errno = error.raw_os_error().filter(|_| error.kind() != io::ErrorKind::Interrupted);
+            self.failure.set(self.failure.get().or(errno));
+        })
     }
 }
 
@@ -41,20 +57,20 @@ pub struct Metered<'a, R> {
 
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.meter.0.get();
+        let left = self.meter.left.get();
         if left == 0 && !buffer.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its headers do not end"));
         }
         let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let read = self.source.read(buffer.get_mut(..wanted).unwrap_or_default())?;
-        self.meter.0.set(left.saturating_sub(read as u64));
+        let read = self.meter.keep(self.source.read(buffer.get_mut(..wanted).unwrap_or_default()))?;
+        self.meter.left.set(left.saturating_sub(read as u64));
         Ok(read)
     }
 }
 
 impl<R: Seek> Seek for Metered<'_, R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.source.seek(to)
+        self.meter.keep(self.source.seek(to))
     }
 }
 

@@ -71,7 +71,7 @@ pub fn main() -> ExitCode {
         Some(container::STAGE) => container::stage(&args),
         _ if is_mount_helper(&args) => {
             let args = args.get(1..).unwrap_or_default();
-            Store::open(&root(None)).and_then(|store| ops::mount_helper(&store, args)).map(|()| 0)
+            store(None).and_then(|store| ops::mount_helper(&store, args)).map(|()| 0)
         }
         _ if UnionProgram::is_meant(&args) => match UnionProgram::try_parse_from(&args) {
             Ok(program) => program.run(),
@@ -112,6 +112,7 @@ fn usage(mut error: clap::Error, is_run_mount: bool) -> ExitCode {
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
         }
     }
+    #[expect(clippy::let_underscore_must_use, reason = "there is no other place to say it")]
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
@@ -120,16 +121,17 @@ fn is_mount_helper(args: &[OsString]) -> bool {
     args.first().map(std::path::Path::new).and_then(std::path::Path::file_name).is_some_and(|name| name == MOUNT_HELPER)
 }
 
-fn root(given: Option<std::path::PathBuf>) -> std::path::PathBuf {
+/// Opens the store that `--root` or `LAYERCTL_ROOT` names, or else the caller's own.
+fn store(given: Option<std::path::PathBuf>) -> Result<Store> {
     let named = || std::env::var_os("LAYERCTL_ROOT").filter(|root| !root.is_empty()).map(Into::into);
-    given.or_else(named).unwrap_or_else(Store::default_root)
+    given.or_else(named).map_or_else(Store::open_default, |root| Store::open(&root))
 }
 
 fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {
     let Arguments { root: given, quiet, format, command } = arguments;
     let format = command.own_format().unwrap_or(format);
     format.check(command.takes_template())?;
-    let context = Context { store: Store::open(&root(given))?, output: Output::new(format), quiet };
+    let context = Context { store: store(given)?, output: Output::new(format), quiet };
     match command {
         Command::Import(import) => import.run(&context),
         Command::Images(images) => images.run(&context),
@@ -184,6 +186,6 @@ fn forgive(error: Error) -> Result<()> {
 fn report(error: &Error) {
     // The names in an archive are whatever its maker wrote.
     let text = visible(&error.to_string());
-    // There is nobody else to tell.
+    #[expect(clippy::let_underscore_must_use, reason = "there is no other place to say it")]
     let _ = writeln!(std::io::stderr().lock(), "error: {text}");
 }

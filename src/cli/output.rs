@@ -125,6 +125,7 @@ pub(super) fn cut(text: &str, width: usize) -> Cow<'_, str> {
 
 /// How wide the terminal is, if standard output is one.
 fn terminal_width() -> Option<usize> {
+    // error: standard output is no terminal, or one whose width is not known
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }

@@ -41,7 +41,7 @@ fn quoted(path: &[u8]) -> String {
 }
 
 fn octal(text: &mut String, byte: u8) {
-    // Writing to a String cannot fail.
+    #[expect(clippy::let_underscore_must_use, reason = "writing to a String cannot fail")]
     let _ = write!(text, "\\{byte:03o}");
 }
 

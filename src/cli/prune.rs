@@ -32,7 +32,7 @@ pub(super) struct Prune {
 impl Prune {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let scope = PruneScope { all: self.all, containers: self.containers };
-        let pruned = ops::prune(&context.store, scope, self.dry_run)?;
+        let ops::Prune { pruned, failure } = ops::prune(&context.store, scope, self.dry_run)?;
         let total: Usage = pruned.iter().map(|one| one.usage).sum();
         if context.output.is_json() {
             let things = pruned.iter().map(
@@ -42,7 +42,7 @@ impl Prune {
                 "DryRun": self.dry_run, "Removed": things.collect::<Vec<_>>(), "Bytes": total.bytes,
                 "Inodes": total.inodes,
             }))?;
-            return Ok(0);
+            return failure.map_or(Ok(0), Err);
         }
         let word = if self.dry_run { "Would delete" } else { "Deleted" };
         for one in &pruned {
@@ -50,6 +50,6 @@ impl Prune {
         }
         let word = if self.dry_run { "Reclaimable" } else { "Reclaimed" };
         context.output.line(&format!("{word}: {} in {} inodes", size(total.bytes), total.inodes))?;
-        Ok(0)
+        failure.map_or(Ok(0), Err)
     }
 }

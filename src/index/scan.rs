@@ -16,12 +16,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
 use crate::mark::{self, OVERLAY, OWN, Origin};
 use crate::sys;
+use crate::sys::{Dir, call};
 use crate::whiteout::{self, Marker};
 
 /// A directory that could not be read as a layer.
@@ -120,8 +121,8 @@ pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = Rc::new(rustix::fs::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
-    let stat = rustix::fs::fstat(&root).map_err(failed(dir))?;
+    let root = Rc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
+    let stat = call::fstat(&root).map_err(failed(dir))?;
     let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), trust, references: Vec::new() };
     let described = describe(root.as_fd(), b"", &stat, Kind::Directory, trust).map_err(|refusal| refusal.at(dir))?;
     // The root is merged with the roots below, whatever a mark on it says.
@@ -133,7 +134,7 @@ pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
     scan.directory(&root, NodeId::ROOT, dir, &mut todo)?;
     while let Some(Pending { parent, name, id, path }) = todo.pop() {
         let flags = flags | OFlags::NOFOLLOW;
-        let opened = rustix::fs::openat(&*parent, &*name, flags, Mode::empty()).map_err(failed(&path))?;
+        let opened = call::openat(&*parent, &*name, flags, Mode::empty()).map_err(failed(&path))?;
         scan.directory(&Rc::new(opened), id, &path, &mut todo)?;
     }
     // All nodes have names, so that their numbers are those of the finished index.
@@ -195,7 +196,7 @@ impl Scan {
             }
             Some(Marker::Private | Marker::Invalid) => return Ok(()),
         }
-        let stat = rustix::fs::statat(&**dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = call::statat(&**dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = Kind::from_mode(stat.st_mode).ok_or(Refusal::System(rustix::io::Errno::IO))?;
         if kind == Kind::CharDevice && stat.st_rdev == 0 {
             self.builder.whiteout(parent, &name);
@@ -325,7 +326,7 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, trust: Tr
         }
     }
     let target = match kind {
-        Kind::Symlink => rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes(),
+        Kind::Symlink => call::readlinkat(dir, name)?.into_bytes(),
         _ => Vec::new(),
     };
     let referent = found.referent(stat, kind, trust)?;
@@ -354,9 +355,9 @@ fn meta(stat: &Stat, kind: Kind) -> Meta {
 /// Reads the name that a long whiteout holds.
 fn read_name(dir: BorrowedFd<'_>, file: &[u8]) -> rustix::io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, file, flags, Mode::empty())?;
+    let file = call::openat(dir, file, flags, Mode::empty())?;
     let mut name = vec![0; whiteout::NAME_MAX];
-    let length = rustix::io::pread(&file, &mut name, 0)?;
+    let length = call::pread(&file, &mut name, 0)?;
     name.truncate(length);
     Ok(name)
 }

@@ -139,7 +139,7 @@ pub fn df(store: &Store) -> Result<Df> {
         });
     }
     for (id, record) in &reach.containers {
-        let (name, is_active) = (record.as_ref().map(|record| record.name.clone()), store.is_held(*id));
+        let (name, is_active) = (record.as_ref().map(|record| record.name.clone()), store.is_held(*id)?);
         df.each_container.push(DfContainer { id: *id, name, is_active, usage: of_container(id) });
     }
     for id in &reach.layers {

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::error::{Context as _, Error, Result};
 use crate::index::{self, Child, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
+use crate::sys::{call, fs};
 use crate::tarball::{Pack, Packed, is_label};
 
 /// A directory that was looked through.
@@ -129,7 +130,7 @@ impl DirTar {
     fn open(&self, path: &[u8]) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(self.top.as_fd(), path, flags, Mode::empty(), resolve)?.into())
+        Ok(call::openat2(self.top.as_fd(), path, flags, Mode::empty(), resolve)?.into())
     }
 }
 
@@ -151,7 +152,7 @@ impl Read for Content {
 
 /// Whether a file still is the one that was looked at.
 fn is_as_found(file: &File, meta: &Meta) -> io::Result<bool> {
-    let now = file.metadata()?;
+    let now = fs::metadata_of(file)?;
     let mtime = Time { sec: now.mtime(), nsec: u32::try_from(now.mtime_nsec()).unwrap_or_default() };
     Ok(now.is_file() && now.len() == meta.size && mtime == meta.mtime)
 }

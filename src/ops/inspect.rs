@@ -1,5 +1,6 @@
 //! `inspect`: what is known of a container, an image, a layer or a mount, under Docker's field names.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -7,9 +8,10 @@ use serde_json::{Value, json};
 use super::live;
 use super::timestamp::rfc3339;
 use crate::archive::ImageConfig;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{ChainId, DiffId, ImageId};
 use crate::store::{Container, ContainerState, Store};
+use crate::sys::fs;
 
 /// Describes what has this name: a container, an image, a layer, or a mountpoint, in this order.
 ///
@@ -41,7 +43,7 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     let running = mount.as_ref().filter(|_| state == ContainerState::Running);
     let live = running.and_then(|mount| live::ask(&store.run_dir().join(&mount.live)));
     let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
-    let config = store.image(container.record.image).ok();
+    let config = readable(store.image(container.record.image))?;
     let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);
     let layers = &container.record.layers;
     Ok(json!({
@@ -110,7 +112,7 @@ fn layer_value(store: &Store, layer: DiffId) -> Result<Value> {
     let record = store.layer(layer)?;
     let mut images = Vec::new();
     for id in store.images()? {
-        if store.image(id).is_ok_and(|image| image.record.layers.contains(&layer)) {
+        if readable(store.image(id))?.is_some_and(|image| image.record.layers.contains(&layer)) {
             images.push(id);
         }
     }
@@ -126,9 +128,15 @@ fn layer_value(store: &Store, layer: DiffId) -> Result<Value> {
     }))
 }
 
+const NO_PATH: [ErrorKind; 3] = [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidFilename];
+
 fn mount_value(store: &Store, name: &str) -> Result<Value> {
     let missing = || Error::NotFound { kind: "mount", name: name.to_owned() };
-    let path = Path::new(name).canonicalize().map_err(|_| missing())?;
+    let path = match fs::canonicalize(name) {
+        // Not every name is a path.
+        Err(error) if NO_PATH.contains(&error.kind()) => return Err(missing()),
+        found => found.doing("find", name)?,
+    };
     let dir = live::at_mountpoint(&store.run_dir(), &path)?.ok_or_else(missing)?;
     let live = live::ask(&dir).ok_or_else(missing)?;
     Ok(json!({

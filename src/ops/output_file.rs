@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use tempfile::NamedTempFile;
-
+use super::temporary::{Temporary, link};
 use crate::error::{Context as _, Error, Result};
+use crate::sys::{call, fs};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 const BUFFER: usize = 256 << 10;
 
@@ -25,7 +26,7 @@ enum Place {
     /// A file without a name. It goes with this process, however that ends.
     Nameless { file: File, target: PathBuf },
     /// Where the file system knows no files without names.
-    Named { file: NamedTempFile, target: PathBuf },
+    Named { file: Temporary, target: PathBuf },
 }
 
 impl OutputFile {
@@ -75,11 +76,18 @@ impl OutputFile {
             Place::Open(_) => Ok(()),
             Place::Nameless { file, target } => {
                 file.sync_data().doing("write", &name)?;
-                link(&file, &target).doing("put into place", &name)
+                match link(&file, &target) {
+                    // No call replaces a name by a nameless file: another name comes first.
+                    Err(Errno::EXIST) => {
+                        let named = Temporary::named(&file, &target).doing("put into place", &name)?;
+                        named.rename(&target).doing("put into place", &name)
+                    }
+                    linked => linked.doing("put into place", &name),
+                }
             }
             Place::Named { file, target } => {
-                file.as_file().sync_data().doing("write", &name)?;
-                file.persist(target).map_err(|error| error.error).doing("put into place", &name).map(drop)
+                file.file.sync_data().doing("write", &name)?;
+                file.rename(&target).doing("put into place", &name)
             }
         }
     }
@@ -99,7 +107,7 @@ impl Write for Place {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Open(file) | Self::Nameless { file, .. } => file.write(bytes),
-            Self::Named { file, .. } => file.write(bytes),
+            Self::Named { file, .. } => file.file.write(bytes),
         }
     }
 
@@ -110,26 +118,23 @@ impl Write for Place {
 
 /// The place of a new file. Only a regular file can be replaced: `/dev/null`, `/dev/fd/5` or a named pipe is written to.
 fn place(path: &Path) -> Result<Place> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
+    match fs::absent(fs::metadata(path)).doing("open", path)? {
+        Some(metadata) if metadata.is_dir() => {
             return Err(io::Error::from_raw_os_error(libc::EISDIR)).doing("write", path);
         }
-        Ok(metadata) if !metadata.is_file() => {
+        Some(metadata) if !metadata.is_file() => {
             return OpenOptions::new().write(true).open(path).doing("open", path).map(Place::Open);
         }
         _ => {}
     }
-    // A link's target is replaced, not the link.
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A link's target is replaced, not the link; one that leads nowhere is.
+    let target = fs::absent(fs::canonicalize(path)).doing("open", path)?.unwrap_or_else(|| path.to_owned());
     let dir = directory_of(&target);
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o666)) {
+    match call::open(&dir, flags, Mode::from_raw_mode(0o666)) {
         Ok(file) => Ok(Place::Nameless { file: file.into(), target }),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = std::fs::Permissions::from_mode(0o666);
-            let file = tempfile::Builder::new().prefix(".layerctl-").permissions(mode).tempfile_in(&dir);
-            Ok(Place::Named { file: file.doing("create", path)?, target })
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+            Ok(Place::Named { file: Temporary::file(&target).doing("create", path)?, target })
         }
         Err(error) => Err(error).doing("create", path),
     }
@@ -137,19 +142,4 @@ fn place(path: &Path) -> Result<Place> {
 
 fn directory_of(file: &Path) -> PathBuf {
     file.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new(".")).to_owned()
-}
-
-/// Gives a file without a name the name `target`, in one step also where that name is taken.
-fn link(file: &File, target: &Path) -> io::Result<()> {
-    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = |to: &Path| rustix::fs::linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW);
-    match link(target) {
-        Err(rustix::io::Errno::EXIST) => {}
-        linked => return Ok(linked?),
-    }
-    // No call replaces a name by a nameless file: another name comes first.
-    let dir = tempfile::Builder::new().prefix(".layerctl-").tempdir_in(directory_of(target))?;
-    let other = dir.path().join("new");
-    link(&other)?;
-    std::fs::rename(&other, target)
 }

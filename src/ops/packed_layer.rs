@@ -9,6 +9,7 @@ use std::thread::Builder;
 
 use crate::error::{Context as _, Error, Result};
 use crate::store::{LayerRecord, StagedLayer};
+use crate::sys::fs;
 use crate::tarball::{Failure, Limits, Unpacked, unpack};
 
 /// Bytes that are written to a pipe at once.
@@ -55,7 +56,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 /// [`Error::Io`] when the disk refuses; what is wrong with the tar.
 pub(super) fn unpacked_layer(dir: PathBuf, what: &str, mut tar: impl Read) -> Result<StagedLayer> {
     let diff = dir.join(StagedLayer::DIFF);
-    std::fs::create_dir_all(&diff).doing("create", &diff)?;
+    fs::create_dir_all(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let path = dir.join(StagedLayer::SPLIT);
     let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);

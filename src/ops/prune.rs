@@ -6,6 +6,7 @@ use super::remove::remove;
 use crate::error::{Context as _, Error, Result};
 use crate::id::ContainerId;
 use crate::store::{Meter, Plan, PruneScope, Reach, Store, Usage};
+use crate::sys::fs;
 
 /// Something that went, or would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,35 +20,54 @@ pub struct Pruned {
     paths: Vec<PathBuf>,
 }
 
-/// Removes what nobody needs, or says what that would be.
+/// What [`prune`] removed, and why that is not all.
+#[derive(Debug, Default)]
+pub struct Prune {
+    /// What is gone, or would go.
+    pub pruned: Vec<Pruned>,
+    /// The first failure.
+    pub failure: Option<Error>,
+}
+
+/// Removes what nothing needs, or says what that would be.
 ///
 /// # Errors
-/// When the store cannot be changed; what has gone until then is gone.
-pub fn prune(store: &Store, scope: PruneScope, dry_run: bool) -> Result<Vec<Pruned>> {
+/// When the store cannot be read. What fails after that does not keep the rest from going, and is in the outcome.
+pub fn prune(store: &Store, scope: PruneScope, dry_run: bool) -> Result<Prune> {
     super::descriptors::allow_all();
     let (reach, [plan]) = store.plans([scope])?;
-    let mut pruned = things(store, &reach, &plan)?;
+    let pruned = things(store, &reach, &plan)?;
     if dry_run {
-        return Ok(pruned);
+        return Ok(Prune { pruned, failure: None });
     }
+    let mut done = Ok(());
     for container in &plan.containers {
         match remove_container(store, *container) {
             // It was mounted, or went, meanwhile.
             Err(Error::InUse { .. } | Error::NotFound { .. }) => {}
-            removed => removed?,
+            removed => done = done.and(removed),
         }
     }
-    store.prune(scope)?;
-    // What was needed after all is still there.
-    pruned.retain(|one| one.paths.first().is_none_or(|path| path.symlink_metadata().is_err()));
-    Ok(pruned)
+    done = done.and(store.prune(scope));
+    // What was needed after all, or could not go, is still there.
+    let mut gone = Vec::new();
+    for one in pruned {
+        let there = one.paths.iter().map(|path| fs::is_there(path).doing("read", path));
+        match there.collect::<Result<Vec<bool>>>() {
+            Ok(there) if !there.contains(&true) => gone.push(one),
+            Ok(_) => {}
+            Err(error) => done = done.and(Err(error)),
+        }
+    }
+    Ok(Prune { pruned: gone, failure: done.err() })
 }
 
 fn remove_container(store: &Store, container: ContainerId) -> Result<()> {
     let hex = container.hex();
     match store.container(container) {
         Ok(_) => remove(store, &hex, false).map(drop),
-        Err(_) => store.remove_damaged_container(&hex),
+        Err(Error::Corrupt { .. }) => store.remove_damaged_container(&hex),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,6 +10,7 @@ use super::union_options::UnionOptions;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::Store;
+use crate::sys::fs;
 
 const DEFAULT_SOURCE: &str = "layerctl";
 
@@ -32,7 +33,7 @@ pub fn mount_program(options: &UnionOptions, mountpoint: &Path) -> Result<()> {
 
 fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_be_empty: bool) -> Result<()> {
     if options.remount {
-        let path = mountpoint.canonicalize().doing("find", mountpoint)?;
+        let path = fs::canonicalize(mountpoint).doing("find", mountpoint)?;
         if !fuse::is_mountpoint(&path) {
             return Err(Error::NotFound { kind: "mount", name: mountpoint.display().to_string() });
         }
@@ -65,11 +66,15 @@ fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_
 
 fn directory(path: &Path) -> Result<PathBuf> {
     let missing = || Error::NotFound { kind: "directory", name: path.display().to_string() };
-    let found = match path.canonicalize() {
+    let found = match fs::canonicalize(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
         found => found.doing("find", path)?,
     };
-    if found.is_dir() { Ok(found) } else { Err(Error::Usage(format!("{} is not a directory", path.display()))) }
+    if fs::metadata(&found).doing("open", path)?.is_dir() {
+        Ok(found)
+    } else {
+        Err(Error::Usage(format!("{} is not a directory", path.display())))
+    }
 }
 
 /// What mount(8) asks of a helper: `mount.fuse.layerctl SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]`.

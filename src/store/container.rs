@@ -7,12 +7,14 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{Guard, flock};
+use super::debris::remove_mountpoint;
+use super::lock::{Guard, try_lock};
 use super::publish::set_aside;
 use super::{Staging, Store, file, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId, ImageName};
 use crate::stack::Stack;
+use crate::sys::fs;
 
 /// Who asks for a container's state holds its lock for an instant: that is no server yet.
 const PROBE: Duration = Duration::from_millis(1);
@@ -154,14 +156,17 @@ impl Container {
         };
         let mut tries = 0..PROBES;
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) if tries.next().is_some() => std::thread::sleep(PROBE),
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(self.in_use()),
-                locked => break locked.doing("lock", &path)?,
+            if try_lock(&file, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)? {
+                break;
+            }
+            match tries.next() {
+                Some(_) => std::thread::sleep(PROBE),
+                None => return Err(self.in_use()),
             }
         }
         // Who removes it holds the lock until it is gone; then this file is no longer the one at `path`.
-        if !self.dir().join("record.json").exists() {
+        let record = self.dir().join("record.json");
+        if !fs::is_there(&record).doing("read", &record)? {
             return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });
         }
         Ok(file)
@@ -170,8 +175,11 @@ impl Container {
     /// That it is mounted, as an error.
     #[must_use]
     pub fn in_use(&self) -> Error {
-        let mountpoint = self.mount().ok().flatten().map(|mount| mount.mountpoint);
-        let by = mountpoint.map_or_else(|| "a server has it".to_owned(), |at| format!("mounted at {}", at.display()));
+        let by = match self.mount() {
+            Ok(Some(mount)) => format!("mounted at {}", mount.mountpoint.display()),
+            // error: it is an error already, and only says less
+            Ok(None) | Err(_) => "a server has it".to_owned(),
+        };
         Error::InUse { kind: "container", name: self.record.name.clone(), by }
     }
 
@@ -190,9 +198,10 @@ impl Container {
     pub fn state(&self) -> Result<ContainerState> {
         // In this order: a server ends its record before it lets go of the lock.
         let path = self.dir().join("lock");
-        let held = file::open(&path).ok().flatten().is_some_and(|file| {
-            flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
-        });
+        let held = match file::open(&path)? {
+            Some(file) => !try_lock(&file, FlockOperation::NonBlockingLockShared).doing("lock", &path)?,
+            None => false,
+        };
         Ok(match self.mount()? {
             None => ContainerState::Created,
             Some(mount) if mount.ended => ContainerState::Exited,
@@ -223,8 +232,14 @@ impl Store {
         let name = new.name.clone().unwrap_or_else(|| id.hex().get(..12).unwrap_or_default().to_owned());
         let name_path = self.container_name_path(&name);
         // A name whose container has no record is the rest of a process that died.
-        if name_path.exists() && self.find_container(&name).is_ok_and(|container| container.record.name == name) {
-            return Err(Error::AlreadyExists { kind: "container", name });
+        if fs::is_there(&name_path).doing("read", &name_path)? {
+            match self.find_container(&name) {
+                Ok(container) if container.record.name == name => {
+                    return Err(Error::AlreadyExists { kind: "container", name });
+                }
+                Ok(_) | Err(Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let image_name = match found {
             super::Found::ByName(name, _) => Some(name),
@@ -234,29 +249,33 @@ impl Store {
         let chain: String = layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
         let record = ContainerRecord { name, image: image.id, image_name, layers, created: now() };
         let container = Container { id, record, root: self.root.clone() };
-        let placed = self.place_container(&guard, &staging, &container, &chain);
-        if placed.is_err() {
+        if let Err(error) = self.place_container(&guard, &staging, &container, &chain) {
             // Without a record it is nobody's.
             for path in [container.dir(), name_path, self.root.join("layers").join(id.hex()), container.upper()] {
+                #[expect(
+                    clippy::let_underscore_must_use,
+                    reason = "the first failure is told, and prune takes the rest"
+                )]
                 let _ = set_aside(&staging, &path);
             }
+            return Err(error);
         }
-        placed.map(|()| container)
+        Ok(container)
     }
 
     fn place_container(&self, guard: &Guard<'_>, staging: &Staging, container: &Container, chain: &str) -> Result<()> {
         let made = staging.dir().join("container");
-        std::fs::create_dir(&made).doing("create", &made)?;
+        fs::create_dir(&made).doing("create", &made)?;
         let path = made.join("record.json");
         guard.write(&path, &json(&container.record)?)?;
         let upper = container.upper();
-        std::fs::create_dir(&upper).doing("create", &upper)?;
+        fs::create_dir(&upper).doing("create", &upper)?;
         self.sync_dir(&self.root.join("diff"))?;
         let hex = container.id.hex();
         guard.write(&self.root.join("layers").join(&hex), chain.as_bytes())?;
         guard.write(&self.container_name_path(&container.record.name), format!("{hex}\n").as_bytes())?;
         let dir = container.dir();
-        std::fs::rename(&made, &dir).doing("put into place", &dir)?;
+        fs::rename(&made, &dir).doing("put into place", &dir)?;
         self.sync_dir(&self.root.join("containers"))
     }
 
@@ -333,8 +352,7 @@ impl Store {
         for path in [name_path, self.root.join("layers").join(container.id.hex()), container.upper()] {
             set_aside(&staging, &path)?;
         }
-        // Never with its content: should something be mounted there, it is not ours to remove.
-        let _ = std::fs::remove_dir(container.default_mountpoint());
+        remove_mountpoint(&container.default_mountpoint())?;
         drop(guard);
         Ok(())
     }

@@ -1,13 +1,17 @@
 //! What is wrong with the records of the store, and what in it belongs to nothing.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::image::NameRecord;
 use super::lock::Settled;
+use super::mend::is_directory;
+use super::prune::is_file;
 use super::reach::{Reach, config_layers};
 use super::{Container, ImageRecord, MountRecord, Store, file, names_in, read_json};
-use crate::error::Result;
+use crate::error::{Context as _, Error, Result, found};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
+use crate::sys::fs;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,15 +42,15 @@ impl Store {
     /// When a directory of the store cannot be read.
     pub fn faults(&self) -> Result<Vec<Fault>> {
         let hold = self.hold()?;
-        let reach = self.reach(&hold)?;
+        let reach = self.reach_damaged(&hold)?;
         let mut faults = Faults { store: self, found: Vec::new() };
         for id in reach.images.keys() {
-            faults.image(&reach, *id);
+            faults.image(&reach, *id)?;
         }
         for (id, record) in &reach.containers {
-            faults.container(&reach, *id, record.is_some());
+            faults.container(&reach, *id, record.is_some())?;
         }
-        faults.names(&reach);
+        faults.names(&reach)?;
         faults.debris(&hold)?;
         faults.found.sort_unstable();
         Ok(faults.found)
@@ -57,14 +61,18 @@ impl Store {
     /// # Errors
     /// When a directory of the store cannot be read.
     pub fn image_faults(&self, image: ImageId) -> Result<Vec<Fault>> {
-        let reach = self.reach(&self.hold()?)?;
+        let reach = self.reach_damaged(&self.hold()?)?;
         let mut faults = Faults { store: self, found: Vec::new() };
-        faults.image(&reach, image);
+        faults.image(&reach, image)?;
         Ok(faults.found)
     }
 
-    pub(super) fn content_bytes(&self, layer: DiffId) -> Option<u64> {
-        self.layer(layer).ok().map(|record| record.content_bytes)
+    /// The size that the layer's record says; `None` when it is missing or damaged.
+    pub(super) fn content_bytes(&self, layer: DiffId) -> Result<Option<u64>> {
+        match self.layer(layer) {
+            Err(error) if error.is_damage() => Ok(None),
+            record => Ok(found(record)?.map(|record| record.content_bytes)),
+        }
     }
 
     /// The layers that an image has, as far as its record or its config can say it.
@@ -72,7 +80,7 @@ impl Store {
     /// # Errors
     /// When a directory of the store cannot be read.
     pub fn image_layers(&self, image: ImageId) -> Result<Vec<DiffId>> {
-        let mut reach = self.reach(&self.hold()?)?;
+        let mut reach = self.reach_damaged(&self.hold()?)?;
         Ok(reach.images.remove(&image).and_then(|image| image.layers).unwrap_or_default())
     }
 }
@@ -84,17 +92,21 @@ impl Faults<'_> {
         self.found.push(Fault { kind, id, path, problem, why, is_debris });
     }
 
-    fn image(&mut self, reach: &Reach, id: ImageId) {
+    fn image(&mut self, reach: &Reach, id: ImageId) -> Result<()> {
         let store = self.store;
         let (dir, name) = (store.image_dir(id), id.to_string());
         let mut tell = |path: &Path, problem, why: String| self.add("image", &name, path, problem, why);
         if !reach.images.contains_key(&id) {
-            return tell(&dir, "dangling", "is missing".into());
+            tell(&dir, "dangling", "is missing".into());
+            return Ok(());
         }
         let path = dir.join("config");
         let config = match file::read(&path) {
-            Ok(config) => config,
-            Err(error) => return tell(&path, "record", error.to_string()),
+            Err(error) if error.is_damage() => {
+                tell(&path, "record", error.to_string());
+                return Ok(());
+            }
+            read => read?,
         };
         let layers = config_layers(id, config.as_deref());
         match &config {
@@ -107,14 +119,16 @@ impl Faults<'_> {
         }
         let path = dir.join("record.json");
         match read_json::<ImageRecord>(&path) {
-            Err(error) => tell(&path, "record", error.to_string()),
+            Err(error) if error.is_damage() => tell(&path, "record", error.to_string()),
+            Err(error) => return Err(error),
             Ok(None) => tell(&path, "record", "is missing".into()),
             Ok(Some(record)) => {
                 if layers.as_ref().is_some_and(|layers| *layers != record.layers) {
                     tell(&path, "record", "names other layers than the config".into());
                 }
                 // One that cannot be read is told of as the layer's.
-                let sizes: Option<Vec<u64>> = record.layers.iter().map(|layer| store.content_bytes(*layer)).collect();
+                let sizes = record.layers.iter().map(|layer| store.content_bytes(*layer));
+                let sizes: Option<Vec<u64>> = sizes.collect::<Result<_>>()?;
                 let size = sizes.map(|sizes| sizes.into_iter().fold(0u64, u64::saturating_add));
                 if size.is_some_and(|size| size != record.size) {
                     tell(&path, "record", format!("has a size that is not {}", size.unwrap_or_default()));
@@ -126,25 +140,34 @@ impl Faults<'_> {
                 tell(&dir, "dangling", format!("needs the layer {layer}, which is missing"));
             }
         }
+        Ok(())
     }
 
-    fn container(&mut self, reach: &Reach, id: ContainerId, has_record: bool) {
+    fn container(&mut self, reach: &Reach, id: ContainerId, has_record: bool) -> Result<()> {
         let (store, hex) = (self.store, id.hex());
         let dir = store.root.join("containers").join(&hex);
         let mut tell = |path: &Path, problem, why: String| self.add("container", &hex, path, problem, why);
         let path = dir.join("mount.json");
-        if let Err(error) = read_json::<MountRecord>(&path) {
-            tell(&path, "record", error.to_string());
+        match read_json::<MountRecord>(&path) {
+            Err(error) if error.is_damage() => tell(&path, "record", error.to_string()),
+            read => drop(read?),
         }
-        if !store.diff_dir(&hex).is_dir() {
+        if !is_directory(&store.diff_dir(&hex))? {
             tell(&store.diff_dir(&hex), "dangling", "is missing: what the container has written".into());
         }
         let path = dir.join("record.json");
         let Container { record, .. } = match store.container(id) {
             Ok(container) if has_record => container,
-            Ok(_) => return,
-            Err(crate::Error::NotFound { .. }) => return tell(&path, "record", "is missing".into()),
-            Err(error) => return tell(&path, "record", error.to_string()),
+            Ok(_) => return Ok(()),
+            Err(Error::NotFound { .. }) => {
+                tell(&path, "record", "is missing".into());
+                return Ok(());
+            }
+            Err(error) if error.is_damage() => {
+                tell(&path, "record", error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         if !reach.images.contains_key(&record.image) {
             tell(&dir, "dangling", format!("needs the image {}, which is missing", record.image));
@@ -158,16 +181,21 @@ impl Faults<'_> {
         }
         let path = store.root.join("layers").join(&hex);
         let chain: String = record.layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
-        if file::read(&path).ok().flatten().as_deref() != Some(chain.as_bytes()) {
+        let read = |path: &Path| match file::read(path) {
+            Err(error) if error.is_damage() => Ok(None),
+            read => read,
+        };
+        if read(&path)?.as_deref() != Some(chain.as_bytes()) {
             tell(&path, "record", "does not name the container's layers".into());
         }
         let path = store.container_name_path(&record.name);
-        if file::read(&path).ok().flatten().as_deref() != Some(format!("{hex}\n").as_bytes()) {
+        if read(&path)?.as_deref() != Some(format!("{hex}\n").as_bytes()) {
             tell(&path, "record", format!("does not say that {} is this container", record.name));
         }
+        Ok(())
     }
 
-    fn names(&mut self, reach: &Reach) {
+    fn names(&mut self, reach: &Reach) -> Result<()> {
         let dir = self.store.root.join("images/names");
         for (file, name) in &reach.names_of_nothing {
             self.add("name", &name.to_string(), &dir.join(file), "dangling", "is the name of an image that is missing");
@@ -178,10 +206,11 @@ impl Faults<'_> {
         }
         for name in reach.images.values().flat_map(|image| &image.names) {
             let path = self.store.name_path(name);
-            if !path.exists() {
+            if !fs::is_there(&path).doing("read", &path)? {
                 self.add("name", &name.to_string(), &path, "record", "is missing: the name is in another's file");
             }
         }
+        Ok(())
     }
 
     fn debris(&mut self, hold: &dyn Settled) -> Result<()> {
@@ -193,14 +222,16 @@ impl Faults<'_> {
         }
         for (dir, _) in self.store.dead(hold)? {
             // One without an owner and without anything may be on its way out.
-            if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none()) {
-                continue;
+            match names_in(&dir) {
+                Ok(names) if names.is_empty() => continue,
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+                names => drop(names?),
             }
             self.add("store", "", &dir, "leftover", "was left by a process that died");
         }
         for name in names_in(&self.store.root.join("tmp"))? {
             let path = self.store.root.join("tmp").join(name);
-            if path.is_file() {
+            if is_file(&path)? {
                 self.add("store", "", &path, "leftover", "was left by a process that died");
             }
         }

@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Context as _, Error, Result};
-use crate::sys::open_regular;
+use crate::sys::{fs, open_regular};
 
 const NOT_REGULAR: &str = "is no regular file";
 
@@ -32,9 +32,10 @@ pub(super) fn rewrite(path: &Path) -> Result<File> {
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let Some(mut file) = open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    // With room for all of it at once.
-    let size = file.metadata().ok().and_then(|metadata| usize::try_from(metadata.len()).ok());
-    let _ = bytes.try_reserve_exact(size.unwrap_or(0));
+    // With room for all of it at once; without it, as more of it comes.
+    let size = fs::metadata_of(&file).doing("read", path)?.len();
+    #[expect(clippy::let_underscore_must_use, reason = "read_to_end tells of a want of memory")]
+    let _ = bytes.try_reserve_exact(usize::try_from(size).unwrap_or(0));
     file.read_to_end(&mut bytes).doing("read", path)?;
     Ok(Some(bytes))
 }

@@ -1,12 +1,15 @@
 //! The version of what is on disk, in classes as ext4 has them: a feature that this program does not know
 //! is harmless, or makes the store read-only for it, or makes it unreadable.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{DIRECTORIES, Store, json, read_json};
 use crate::error::{Context as _, Error, Result};
+use crate::sys::{Dir, fs, retry};
 
 pub(super) const FILE: &str = "meta.json";
 const VERSION: u32 = 1;
@@ -62,10 +65,13 @@ pub(super) fn check_or_create(store: &Store) -> Result<bool> {
 /// file system of its own has. A store of it would be the end of that, by whoever takes debris away.
 fn stranger(root: &Path, dir: &Path) -> Result<Option<PathBuf>> {
     let path = root.join(dir);
-    for entry in std::fs::read_dir(&path).doing("read", &path)? {
+    for entry in Dir::open(&path).doing("read", &path)? {
         let entry = entry.doing("read", &path)?;
-        let name = dir.join(entry.file_name());
-        let kind = entry.file_type().doing("read", &path)?;
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let name = dir.join(OsStr::from_bytes(entry.file_name().to_bytes()));
+        let kind = fs::symlink_metadata(root.join(&name)).doing("read", &path)?;
         let known = |names: &[&str]| names.iter().any(|known| name == Path::new(known));
         if kind.is_dir() && known(&DIRECTORIES) {
             if let Some(stranger) = stranger(root, &name)? {
@@ -83,11 +89,11 @@ fn create(store: &Store) -> Result<bool> {
     for dir in DIRECTORIES {
         let path = store.root.join(dir);
         // Each of them, as ROOT may have been there before, open to all: layers have suid programs.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).doing("create", &path)?;
+        retry(|| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)).doing("create", &path)?;
     }
     let guard = store.lock()?;
     let path = store.root.join(FILE);
-    if !path.exists() {
+    if !fs::is_there(&path).doing("open", &path)? {
         let format =
             Format { version: VERSION, compatible: vec![], read_only_compatible: vec![], incompatible: vec![] };
         guard.write(&path, &json(&format)?)?;

@@ -127,9 +127,18 @@ impl Store {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             return Err(in_use(format!("it has the names {}", names.join(", "))));
         }
-        if let Some(container) = self.containers()?.into_iter().flatten().find(|container| container.record.image == id)
-        {
-            return Err(in_use(format!("container {} is made from it", container.record.name)));
+        for (container, record) in self.reach(&guard)?.containers {
+            match record {
+                Some(record) if record.image != id => {}
+                Some(record) => return Err(in_use(format!("container {} is made from it", record.name))),
+                None => {
+                    return Err(in_use(format!(
+                        "the record of container {} is damaged, and it may be made from it: remove the container first \
+                         (layerctl rm -f {0})",
+                        container.hex()
+                    )));
+                }
+            }
         }
         for name in names {
             self.remove_name(&name)?;

@@ -11,9 +11,8 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::lock::flock;
 use super::{Store, file, names_in, read_json};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{DiffId, Digest};
 use crate::index::{Bytes, Index};
 use crate::stack::Lower;
@@ -80,9 +79,9 @@ impl Store {
         let path = self.layer_path(layer, "json");
         loop {
             let Some(file) = file::open(&path)? else { return Ok(None) };
-            flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
+            sys::call::flock(&file, FlockOperation::LockShared).doing("lock", &path)?;
             // Meanwhile it can have been removed, or written anew, which is another file.
-            if file.metadata().doing("read", &path)?.nlink() > 0 {
+            if sys::fs::metadata_of(&file).doing("read", &path)?.nlink() > 0 {
                 return Ok(Some(file));
             }
         }
@@ -101,11 +100,14 @@ impl Store {
     /// The layers that came compressed, by what they came as.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// When the directory or a record cannot be read.
     pub fn blobs(&self) -> Result<BTreeMap<Digest, DiffId>> {
-        // One that goes meanwhile is not found.
-        let blob = |layer: DiffId| self.layer(layer).ok()?.blob.map(|blob| (blob, layer));
-        Ok(self.layers()?.into_iter().filter_map(blob).collect())
+        let mut blobs = BTreeMap::new();
+        for layer in self.layers()? {
+            // One that goes meanwhile is not found, and a damaged one is unpacked again.
+            blobs.extend(readable(self.layer(layer))?.and_then(|record| record.blob).map(|blob| (blob, layer)));
+        }
+        Ok(blobs)
     }
 
     /// Finds the layer that came as the blob `blob`, or is it, and keeps it; as [`Store::lease`].
@@ -193,7 +195,7 @@ impl Store {
         };
         std::thread::scope(|scope| {
             for _ in 1..threads {
-                // Without them it takes longer.
+                #[expect(clippy::let_underscore_must_use, reason = "without a thread it takes longer")]
                 let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();

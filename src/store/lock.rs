@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::{Store, file};
 use crate::error::{Context as _, Error, Result};
+use crate::sys::{call, fs};
 
 /// Proof that nobody else changes names; the lock is free again when it is dropped or its process ends.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Store {
         let path = self.root.join("lock");
         // Nobody has ever changed anything.
         let Some(lock) = file::open(&path)? else { return Ok(Hold { _lock: None }) };
-        flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
+        call::flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
         Ok(Hold { _lock: Some(lock) })
     }
 
@@ -47,7 +48,7 @@ impl Store {
         }
         let path = self.root.join("lock");
         let lock = file::open_or_create(&path)?.ok_or(Errno::NOENT).doing("open", &path)?;
-        flock(&lock, FlockOperation::LockExclusive).doing("lock", &path)?;
+        call::flock(&lock, FlockOperation::LockExclusive).doing("lock", &path)?;
         Ok(Guard { store: self, _lock: lock })
     }
 
@@ -70,12 +71,15 @@ impl Guard<'_> {
         if self.store.durable {
             file.sync_all().doing("flush", &temporary)?;
         }
-        std::fs::rename(&temporary, path).doing("put into place", path)?;
+        fs::rename(&temporary, path).doing("put into place", path)?;
         path.parent().map_or(Ok(()), |dir| self.store.sync_dir(dir))
     }
 }
 
-/// As `flock(2)`, gone on with after a signal.
-pub(super) fn flock(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
-    rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation))
+/// Takes the lock of a file if nothing else has it, and says whether that was so.
+pub(super) fn try_lock(file: &File, operation: FlockOperation) -> rustix::io::Result<bool> {
+    match call::flock(file, operation) {
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        locked => locked.map(|()| true),
+    }
 }

@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use super::image::NameRecord;
-use super::lock::flock;
+use super::lock::try_lock;
 use super::publish::set_aside;
 use super::reach::config_layers;
 use super::{ImageRecord, LayerRecord, Staging, Store, file, json, names_in, now, read_json};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
+use crate::sys::{call, fs};
 
 impl Store {
     /// Brings all that was written since `staging` was made onto the disk.
@@ -30,11 +31,11 @@ impl Store {
     /// When the disk refuses.
     pub fn replace_part(&self, staging: &Staging, layer: DiffId, extension: Option<&str>, from: &Path) -> Result<()> {
         let to = extension.map_or_else(|| self.diff_dir(&layer.hex()), |extension| self.layer_path(layer, extension));
-        match renameat_with(CWD, from, CWD, &to, RenameFlags::EXCHANGE) {
+        match call::renameat_with(CWD, from, CWD, &to, RenameFlags::EXCHANGE) {
             Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
                 // Whatever is there: a directory in the place of a file too.
                 set_aside(staging, &to)?;
-                std::fs::rename(from, &to).doing("put into place", &to)?;
+                fs::rename(from, &to).doing("put into place", &to)?;
             }
             moved => moved.doing("put into place", &to)?,
         }
@@ -52,13 +53,13 @@ impl Store {
             record.created = now();
         }
         let guard = self.lock()?;
-        let alone = flock(kept, FlockOperation::NonBlockingLockExclusive);
-        if alone.is_ok() {
+        let is_alone = try_lock(kept, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
+        if is_alone {
             guard.write(&path, &json(&record)?)?;
         } else {
-            flock(kept, FlockOperation::LockShared).doing("lock", &path)?;
+            call::flock(kept, FlockOperation::LockShared).doing("lock", &path)?;
         }
-        Ok(alone.is_ok())
+        Ok(is_alone)
     }
 
     /// The config of an image, if it is not damaged.
@@ -78,7 +79,11 @@ impl Store {
         let guard = self.lock()?;
         let dir = self.image_dir(image);
         // One that was removed meanwhile stays so.
-        if dir.is_dir() && Digest::of(config) == image.0 { guard.write(&dir.join("config"), config) } else { Ok(()) }
+        if is_directory(&dir)? && Digest::of(config) == image.0 {
+            guard.write(&dir.join("config"), config)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes the record of an image of the store anew, when it is not what its config and its layers say.
@@ -90,9 +95,12 @@ impl Store {
         let path = self.image_dir(image).join("record.json");
         let config = self.image_config(image)?;
         let Some(layers) = config_layers(image, config.as_deref()) else { return Ok(()) };
-        let sizes: Option<Vec<u64>> = layers.iter().map(|layer| self.content_bytes(*layer)).collect();
+        let sizes: Option<Vec<u64>> = layers.iter().map(|layer| self.content_bytes(*layer)).collect::<Result<_>>()?;
         let Some(sizes) = sizes else { return Ok(()) };
-        let known = read_json::<ImageRecord>(&path).ok().flatten();
+        let known = match read_json::<ImageRecord>(&path) {
+            Err(error) if error.is_damage() => None,
+            read => read?,
+        };
         let imported = known.as_ref().map_or_else(now, |record| record.imported);
         let size = sizes.into_iter().fold(0u64, u64::saturating_add);
         let record = ImageRecord { layers, size, imported };
@@ -105,13 +113,17 @@ impl Store {
     /// When the disk refuses.
     pub fn restore_container_files(&self, container: ContainerId) -> Result<()> {
         let guard = self.lock()?;
-        let Ok(known) = self.container(container) else { return Ok(()) };
+        let Some(known) = readable(self.container(container))? else { return Ok(()) };
         let hex = container.hex();
         let chain: String = known.record.layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
         let name = format!("{hex}\n");
         let named = self.container_name_path(&known.record.name);
         // A name that is another's by now stays so.
-        let is_anothers = self.find_container_id(&known.record.name).is_ok_and(|id| id != container);
+        let is_anothers = match self.find_container_id(&known.record.name) {
+            Ok(id) => id != container,
+            Err(Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Corrupt { .. }) => false,
+            Err(error) => return Err(error),
+        };
         for (path, content) in [(self.root.join("layers").join(&hex), chain), (named.clone(), name)] {
             let is_free = path != named || !is_anothers;
             if is_free && file::read(&path)?.as_deref() != Some(content.as_bytes()) {
@@ -129,12 +141,24 @@ impl Store {
         let dir = self.root.join("images/names");
         let mut ids: Vec<ImageId> = Vec::new();
         for file in names_in(&dir)? {
-            ids.extend(read_json::<NameRecord>(&dir.join(file)).ok().flatten().map(|name| name.image));
+            ids.extend(readable(read_json::<NameRecord>(&dir.join(file)))?.flatten().map(|name| name.image));
         }
-        ids.extend(self.containers()?.into_iter().flatten().map(|container| container.record.image));
-        ids.retain(|id| !self.image_dir(*id).is_dir());
+        for container in self.containers()? {
+            ids.extend(readable(container)?.map(|container| container.record.image));
+        }
         ids.sort_unstable();
         ids.dedup();
-        Ok(ids)
+        let mut missing = Vec::new();
+        for id in ids {
+            if !is_directory(&self.image_dir(id))? {
+                missing.push(id);
+            }
+        }
+        Ok(missing)
     }
+}
+
+/// Whether a directory is there.
+pub(super) fn is_directory(path: &Path) -> Result<bool> {
+    Ok(fs::found(path).doing("read", path)?.is_some_and(|there| there.is_dir()))
 }

@@ -34,6 +34,7 @@ mod layer;
 mod lock;
 mod mend;
 mod name;
+mod owner;
 mod placement;
 mod prune;
 mod publish;
@@ -43,6 +44,7 @@ mod resolve;
 mod staging;
 mod usage;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,6 +60,7 @@ pub use staging::Staging;
 pub use usage::{Meter, Usage};
 
 use crate::error::{Context as _, Result};
+use crate::sys::{Dir, call, fs, retry};
 
 /// An open store.
 #[derive(Debug, Clone)]
@@ -71,44 +74,51 @@ const DIRECTORIES: [&str; 9] =
     ["diff", "layers", "images", "images/names", "containers", "containers/names", "mnt", "run", "tmp"];
 
 impl Store {
-    /// Where the store is when nobody says: `/var/lib/layerctl` for root, and
-    /// `$XDG_DATA_HOME/layerctl` otherwise (XDG Base Directory Specification).
-    #[must_use]
-    pub fn default_root() -> PathBuf {
-        if rustix::process::geteuid().is_root() {
-            return "/var/lib/layerctl".into();
-        }
-        let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        given("XDG_DATA_HOME")
-            .or_else(|| given("HOME").map(|home| home.join(".local/share")))
-            .unwrap_or_else(|| "/tmp".into())
-            .join("layerctl")
-    }
-
     /// Opens the store at `root`, which is made if it is not there, or an empty directory.
     ///
     /// # Errors
-    /// When it cannot be made or read, is a directory with anything else in it, or was written by a version with features
-    /// that this one does not know.
+    /// When it cannot be made or read, is a directory with anything else in it, belongs to another user
+    /// or can be written by others ([`owner`]), or was written by a version with features that this one does not know.
     pub fn open(root: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let root = std::path::absolute(root).doing("find", root)?;
-        if root.exists() && !root.is_dir() {
+        if let Some(there) = fs::absent(fs::metadata(&root)).doing("open", &root)?
+            && !there.is_dir()
+        {
             return Err(rustix::io::Errno::NOTDIR).doing("open", &root);
         }
-        if !root.join(format::FILE).exists() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).doing("create", &root)?;
+        if !fs::is_there(root.join(format::FILE)).doing("open", &root)? {
+            let made = retry(|| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root));
+            made.doing("create", &root)?;
         }
-        let root = root.canonicalize().doing("open", &root)?;
+        let root = fs::canonicalize(&root).doing("open", &root)?;
+        owner::check(&root)?;
         let store = Self { writable: true, durable: true, root };
         let writable = format::check_or_create(&store)?;
         Ok(Self { writable, ..store })
     }
 
+    /// Opens the store that is meant when none is named, in the same way. Root never takes another user's for it.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; [`Error::Usage`](crate::Error::Usage) when the environment does not say where it is.
+    pub fn open_default() -> Result<Self> {
+        let root = owner::default_root()?;
+        owner::check_default(&root)?;
+        Self::open(&root)
+    }
+
     /// Whether there is a store at `root`.
-    #[must_use]
-    pub fn is_at(root: &Path) -> bool {
-        root.join(format::FILE).is_file()
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub fn is_at(root: &Path) -> Result<bool> {
+        let path = root.join(format::FILE);
+        match fs::metadata(&path) {
+            // `root` is a file, or an archive that has no such path.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            there => Ok(there.doing("open", &path)?.is_file()),
+        }
     }
 
     /// The store's directory.
@@ -158,7 +168,7 @@ fn random() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()).doing("read", "/dev/urandom")?;
+        filled += call::getrandom(rest, rustix::rand::GetRandomFlags::empty()).doing("read", "/dev/urandom")?;
     }
     Ok(bytes)
 }
@@ -172,9 +182,10 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// The names in a directory of the store, sorted.
 fn names_in(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).doing("read", dir)? {
+    for entry in Dir::open(dir).doing("read", dir)? {
+        let entry = entry.doing("read", dir)?;
         // What is no text is none of ours.
-        names.extend(entry.doing("read", dir)?.file_name().into_string());
+        names.extend(entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
     }
     names.sort_unstable();
     Ok(names)

@@ -5,6 +5,7 @@ use super::placement::Placement;
 use super::{Store, json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ImageId, ImageName};
+use crate::sys::fs;
 
 impl Store {
     /// Gives an image, which is found as [`Store::find_image`] finds it, more names: all of them, or none. What had one
@@ -24,12 +25,12 @@ impl Store {
             guard.write(&made, &json(&NameRecord { name: name.clone(), image: id })?)?;
             placement.put(made, self.name_path(name))
         });
-        let placed = placed.and_then(|()| self.sync_dir(&self.root.join("images/names")));
-        if placed.is_err() {
+        if let Err(error) = placed.and_then(|()| self.sync_dir(&self.root.join("images/names"))) {
             placement.take_back();
+            return Err(error);
         }
         drop(guard);
-        placed.map(|()| id)
+        Ok(id)
     }
 
     /// Takes a name off its image, which stays, also without any.
@@ -48,7 +49,7 @@ impl Store {
 
     pub(super) fn remove_name(&self, name: &ImageName) -> Result<()> {
         let path = self.name_path(name);
-        std::fs::remove_file(&path).doing("remove", &path)?;
+        fs::remove_file(&path).doing("remove", &path)?;
         self.sync_dir(&self.root.join("images/names"))
     }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
-use super::lock::flock;
+use super::lock::try_lock;
 use super::publish::set_aside;
 use super::{Staging, file};
 use crate::error::{Context as _, Result};
 use crate::id::DiffId;
+use crate::sys::{call, fs};
 
 /// What was put into place so far. Every step is one rename, and so is its way back, which needs no room on the disk.
 #[derive(Debug)]
@@ -68,9 +69,9 @@ impl<'a> Placement<'a> {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<Option<Way>> {
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        match call::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(Some(Way::Moved)),
-            Err(Errno::EXIST) => match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
+            Err(Errno::EXIST) => match call::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
                 Ok(()) => return Ok(Some(Way::Exchanged)),
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 Err(error) => return Err(error.into()),
@@ -79,10 +80,10 @@ impl<'a> Placement<'a> {
             Err(error) => return Err(error.into()),
         }
         // A file system on which what was replaced cannot be had back.
-        match std::fs::rename(from, to) {
+        match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 set_aside(self.staging, to).map_err(|_| error)?;
-                std::fs::rename(from, to)?;
+                fs::rename(from, to)?;
             }
             renamed => renamed?,
         }
@@ -97,13 +98,18 @@ impl<'a> Placement<'a> {
                 continue;
             }
             let flags = if way == Way::Exchanged { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-            let back = || renameat_with(CWD, &to, CWD, &from, flags);
-            let taken = match way {
-                Way::Record => file::open(&to).ok().flatten().is_some_and(|record| {
-                    flock(&record, FlockOperation::NonBlockingLockExclusive).is_ok() && back().is_ok()
-                }),
-                Way::Moved | Way::Exchanged => back().is_ok(),
+            let take = || -> Result<bool> {
+                if way == Way::Record {
+                    let Some(record) = file::open(&to)? else { return Ok(false) };
+                    if !try_lock(&record, FlockOperation::NonBlockingLockExclusive).doing("lock", &to)? {
+                        return Ok(false);
+                    }
+                }
+                call::renameat_with(CWD, &to, CWD, &from, flags).doing("take back", &to)?;
+                Ok(true)
             };
+            // error: the failure that led here is told, and what cannot be taken back is whole
+            let taken = take().unwrap_or_default();
             in_use.extend(layer.filter(|_| !taken));
         }
     }

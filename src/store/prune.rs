@@ -3,17 +3,17 @@
 //! Nothing that goes is read for it, but for who says that it is needed: what is damaged goes as well as what is not.
 //! Who cannot be asked what it needs, and stays, may need anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 
-use super::lock::{Settled, flock};
+use super::lock::{Settled, try_lock};
 use super::publish::set_aside;
 use super::reach::Reach;
 use super::{Store, file, names_in, now};
-use crate::error::Result;
+use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId};
+use crate::sys::fs;
 
 /// A container that was never mounted may be about to be, for so many seconds.
 const NEW: u64 = 60;
@@ -49,8 +49,12 @@ impl Store {
         let hold = self.hold()?;
         let reach = self.reach(&hold)?;
         let leftovers = self.leftovers(&hold, &reach)?;
-        let idle: Vec<ContainerId> =
-            reach.containers.keys().copied().filter(|container| self.is_idle(&reach, *container)).collect();
+        let mut idle = Vec::new();
+        for container in reach.containers.keys() {
+            if self.is_idle(&reach, *container)? {
+                idle.push(*container);
+            }
+        }
         let plans = scopes.map(|scope| plan(&reach, scope, &idle, &leftovers));
         Ok((reach, plans))
     }
@@ -78,12 +82,12 @@ impl Store {
         let (tmp, mnt) = (self.root.join("tmp"), self.root.join("mnt"));
         // Directories in them have owners, or something mounted on them, and were looked at.
         for path in plan.leftovers.iter().filter(|path| !path.starts_with(&mnt)) {
-            if !path.starts_with(&tmp) || path.is_file() {
+            if !path.starts_with(&tmp) || is_file(path)? {
                 set_aside(&staging, path)?;
             }
         }
         drop(guard);
-        Ok(())
+        staging.finish()
     }
 
     /// All that belongs to a container.
@@ -118,31 +122,44 @@ impl Store {
     }
 
     /// Whether a server has the container.
-    #[must_use]
-    pub fn is_held(&self, container: ContainerId) -> bool {
+    ///
+    /// # Errors
+    /// When its lock cannot be looked at.
+    pub fn is_held(&self, container: ContainerId) -> Result<bool> {
         let path = self.root.join("containers").join(container.hex()).join("lock");
-        file::open(&path)
-            .ok()
-            .flatten()
-            .is_some_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+        match file::open(&path) {
+            Ok(Some(file)) => Ok(!try_lock(&file, FlockOperation::NonBlockingLockShared).doing("lock", &path)?),
+            // No server can hold what is no file.
+            Ok(None) | Err(Error::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    fn is_idle(&self, reach: &Reach, container: ContainerId) -> bool {
+    fn is_idle(&self, reach: &Reach, container: ContainerId) -> Result<bool> {
         let record = reach.containers.get(&container).and_then(Option::as_ref);
         let is_new = record.is_some_and(|record| now().saturating_sub(record.created) < NEW);
-        let was_mounted = || self.root.join("containers").join(container.hex()).join("mount.json").exists();
-        !self.is_held(container) && (!is_new || was_mounted())
+        let mount = self.root.join("containers").join(container.hex()).join("mount.json");
+        Ok(!self.is_held(container)? && (!is_new || fs::is_there(&mount).doing("read", &mount)?))
     }
 
     fn leftovers(&self, settled: &dyn Settled, reach: &Reach) -> Result<Vec<PathBuf>> {
         let mut leftovers = self.strays(settled)?;
         leftovers.extend(self.dead(settled)?.into_iter().map(|(dir, _)| dir));
         let tmp = self.root.join("tmp");
-        leftovers.extend(names_in(&tmp)?.into_iter().map(|name| tmp.join(name)).filter(|path| path.is_file()));
+        for path in names_in(&tmp)?.into_iter().map(|name| tmp.join(name)) {
+            if is_file(&path)? {
+                leftovers.push(path);
+            }
+        }
         let names = self.root.join("images/names");
         leftovers.extend(reach.names_of_nothing.keys().map(|file| names.join(file)));
         Ok(leftovers)
     }
+}
+
+/// Whether a file is there, and not a directory.
+pub(super) fn is_file(path: &Path) -> Result<bool> {
+    Ok(fs::found(path).doing("read", path)?.is_some_and(|there| there.is_file()))
 }
 
 fn plan(reach: &Reach, scope: PruneScope, idle: &[ContainerId], leftovers: &[PathBuf]) -> Plan {

@@ -8,9 +8,10 @@ use super::lock::Guard;
 use super::placement::Placement;
 use super::staging::Staging;
 use super::{ImageRecord, Store, file, json, now};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Result, readable};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
 use crate::index::Index;
+use crate::sys::fs;
 
 /// A layer that is complete in its staging directory.
 #[derive(Debug)]
@@ -102,13 +103,13 @@ impl Store {
         }
         let guard = self.lock()?;
         let mut placement = Placement::new(&staging);
-        let placed = self.place(&guard, &mut placement, layers, &staged);
-        if placed.is_err() {
+        if let Err(error) = self.place(&guard, &mut placement, layers, &staged) {
             placement.take_back();
+            return Err(error);
         }
         drop(guard);
         drop(staging);
-        placed.map(|()| staged.iter().map(|image| image.id).collect())
+        Ok(staged.iter().map(|image| image.id).collect())
     }
 
     fn stage_image(
@@ -119,7 +120,7 @@ impl Store {
         layers: &[StagedLayer],
     ) -> Result<StagedImage> {
         let dir = staging.dir().join(format!("image-{number}"));
-        std::fs::create_dir(&dir).doing("create", &dir)?;
+        fs::create_dir(&dir).doing("create", &dir)?;
         let known = |diff_id| layers.iter().find(|layer| layer.record.diff_id == diff_id);
         let size = |diff_id| known(diff_id).map_or_else(|| self.layer(diff_id), |layer| Ok(layer.record.clone()));
         let size =
@@ -149,7 +150,8 @@ impl Store {
         let mut new: Vec<&StagedLayer> = Vec::new();
         for layer in layers {
             let diff_id = layer.record.diff_id;
-            if self.layer_path(diff_id, "json").exists() {
+            let record = self.layer_path(diff_id, "json");
+            if fs::is_there(&record).doing("read", &record)? {
                 continue;
             }
             // What stands there without a record is the rest of a process that died.
@@ -171,7 +173,7 @@ impl Store {
         let mut has_new = false;
         for image in images {
             // One that is damaged is replaced.
-            if self.image(image.id).is_err() {
+            if readable(self.image(image.id))?.is_none() {
                 placement.put(image.dir.clone(), self.image_dir(image.id))?;
                 has_new = true;
             }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::image::NameRecord;
 use super::lock::Settled;
 use super::{ContainerRecord, ImageRecord, Store, file, names_in, read_json};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
 
 /// An image, and who needs it.
@@ -55,15 +55,34 @@ pub(super) fn config_layers(id: ImageId, config: Option<&[u8]>) -> Option<Vec<Di
 }
 
 impl Store {
-    pub(super) fn reach(&self, _: &dyn Settled) -> Result<Reach> {
+    /// Says who needs what.
+    ///
+    /// # Errors
+    /// When something cannot be read; a damaged record stands in the answer as what it is.
+    pub(super) fn reach(&self, settled: &dyn Settled) -> Result<Reach> {
+        self.reach_over(settled, |error| matches!(error, Error::Corrupt { .. }))
+    }
+
+    /// As [`Store::reach`], for a report on damage: a record that the disk cannot read is damaged.
+    pub(super) fn reach_damaged(&self, settled: &dyn Settled) -> Result<Reach> {
+        self.reach_over(settled, Error::is_damage)
+    }
+
+    fn reach_over(&self, _: &dyn Settled, is_damage: impl Fn(&Error) -> bool) -> Result<Reach> {
         let mut reach = Reach { layers: self.layers()?.into_iter().collect(), ..Reach::default() };
         for id in self.images()? {
             let dir = self.image_dir(id);
-            let config = file::read(&dir.join("config")).ok().flatten();
+            let config = match file::read(&dir.join("config")) {
+                // No digest is that of nothing.
+                Err(error) if is_damage(&error) => Some(Vec::new()),
+                read => read?,
+            };
             let layers = match read_json::<ImageRecord>(&dir.join("record.json")) {
                 Ok(Some(record)) => Some(record.layers),
-                Ok(None) => Some(config_layers(id, config.as_deref()).unwrap_or_default()),
-                Err(_) => config_layers(id, config.as_deref()),
+                // An image is published whole, so without both it is on its way out.
+                Ok(None) if config.is_none() => Some(Vec::new()),
+                Err(error) if !is_damage(&error) => return Err(error),
+                Ok(None) | Err(_) => config_layers(id, config.as_deref()),
             };
             reach.images.insert(id, ReachedImage { layers, ..ReachedImage::default() });
         }
@@ -71,6 +90,7 @@ impl Store {
         for file in names_in(&names)? {
             match read_json(&names.join(&file)) {
                 Ok(None) => {}
+                Err(error) if !is_damage(&error) => return Err(error),
                 Err(_) => {
                     reach.damaged_names.insert(file);
                 }
@@ -84,7 +104,12 @@ impl Store {
         }
         for name in names_in(&self.root.join("containers"))? {
             let Ok(id) = name.parse::<ContainerId>() else { continue };
-            let record = self.container(id).ok().map(|container| container.record);
+            let record = match self.container(id) {
+                Ok(container) => Some(container.record),
+                Err(Error::NotFound { .. }) => None,
+                Err(error) if is_damage(&error) => None,
+                Err(error) => return Err(error),
+            };
             if let Some(image) = record.as_ref().and_then(|record| reach.images.get_mut(&record.image)) {
                 image.containers.push(id);
             }

@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
+
+use crate::sys::{Dir, call};
 
 /// Deeper directories than this are moved up first, so that neither descriptors nor stack run out.
 const DEPTH: usize = 64;
@@ -17,7 +19,7 @@ struct Removal {
 
 /// Removes all that is in the directory `dir`, but for its entry `last`, which goes when all else is gone.
 pub(super) fn remove_content(dir: &Path, last: &str) -> std::io::Result<()> {
-    let top = rustix::fs::open(dir, DIRECTORY, Mode::empty())?;
+    let top = call::open(dir, DIRECTORY, Mode::empty())?;
     let mut removal = Removal { top, moved_up: 0 };
     loop {
         let moved_up = removal.moved_up;
@@ -27,7 +29,7 @@ pub(super) fn remove_content(dir: &Path, last: &str) -> std::io::Result<()> {
             break;
         }
     }
-    match rustix::fs::unlinkat(&removal.top, last, AtFlags::empty()) {
+    match call::unlinkat(&removal.top, last, AtFlags::empty()) {
         // It is one of the content after all.
         Err(Errno::ISDIR) if !last.is_empty() => remove_content(dir, ""),
         Err(error) if error != Errno::NOENT => Err(error.into()),
@@ -44,7 +46,7 @@ impl Removal {
                 continue;
             }
             if entry.file_type() != FileType::Directory {
-                match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+                match call::unlinkat(dir, name, AtFlags::empty()) {
                     Err(Errno::ISDIR) => {}
                     Err(Errno::NOENT) => continue,
                     done => {
@@ -54,7 +56,7 @@ impl Removal {
                 }
             }
             // Also where this process may not open as many as it is deep.
-            let inner = match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
+            let inner = match call::openat(dir, name, DIRECTORY, Mode::empty()) {
                 Ok(inner) if depth < DEPTH => inner,
                 Ok(_) => {
                     self.move_up(dir, name)?;
@@ -67,7 +69,7 @@ impl Removal {
                 Err(error) => return Err(error),
             };
             self.content(inner.as_fd(), depth + 1, b"")?;
-            rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
+            call::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
         }
         Ok(())
     }
@@ -75,7 +77,7 @@ impl Removal {
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         let place = format!("deep.{}", self.moved_up);
         self.moved_up += 1;
-        rustix::fs::renameat(dir, name, &self.top, place)
+        call::renameat(dir, name, &self.top, &place)
     }
 }
 

@@ -8,12 +8,12 @@ use std::thread::{Builder, JoinHandle};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::lock::{Guard, Settled, flock};
+use super::lock::{Guard, Settled, try_lock};
 use super::removal::remove_content;
 use super::{Store, names_in, random};
 use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
-use crate::sys::open_regular;
+use crate::sys::{call, fs, open_regular};
 
 const OWNER: &str = "owner";
 /// Less than this part of a disk is little.
@@ -27,7 +27,7 @@ pub struct Staging {
     top: File,
     place: Place,
     /// Removes what dead processes have left.
-    collecting: Option<JoinHandle<()>>,
+    collecting: Option<JoinHandle<Result<()>>>,
 }
 
 #[derive(Debug)]
@@ -36,6 +36,8 @@ enum Place {
     Own { _owner: File },
     /// `tmp/` itself, where nothing can be made: only for what is to be removed, under names that begin so.
     Shared { prefix: String },
+    /// It is removed.
+    Gone,
 }
 
 /// What dead processes have left, with their locks: nobody else removes it.
@@ -55,51 +57,71 @@ impl Staging {
     }
 
     pub(super) fn sync(&self) -> std::io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.top)?)
+        Ok(call::syncfs(&self.top)?)
     }
 
     fn has_little_room(&self) -> bool {
         let is_little = |free: u64, all: u64| free < all / LITTLE;
-        rustix::fs::fstatvfs(&self.top)
-            .is_ok_and(|room| is_little(room.f_bavail, room.f_blocks) || is_little(room.f_favail, room.f_files))
+        match call::fstatvfs(&self.top) {
+            Ok(room) => is_little(room.f_bavail, room.f_blocks) || is_little(room.f_favail, room.f_files),
+            // error: where the room is not known, it is made before anything needs it
+            Err(_) => true,
+        }
     }
 
     /// Takes a file or directory of the store away, to be removed with this.
     pub(super) fn take(&self, path: &Path) -> std::io::Result<()> {
         let digest = Digest::of(path.as_os_str().as_encoded_bytes()).hex();
         match &self.place {
-            Place::Own { .. } => std::fs::rename(path, self.dir.join(format!("aside-{digest}"))),
+            Place::Own { .. } => fs::rename(path, self.dir.join(format!("aside-{digest}"))),
             // Only a directory is seen to be a dead one's there.
-            Place::Shared { prefix } if path.symlink_metadata()?.is_dir() => {
-                std::fs::rename(path, self.dir.join(format!("{prefix}-{digest}")))
+            Place::Shared { prefix } if fs::symlink_metadata(path)?.is_dir() => {
+                fs::rename(path, self.dir.join(format!("{prefix}-{digest}")))
             }
-            Place::Shared { .. } => std::fs::remove_file(path),
+            Place::Shared { .. } | Place::Gone => fs::remove_file(path),
         }
+    }
+}
+
+impl Staging {
+    /// Removes it with all that is in it and what dead processes have left, and says what could not go.
+    ///
+    /// # Errors
+    /// The first failure; the rest is gone then.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.clear()
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        let mut done = match std::mem::replace(&mut self.place, Place::Gone) {
+            Place::Gone => Ok(()),
+            Place::Own { .. } => remove(&self.dir).doing("remove", &self.dir),
+            Place::Shared { prefix } => names_in(&self.dir).and_then(|names| {
+                let mut done = Ok(());
+                for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+                    let path = self.dir.join(name);
+                    done = done.and(remove(&path).doing("remove", &path));
+                }
+                done
+            }),
+        };
+        if let Some(collecting) = self.collecting.take() {
+            done = done.and(collecting.join().unwrap_or(Ok(())));
+        }
+        done
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot go now goes as a dead one's.
-        match &self.place {
-            Place::Own { .. } => drop(remove(&self.dir)),
-            Place::Shared { prefix } => {
-                let names = names_in(&self.dir).unwrap_or_default();
-                names
-                    .iter()
-                    .filter(|name| name.starts_with(prefix))
-                    .for_each(|name| drop(remove(&self.dir.join(name))));
-            }
-        }
-        if let Some(collecting) = self.collecting.take() {
-            let _ = collecting.join();
-        }
+        #[expect(clippy::let_underscore_must_use, reason = "what cannot go now goes as a dead one's")]
+        let _ = self.clear();
     }
 }
 
 fn remove(dir: &Path) -> std::io::Result<()> {
     remove_content(dir, OWNER)?;
-    std::fs::remove_dir(dir)
+    fs::remove_dir(dir)
 }
 
 /// Whether the disk, or its table of inodes, is full.
@@ -116,10 +138,11 @@ impl Store {
     /// When it cannot be made.
     pub fn stage(&self) -> Result<Staging> {
         let (mut staging, dead) = self.stage_and_find_dead()?;
-        staging.collecting = collect(dead);
+        staging.collecting = remove_dead(dead);
         if staging.has_little_room()
             && let Some(collecting) = staging.collecting.take()
         {
+            #[expect(clippy::let_underscore_must_use, reason = "whoever needs the room is told when there is none")]
             let _ = collecting.join();
         }
         Ok(staging)
@@ -131,7 +154,7 @@ impl Store {
     /// When it cannot be made.
     pub fn stage_briefly(&self) -> Result<Staging> {
         let (staging, dead) = self.stage_and_find_dead()?;
-        drop(collect(dead));
+        drop(remove_dead(dead));
         Ok(staging)
     }
 
@@ -155,7 +178,10 @@ impl Store {
         let staging = match self.stage_under(&guard) {
             // It may be full of what the dead have left. Their directories stay, to tell of what else there is.
             Err(error) if is_full(&error) && !dirs.is_empty() => {
-                dirs.iter().for_each(|(dir, _)| drop(remove_content(dir, OWNER)));
+                for (dir, _) in &dirs {
+                    // error: that there is still no room is what the next attempt says
+                    drop(remove_content(dir, OWNER));
+                }
                 self.stage_under(&guard)?
             }
             staged => staged?,
@@ -164,7 +190,7 @@ impl Store {
         if !dirs.is_empty() {
             // Who died may also have put things into their places already, and not come to their record.
             let debris = self.stage_under(&guard)?;
-            // What cannot be taken away must not keep anybody from working.
+            // error: what cannot be taken away must not keep anybody from working, and stays for the next one
             has_more = self.sweep(&guard, &debris).is_err();
             swept = Some(debris);
         }
@@ -174,20 +200,19 @@ impl Store {
     fn stage_under(&self, _: &Guard<'_>) -> Result<Staging> {
         let name = Digest::from_bytes(random()?).hex();
         let dir = self.root.join("tmp").join(name.get(..16).unwrap_or_default());
-        std::fs::create_dir(&dir).doing("create", &dir)?;
+        fs::create_dir(&dir).doing("create", &dir)?;
         let path = dir.join(OWNER);
         let made = (|| {
             let owner = File::create_new(&path).doing("create", &path)?;
-            flock(&owner, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
+            call::flock(&owner, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
             let top = File::open(&dir).doing("open", &dir)?;
             Ok(Staging { dir: dir.clone(), top, place: Place::Own { _owner: owner }, collecting: None })
         })();
-        if made.is_err() {
+        made.inspect_err(|_| {
             // By their names, as there may be no descriptor left.
-            let _ = std::fs::remove_file(&path);
-            let _ = std::fs::remove_dir(&dir);
-        }
-        made
+            #[expect(clippy::let_underscore_must_use, reason = "the first failure is told; what stays has no owner")]
+            let _ = fs::remove_file(&path).and_then(|()| fs::remove_dir(&dir));
+        })
     }
 
     /// The directories whose owners are dead. Their locks are held now, so that nobody else removes them.
@@ -202,36 +227,43 @@ impl Store {
                 break;
             }
             let dir = tmp.join(name);
-            if !dir.is_dir() {
-                continue;
+            match fs::found(&dir) {
+                Ok(Some(there)) if there.is_dir() => {}
+                // error: it may belong to a living process, and keeps no other from working
+                Ok(_) | Err(_) => continue,
             }
             // Owners are made under the lock and removed last: without one there is nobody. An owner that
             // cannot be opened, for want of descriptors say, may well live.
             match open_regular(&dir.join(OWNER), OFlags::RDONLY) {
                 Err(Errno::NOENT) | Ok(None) => dead.push((dir, None)),
+                // error: it may well live, and the next one looks again
                 Err(_) => {}
-                Ok(Some(owner)) if flock(&owner, FlockOperation::NonBlockingLockExclusive).is_ok() => {
-                    dead.push((dir, Some(owner)));
+                Ok(Some(owner)) => {
+                    // error: as above
+                    if let Ok(true) = try_lock(&owner, FlockOperation::NonBlockingLockExclusive) {
+                        dead.push((dir, Some(owner)));
+                    }
                 }
-                Ok(Some(_)) => {}
             }
         }
         Ok(dead)
     }
 }
 
-fn collect(dead: Dead) -> Option<JoinHandle<()>> {
+fn remove_dead(dead: Dead) -> Option<JoinHandle<Result<()>>> {
     if dead.dirs.is_empty() && dead.swept.is_none() {
         return None;
     }
     let work = move || {
         let Dead { dirs, swept, has_more } = dead;
-        drop(swept);
+        let mut done = swept.map_or(Ok(()), Staging::finish);
         for (dir, owner) in dirs {
-            let _ = if has_more { remove_content(&dir, OWNER) } else { remove(&dir) };
+            let removed = if has_more { remove_content(&dir, OWNER) } else { remove(&dir) };
+            done = done.and(removed.doing("remove", &dir));
             drop(owner);
         }
+        done
     };
-    // Without a thread it is left to the next one.
+    // error: without a thread it is left to the next one
     Builder::new().name("collect".into()).spawn(work).ok()
 }

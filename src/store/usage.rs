@@ -5,8 +5,10 @@ use std::ops::AddAssign;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
+
+use crate::sys::{Dir, call};
 
 /// Blocks are counted in these.
 const BLOCK: u64 = 512;
@@ -49,12 +51,12 @@ impl Meter {
     /// # Errors
     /// When it cannot be read.
     pub fn measure(&mut self, path: &Path) -> std::io::Result<Usage> {
-        let stat = match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match call::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
             // The last one: a mount whose server is dead.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTCONN) => return Ok(Usage::default()),
             stat => stat?,
         };
-        let parent = path.parent().map(rustix::fs::stat).transpose()?;
+        let parent = path.parent().map(call::stat).transpose()?;
         if parent.is_some_and(|parent| parent.st_dev != stat.st_dev) {
             // A mount, which takes nothing here.
             return Ok(Usage::default());
@@ -62,7 +64,7 @@ impl Meter {
         let mut total = self.one(&stat);
         let mut open: Vec<(OwnedFd, Dir)> = Vec::new();
         if is_directory(&stat) {
-            open.extend(entries(rustix::fs::open(path, FLAGS, Mode::empty()))?);
+            open.extend(entries(call::open(path, FLAGS, Mode::empty()))?);
         }
         while let Some((dir, entries_left)) = open.last_mut() {
             let Some(entry) = entries_left.next() else {
@@ -74,13 +76,13 @@ impl Meter {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = match rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match call::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 stat => stat?,
             };
             total += self.one(&stat);
             if is_directory(&stat) {
-                let below = entries(rustix::fs::openat(dir.as_fd(), name, FLAGS, Mode::empty()))?;
+                let below = entries(call::openat(dir.as_fd(), name, FLAGS, Mode::empty()))?;
                 open.extend(below);
             }
         }

@@ -22,6 +22,7 @@ pub use open::{open_below, open_in, open_regular};
 pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespaces};
 pub use seccomp::{Instruction, filter_system_calls};
 pub use retry::{SystemError, retry};
+pub use retry::{SystemError, is_want, retry};
 pub use write_back::start_write_back;
 pub use xattr::{
     list_xattrs, list_xattrs_following, proc_path, read_xattr, read_xattr_following, read_xattr_of, read_xattrs,

@@ -39,6 +39,23 @@ pub fn retry<T, E: SystemError>(mut call: impl FnMut() -> Result<T, E>) -> Resul
     }
 }
 
+/// Whether a call failed for a want of descriptors, memory or rights of this process, which says nothing of the file.
+#[must_use]
+pub fn is_want(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::AGAIN
+            | Errno::NOBUFS
+            | Errno::NOSPC
+            | Errno::DQUOT
+            | Errno::ACCESS
+            | Errno::PERM
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::disk::Walk;
 use super::split::{self, Reader};
 use super::{Failure, Limits, path};
 use crate::id::{Digest, Digester};
+use crate::sys::{Dir, call};
 use crate::{sys, whiteout};
 
 const BUFFER: usize = 256 << 10;
@@ -188,7 +189,7 @@ fn open_file(dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, Failure
     // What stands there may be a fifo by now: it must neither block nor be read.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = sys::open_in(dir, name, flags, Mode::empty()).map_err(|error| missing(path, error))?;
-    let stat = rustix::fs::fstat(&file).map_err(|error| Failure::write("read", path, error))?;
+    let stat = call::fstat(&file).map_err(|error| Failure::write("read", path, error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Failure::entry(path, "is no regular file in the layer"));
     }
@@ -216,7 +217,7 @@ fn copy(
     while length > 0 {
         let most = buffer.len().min(usize::try_from(length).unwrap_or(usize::MAX));
         let bytes = buffer.get_mut(..most).unwrap_or_default();
-        let count = match rustix::io::pread(file, &mut *bytes, offset) {
+        let count = match call::pread(file, &mut *bytes, offset) {
             Ok(0) | Err(Errno::INVAL) => return Err(Failure::entry(path, "is shorter than in the tar")),
             Ok(count) => count,
             Err(Errno::INTR) => continue,

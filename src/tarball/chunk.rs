@@ -120,6 +120,7 @@ impl Iterator for Chunks<'_> {
         }
         let mut chunk = self.pool.take();
         let filled = chunk.fill(self.source);
+        // error: after one nothing is read any more
         self.ended = *filled.as_ref().unwrap_or(&true);
         match filled {
             Ok(_) if chunk.bytes().is_empty() => None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, Stat};
 use rustix::io::Errno;
 
 use super::content::digest_of;
@@ -13,6 +13,7 @@ use super::{Failure, split};
 use crate::id::Digest;
 use crate::index::{Child, Children, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
 use crate::sys;
+use crate::sys::{Dir, call, is_want};
 use crate::whiteout::{self, Marker};
 
 /// The name of a file that is made to see what comes of it.
@@ -93,8 +94,8 @@ impl Difference {
     }
 }
 
-/// Gives an empty directory on the layer's file system, in which something can be made; `None` where nothing can.
-pub type Scratch<'a> = &'a mut dyn FnMut() -> Option<OwnedFd>;
+/// Gives an empty directory on the layer's file system, in which something can be made; `None` where nothing ever can.
+pub type Scratch<'a> = &'a mut dyn FnMut() -> std::io::Result<Option<OwnedFd>>;
 
 struct Compare<'a> {
     index: &'a Index,
@@ -104,6 +105,8 @@ struct Compare<'a> {
     found: &'a mut dyn FnMut(Difference),
     /// Files of several names, as the first name has them.
     linked: HashMap<NodeId, (u64, u64)>,
+    /// The first failure that says nothing of the layer.
+    failure: Option<Failure>,
 }
 
 /// Looks at everything in `dir` without reading what is in the files; when `quick` neither attributes nor links'
@@ -111,7 +114,7 @@ struct Compare<'a> {
 /// tried again in `scratch`.
 ///
 /// # Errors
-/// When `dir` itself cannot be read.
+/// When `dir` itself cannot be read, or anything in it for a want of descriptors, memory or rights.
 pub fn compare(
     index: &Index,
     dir: BorrowedFd<'_>,
@@ -120,8 +123,9 @@ pub fn compare(
     found: &mut dyn FnMut(Difference),
 ) -> Result<(), Failure> {
     let walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
-    Compare { index, quick, walk, scratch, found, linked: HashMap::new() }.run();
-    Ok(())
+    let mut compare = Compare { index, quick, walk, scratch, found, linked: HashMap::new(), failure: None };
+    compare.run();
+    compare.failure.map_or(Ok(()), Err)
 }
 
 /// What a file shows of itself.
@@ -136,7 +140,7 @@ impl Shown {
     /// Of `name` in `dir`, or of `dir` itself when it is empty.
     fn of(dir: BorrowedFd<'_>, name: &[u8], quick: bool) -> rustix::io::Result<Self> {
         let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
-        let stat = rustix::fs::statat(dir, name, flags)?;
+        let stat = call::statat(dir, name, flags)?;
         if quick {
             return Ok(Self { stat, xattrs: Xattrs::new(), target: Vec::new() });
         }
@@ -144,7 +148,7 @@ impl Shown {
         xattrs.retain(|(name, _)| !disk::is_label(name));
         xattrs.sort_unstable();
         let target = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes(),
+            FileType::Symlink => call::readlinkat(dir, name)?.into_bytes(),
             _ => Vec::new(),
         };
         Ok(Self { stat, xattrs, target })
@@ -213,8 +217,8 @@ impl Wanted {
     fn made(&self, scratch: &OwnedFd, quick: bool) -> rustix::io::Result<Shown> {
         let (meta, dir) = (&self.meta, scratch);
         let made = match meta.kind {
-            Kind::Directory => rustix::fs::mkdirat(dir, PROBE, Mode::RWXU),
-            Kind::Symlink => rustix::fs::symlinkat(&*self.target, dir, PROBE),
+            Kind::Directory => call::mkdirat(dir, PROBE, Mode::RWXU),
+            Kind::Symlink => call::symlinkat(&*self.target, dir, PROBE),
             Kind::File => disk::create(dir, PROBE).map(drop),
             _ => disk::make_special(dir, PROBE, meta),
         };
@@ -222,7 +226,7 @@ impl Wanted {
             .and_then(|()| disk::describe_at(dir, PROBE, meta, &self.attributes))
             .and_then(|()| Shown::of(dir.as_fd(), PROBE, quick));
         let flags = if meta.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rustix::fs::unlinkat(dir, PROBE, flags)?;
+        call::unlinkat(dir, PROBE, flags)?;
         shown
     }
 }
@@ -277,7 +281,15 @@ impl<'a> Compare<'a> {
     }
 
     fn unreadable(&mut self, path: Vec<u8>, error: Errno) {
+        if is_want(error) {
+            self.fail("read", &path, error);
+            return;
+        }
         self.tell(path, Change::Unreadable, format!("cannot be read: {}", std::io::Error::from(error)));
+    }
+
+    fn fail(&mut self, doing: &'static str, path: &[u8], error: impl Into<std::io::Error>) {
+        self.failure.get_or_insert_with(|| Failure::write(doing, path, error));
     }
 
     fn run(&mut self) {
@@ -343,8 +355,13 @@ impl<'a> Compare<'a> {
                     let Some(node) = index.node(child) else { continue };
                     self.described(&dir, name, path.clone(), &node);
                     self.one_file(&dir, name, path, child, &node);
-                    if node.kind() == Some(Kind::Directory) && disk::open_directory(&dir, name).is_ok() {
-                        below.push((name, child));
+                    if node.kind() == Some(Kind::Directory) {
+                        match disk::open_directory(&dir, name) {
+                            Ok(_) => below.push((name, child)),
+                            // Told of as what it is instead, or above as unreadable.
+                            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
+                            Err(error) => self.unreadable([dirs, &[name]].concat().join(&b'/'), error),
+                        }
                     }
                 }
             }
@@ -365,7 +382,7 @@ impl<'a> Compare<'a> {
         if !is_there {
             return self.tell(path, Change::Missing, "is missing");
         }
-        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match call::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(error) => self.unreadable(path, error),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
                 self.tell(path, Change::Type, "is a whiteout and no regular file");
@@ -408,7 +425,7 @@ impl<'a> Compare<'a> {
         let is_of_content =
             |change: Change, kind: Kind| change == Change::Size || (change == Change::Content && kind == Kind::Symlink);
         if differences.iter().any(|(change, _)| !is_of_content(*change, wanted.meta.kind))
-            && let Some(made) = (self.scratch)().and_then(|scratch| wanted.made(&scratch, self.quick).ok())
+            && let Some(made) = self.made(&wanted, &path)
         {
             let size = wanted.meta.size;
             let kind = Kind::from_mode(made.stat.st_mode).unwrap_or(wanted.meta.kind);
@@ -422,12 +439,35 @@ impl<'a> Compare<'a> {
         }
     }
 
+    /// What the file system makes of what the index says; `None` when nothing of the kind can be made on it.
+    fn made(&mut self, wanted: &Wanted, path: &[u8]) -> Option<Shown> {
+        let scratch = match (self.scratch)() {
+            Ok(scratch) => scratch?,
+            Err(error) => {
+                self.fail("make something to compare with", path, error);
+                return None;
+            }
+        };
+        match wanted.made(&scratch, self.quick) {
+            Ok(made) => Some(made),
+            Err(error) if is_want(error) && error != Errno::PERM || error == Errno::IO => {
+                self.fail("make something to compare with", path, error);
+                None
+            }
+            // error: this file system does not take it, so it does not explain the difference
+            Err(_) => None,
+        }
+    }
+
     /// That all names of one file are still names of one file.
     fn one_file(&mut self, dir: &OwnedFd, name: &[u8], path: Vec<u8>, id: NodeId, node: &Node<'_>) {
         if node.nlink() < 2 || node.kind() == Some(Kind::Directory) {
             return;
         }
-        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
+        let stat = match call::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(error) => return self.unreadable(path, error),
+        };
         let inode = (stat.st_dev, stat.st_ino);
         if *self.linked.entry(id).or_insert(inode) != inode {
             self.tell(path, Change::Link, "is no longer one file with its other names");

@@ -10,6 +10,7 @@ use super::compare::{Change, Difference};
 use super::disk::{self, Walk};
 use crate::id::{Digest, Digester};
 use crate::index::{Index, Kind, Node, NodeId};
+use crate::sys::call;
 
 const BUFFER: usize = 256 << 10;
 
@@ -50,12 +51,12 @@ pub fn compare_content(
 
 pub(super) fn digest_of(dir: &OwnedFd, name: &[u8], buffer: &mut [u8]) -> rustix::io::Result<Option<Digest>> {
     let file = crate::sys::open_in(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+    if FileType::from_raw_mode(call::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
     let mut digester = Digester::new();
     loop {
-        match rustix::io::read(&file, &mut *buffer) {
+        match call::read(&file, &mut *buffer) {
             Ok(0) => return Ok(Some(digester.finish())),
             Ok(count) => digester.update(buffer.get(..count).unwrap_or_default()),
             Err(Errno::INTR) => {}

@@ -132,6 +132,7 @@ impl Read for Decoder<'_> {
                 io::Error::new(io::ErrorKind::InvalidData, error.to_string())
             }
         });
+        // error: nothing was given then, and it is returned below
         self.given = self.given.saturating_add(read.as_ref().map_or(0, |length| *length as u64));
         if self.given > SMALL && self.given.checked_div(self.ratio).is_none_or(|least| least > self.taken.get()) {
             self.failed = true;

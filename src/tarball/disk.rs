@@ -9,6 +9,7 @@ use rustix::io::{Errno, Result};
 
 use super::BLOCK;
 use crate::index::{Kind, Meta, Xattrs};
+use crate::sys::call;
 use crate::{mark, sys};
 
 /// Descriptors that are kept open: at most so many, whatever the depth of the tree.
@@ -44,7 +45,7 @@ pub(super) struct Walk {
 impl Walk {
     pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = Rc::new(rustix::fs::openat(root, ".", flags, Mode::empty())?);
+        let root = Rc::new(call::openat(root, ".", flags, Mode::empty())?);
         Ok(Self { root, names: Vec::new(), open: Vec::new() })
     }
 
@@ -117,7 +118,7 @@ pub(super) fn write_data(file: Option<&OwnedFd>, offset: u64, bytes: &[u8]) -> R
 
 fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, at) {
+        match call::pwrite(file, bytes, at) {
             Ok(0) => return Err(Errno::IO),
             Ok(count) => {
                 at = at.saturating_add(count as u64);
@@ -135,7 +136,7 @@ fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> Result<()> {
 pub(super) fn make_special(dir: &OwnedFd, name: &[u8], meta: &Meta) -> Result<()> {
     let (kind, (major, minor)) = (rustix::fs::FileType::from_raw_mode(meta.kind.mode_bits()), meta.rdev);
     if meta.kind != Kind::CharDevice || meta.rdev != (0, 0) {
-        match rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, rustix::fs::makedev(major, minor)) {
+        match call::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, rustix::fs::makedev(major, minor)) {
             Err(Errno::PERM) => {}
             result => return result,
         }
@@ -186,22 +187,22 @@ fn set_xattrs(xattrs: &Xattrs, mut set: impl FnMut(&[u8], &[u8]) -> Result<()>) 
 /// Sets owner, mode, attributes and times of an open file or directory.
 pub(super) fn describe(file: &OwnedFd, meta: &Meta, xattrs: &Xattrs) -> Result<()> {
     let (uid, gid) = owner(meta);
-    rustix::fs::fchmod(file, mode(meta, rustix::fs::fchown(file, uid, gid))?)?;
-    set_xattrs(xattrs, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
-    rustix::fs::futimens(file, &times(meta))
+    call::fchmod(file, mode(meta, call::fchown(file, uid, gid))?)?;
+    set_xattrs(xattrs, |name, value| call::fsetxattr(file, name, value, XattrFlags::empty()))?;
+    call::futimens(file, &times(meta))
 }
 
 /// Sets the same of a link or special file, which cannot be opened.
 pub(super) fn describe_at(dir: &OwnedFd, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> Result<()> {
     let (uid, gid) = owner(meta);
-    let mode = mode(meta, rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+    let mode = mode(meta, call::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
     if meta.kind != Kind::Symlink {
         let file = sys::open_in(dir, name, OFlags::PATH, Mode::empty())?;
-        rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
+        call::chmod(&format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
     }
     let path = sys::proc_path(dir.as_fd(), name);
-    set_xattrs(xattrs, |name, value| rustix::fs::lsetxattr(&*path, name, value, XattrFlags::empty()))?;
-    rustix::fs::utimensat(dir, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+    set_xattrs(xattrs, |name, value| call::lsetxattr(&*path, name, value, XattrFlags::empty()))?;
+    call::utimensat(dir, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// How many 512-byte blocks hold `bytes`.

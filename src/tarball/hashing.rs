@@ -84,7 +84,7 @@ impl Hashing {
     }
 
     fn tell(&mut self, chunk: Arc<Chunk>, is_all: bool) {
-        // That the thread is gone is seen at the end.
+        #[expect(clippy::let_underscore_must_use, reason = "that the thread is gone is seen at the end")]
         let _ = self.to_hasher.send(Told { chunk, steps: std::mem::take(&mut self.steps), is_all });
     }
 
@@ -151,7 +151,7 @@ impl Hasher {
                 at = 0;
             }
         }
-        // Who has failed does not want them.
+        #[expect(clippy::let_underscore_must_use, reason = "whatever has failed does not want them")]
         let _ = self.done.send(Digests { diff_id: DiffId(tar.finish()), files });
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Mode, RenameFlags, renameat, renameat_with};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::{Errno, Result};
 
 use super::Failure;
@@ -18,6 +18,7 @@ use super::disk::{self, Walk};
 use super::wanted::{Wanted, path_and_above};
 use crate::index::{Child, Index, Kind, Node, NodeId};
 use crate::sys;
+use crate::sys::{call, is_want};
 use crate::whiteout;
 
 const BUFFER: usize = 256 << 10;
@@ -215,7 +216,7 @@ impl<'a> Mend<'a> {
         let known = self.good.get(&id).cloned();
         // Its directory may have been put aside.
         if let Some(Some(good)) = &known
-            && self.inode(&good.path).ok() == Some(good.inode)
+            && is_still(self.inode(&good.path), good.inode)?
         {
             return self.link(good, path).map(|()| true);
         }
@@ -245,7 +246,7 @@ impl<'a> Mend<'a> {
 
     fn inode(&mut self, path: &[u8]) -> Result<Inode> {
         let (name, dirs) = split(path).ok_or(Errno::INVAL)?;
-        let stat = rustix::fs::statat(&*self.walk.open(&dirs)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = call::statat(&*self.walk.open(&dirs)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
@@ -260,7 +261,7 @@ impl<'a> Mend<'a> {
             }
             let Some((name, dirs)) = split(&path) else { continue };
             let new = self.new_name();
-            rustix::fs::mkdirat(self.aside, &*new, Mode::RWXU)?;
+            call::mkdirat(self.aside, &*new, Mode::RWXU)?;
             let dir = self.walk.open(&dirs)?;
             self.place(self.aside, &new, &dir, name)?;
             if node.is_opaque() {
@@ -303,8 +304,8 @@ impl<'a> Mend<'a> {
         let (mut buffer, mut seen) = (vec![0; BUFFER], HashSet::new());
         for path in names {
             let Some((name, dirs)) = split(path) else { continue };
-            let Ok(dir) = self.walk.open(&dirs) else { continue };
-            let Ok(stat) = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let Some(dir) = readable(self.walk.open(&dirs))? else { continue };
+            let Some(stat) = readable(call::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW))? else { continue };
             let inode = (stat.st_dev, stat.st_ino);
             if !seen.insert(inode) {
                 continue;
@@ -312,10 +313,10 @@ impl<'a> Mend<'a> {
             let is_good = match Kind::from_mode(stat.st_mode) {
                 kind if kind != node.kind() => false,
                 Some(Kind::File) if node.digest().is_some() => {
-                    digest_of(&dir, name, &mut buffer).is_ok_and(|digest| digest == node.digest())
+                    readable(digest_of(&dir, name, &mut buffer))?.is_some_and(|digest| digest == node.digest())
                 }
                 Some(Kind::File) => node.meta().is_some_and(|meta| meta.size == 0) && stat.st_size == 0,
-                Some(Kind::Symlink) => rustix::fs::readlinkat(&*dir, name, Vec::new())?.as_bytes() == node.target(),
+                Some(Kind::Symlink) => call::readlinkat(&*dir, name)?.as_bytes() == node.target(),
                 _ => true,
             };
             if is_good {
@@ -330,13 +331,13 @@ impl<'a> Mend<'a> {
         let ((from_name, from), (name, to)) = split(&good.path).zip(split(path)).ok_or(Errno::INVAL)?;
         let from: Rc<OwnedFd> = self.walk.open(&from)?;
         let to = self.walk.open(&to)?;
-        let there = rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW);
+        let there = call::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW);
         // A rename between two names of one file does nothing, and would leave a name behind.
-        if there.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == good.inode) {
+        if is_still(there.map(|stat| (stat.st_dev, stat.st_ino)), good.inode)? {
             return Ok(());
         }
         let new = self.new_name();
-        rustix::fs::linkat(&*from, from_name, self.aside, &*new, AtFlags::empty())?;
+        call::linkat(&*from, from_name, self.aside, &*new, AtFlags::empty())?;
         self.place(self.aside, &new, &to, name)
     }
 
@@ -349,7 +350,7 @@ impl<'a> Mend<'a> {
         let dir = self.walk.open(dirs)?;
         let new = self.new_name();
         self.walk.forget();
-        match renameat(&*dir, name, self.aside, &*new) {
+        match call::renameat(&*dir, name, self.aside, &*new) {
             Err(Errno::NOENT) => Ok(false),
             moved => moved.map(|()| true),
         }
@@ -357,21 +358,21 @@ impl<'a> Mend<'a> {
 
     /// Moves something to where it belongs. What was there is where it was, or aside.
     fn place(&mut self, from: BorrowedFd<'_>, from_name: &[u8], to: &OwnedFd, name: &[u8]) -> Result<()> {
-        match renameat_with(from, from_name, to, name, RenameFlags::NOREPLACE) {
+        match call::renameat_with(from, from_name, to, name, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {}
             moved => return moved,
         }
         self.walk.forget();
-        match renameat_with(from, from_name, to, name, RenameFlags::EXCHANGE) {
+        match call::renameat_with(from, from_name, to, name, RenameFlags::EXCHANGE) {
             Err(Errno::INVAL | Errno::NOSYS) => {}
             moved => return moved,
         }
         // A file system that cannot exchange two names.
-        match renameat(from, from_name, to, name) {
+        match call::renameat(from, from_name, to, name) {
             Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => {
                 let old = self.new_name();
-                renameat(to, name, self.aside, &*old)?;
-                renameat(from, from_name, to, name)
+                call::renameat(to, name, self.aside, &*old)?;
+                call::renameat(from, from_name, to, name)
             }
             moved => moved,
         }
@@ -391,7 +392,7 @@ impl<'a> Mend<'a> {
             return disk::describe(&root, &meta, &xattrs).map(|()| true);
         };
         let dir = self.walk.open(&dirs)?;
-        let stat = rustix::fs::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = call::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         // Where a device could not be made a file is in its place.
         let is_stand_in = matches!(meta.kind, Kind::CharDevice | Kind::BlockDevice)
             && Kind::from_mode(stat.st_mode) == Some(Kind::File);
@@ -412,12 +413,29 @@ impl<'a> Mend<'a> {
             let is_known =
                 node.xattrs().any(|(known, _)| disk::on_disk(known).is_some_and(|on_disk| *on_disk == *name));
             if !is_known && !disk::is_label(&name) {
-                match rustix::fs::lremovexattr(path, &*name) {
+                match call::lremovexattr(path, &*name) {
                     Err(Errno::NODATA) => {}
                     removed => removed?,
                 }
             }
         }
         Ok(())
+    }
+}
+/// What could be read; `None` where what is there is damaged: not there, of another kind, or lost by the disk.
+fn readable<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_want(error) => Err(error),
+        // error: a damaged file is what is to be mended
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether a path is still the file that it was.
+fn is_still(found: Result<(u64, u64)>, was: (u64, u64)) -> Result<bool> {
+    match found {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+        found => Ok(found? == was),
     }
 }

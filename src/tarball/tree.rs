@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, Mode};
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::disk::{self, Walk};
@@ -12,6 +12,7 @@ use super::entry::Entry;
 use super::hashing::{Digests, Ticket};
 use super::{Failure, Limits, Refusal, path, split};
 use crate::index::{Builder, Child, Index, Kind, NewNode, NodeId};
+use crate::sys::{Dir, call};
 use crate::whiteout::{self, Marker};
 
 /// The directory and name at which an entry stands.
@@ -106,7 +107,7 @@ impl Tree {
                     let dir = self.walk.open(dirs.get(..depth).unwrap_or_default()).map_err(failed)?;
                     self.implied = self.implied.saturating_add(1);
                     self.within(entries, limits)?;
-                    rustix::fs::mkdirat(&*dir, *part, Mode::from_raw_mode(0o755)).map_err(failed)?;
+                    call::mkdirat(&*dir, *part, Mode::from_raw_mode(0o755)).map_err(failed)?;
                     self.builder.directory(parent, part)
                 }
             };
@@ -161,8 +162,8 @@ impl Tree {
         if meta.kind != Kind::Directory || old != Some(Kind::Directory) {
             self.discard(place, &path)?;
             let made = match meta.kind {
-                Kind::Directory => rustix::fs::mkdirat(&*place.dir, place.name, Mode::from_raw_mode(0o755)),
-                Kind::Symlink => rustix::fs::symlinkat(&*link, &*place.dir, place.name),
+                Kind::Directory => call::mkdirat(&*place.dir, place.name, Mode::from_raw_mode(0o755)),
+                Kind::Symlink => call::symlinkat(&*link, &*place.dir, place.name),
                 _ => disk::make_special(&place.dir, place.name, &meta),
             };
             made.map_err(|error| Failure::write("create", &path, error))?;
@@ -252,7 +253,7 @@ impl Tree {
         self.discard(place, &entry.path)?;
         let failed = |error: Errno| Failure::write("link", &entry.path, error);
         let dir = self.targets.open(dirs).map_err(failed)?;
-        rustix::fs::linkat(&*dir, *name, &*place.dir, place.name, AtFlags::empty()).map_err(failed)?;
+        call::linkat(&*dir, *name, &*place.dir, place.name, AtFlags::empty()).map_err(failed)?;
         self.builder.link(place.parent, place.name, node).map_err(|error| bad(&error.to_string()))
     }
 
@@ -266,7 +267,7 @@ impl Tree {
             self.discard(place, path)?;
             let failed = |error: Errno| Failure::write("link", path, error);
             let name = split::kept_name(content);
-            rustix::fs::linkat(&*self.kept()?, name, &*place.dir, place.name, AtFlags::empty()).map_err(failed)?;
+            call::linkat(&*self.kept()?, &name, &*place.dir, place.name, AtFlags::empty()).map_err(failed)?;
             if let Some(node) = node {
                 return self
                     .builder
@@ -290,7 +291,7 @@ impl Tree {
             return Ok(Rc::clone(kept));
         }
         let failed = |error: Errno| Failure::write("create", whiteout::DUPLICATES, error);
-        rustix::fs::mkdirat(&*self.root, whiteout::DUPLICATES, Mode::RWXU).map_err(failed)?;
+        call::mkdirat(&*self.root, whiteout::DUPLICATES, Mode::RWXU).map_err(failed)?;
         let kept = Rc::new(disk::open_directory(&self.root, whiteout::DUPLICATES).map_err(failed)?);
         self.kept = Some(Rc::clone(&kept));
         Ok(kept)
@@ -312,7 +313,7 @@ impl Tree {
         let mut bring = |dir: &OwnedFd, name: &[u8]| {
             made = made.saturating_add(1);
             let new = format!("tree.{made}").into_bytes();
-            rustix::fs::renameat(dir, name, &*kept, &*new).map(|()| new)
+            call::renameat(dir, name, &*kept, &*new).map(|()| new)
         };
         let mut todo = vec![(bring(&place.dir, place.name).map_err(failed)?, id)];
         while let Some((tree, id)) = todo.pop() {
@@ -331,11 +332,11 @@ impl Tree {
                     }
                     // A whiteout's marker.
                     None | Some(Child::Whiteout) => {
-                        rustix::fs::unlinkat(&dir, &**name, AtFlags::empty()).map_err(failed)?;
+                        call::unlinkat(&dir, &**name, AtFlags::empty()).map_err(failed)?;
                     }
                 }
             }
-            rustix::fs::unlinkat(&*kept, &*tree, AtFlags::REMOVEDIR).map_err(failed)?;
+            call::unlinkat(&*kept, &*tree, AtFlags::REMOVEDIR).map_err(failed)?;
         }
         Ok(())
     }
@@ -344,10 +345,10 @@ impl Tree {
         let failed = |error: Errno| Failure::write("replace", path, error);
         if let Some(content) = self.contents.get(&id).copied() {
             let kept = self.kept()?;
-            rustix::fs::renameat(dir, name, &*kept, split::kept_name(content)).map_err(failed)?;
+            call::renameat(dir, name, &*kept, &split::kept_name(content)).map_err(failed)?;
         }
         // After a rename the name is gone, unless both were names of one file: then it did nothing.
-        match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        match call::unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(failed(error)),
         }

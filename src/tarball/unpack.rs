@@ -20,6 +20,7 @@ use super::write_back::WriteBack;
 use super::{BLOCK, Failure, Limits, Refusal, Wanted, disk, padding, path, size_text, split};
 use crate::id::DiffId;
 use crate::index::{Index, Kind, NewNode};
+use crate::sys::call;
 use crate::whiteout::{self, Marker};
 
 /// What came of a tar.
@@ -81,14 +82,15 @@ pub fn unpack_as(
         let (to_input, come) = channel();
         let unpacking = || {
             let unpacked = Unpacking::unpack(how, Input::new(come.into_iter(), hashing, how.limits), into, split);
-            if unpacked.is_err() {
-                (how.failed)();
-            }
-            unpacked
+            unpacked.inspect_err(|_| (how.failed)())
         };
         let unpacking = spawn("unpack").spawn_scoped(scope, unpacking).map_err(no_thread)?;
         // Until nobody takes them any more.
-        chunks.map(|chunk| to_input.send(chunk)).take_while(Result::is_ok).for_each(drop);
+        for chunk in chunks {
+            if to_input.send(chunk).is_err() {
+                break;
+            }
+        }
         drop(to_input);
         unpacking.join().map_err(|_| Failure::bad("could not be unpacked"))?
     })
@@ -129,7 +131,7 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
     ) -> Result<Unpacked, Failure> {
         let mut unpacking = Self {
             input,
-            // Without it, all is written at the end.
+            // error: without a thread for it, all is written at the end
             write_back: how.write_back.then(WriteBack::start).and_then(Result::ok),
             split: split::Writer::new(split)?,
             tree: Tree::new(into)?,
@@ -412,7 +414,7 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             self.input.hashing.zeros(map.size.saturating_sub(at));
         }
         if is_written && end < map.size {
-            rustix::fs::ftruncate(&file, map.size).map_err(failed)?;
+            call::ftruncate(&file, map.size).map_err(failed)?;
         }
         self.content_bytes = self.content_bytes.saturating_add(entry.data);
         let mut meta = entry.meta;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::sys;
+use crate::sys::call;
 
 /// Bytes of a file after which the disk begins to write it.
 const LARGE: u64 = 4 << 20;
@@ -60,8 +61,9 @@ impl WriteBack {
     }
 
     fn tell(&self, file: &OwnedFd, begin: impl FnOnce(OwnedFd) -> Begin) {
-        // What cannot be begun is written at the end.
+        // error: what cannot be begun is written at the end
         if let Ok(file) = file.try_clone() {
+            #[expect(clippy::let_underscore_must_use, reason = "as above: the disk has enough to do")]
             let _ = self.to_disk.try_send(begin(file));
         }
     }
@@ -71,8 +73,8 @@ fn run(begins: Receiver<Begin>) {
     for begin in begins {
         match begin {
             Begin::File(file) => sys::start_write_back(&file),
-            // What goes wrong, who waits at the end is told of too: each open file knows which errors it has told of.
-            Begin::All(file) => drop(rustix::fs::syncfs(file)),
+            // error: the flush at the end fails too, since each open file knows which errors it has told of
+            Begin::All(file) => drop(call::syncfs(file)),
         }
     }
 }

@@ -20,8 +20,22 @@ use syn::{Expr, Pat};
 
 use crate::lost_errors_origin::{Origin, Signatures, is_test, sources};
 
-/// Modules of `src` that still have such places. None may be added.
-const TO_DO: &[&str] = &["archive", "cli", "container", "fuse", "index", "ops", "store", "tarball", "union"];
+/// Modules and files of `src` that still have such places. None may be added.
+const TO_DO: &[&str] = &[
+    "container",
+    "fuse",
+    "union",
+    "ops/access.rs",
+    "ops/descriptors.rs",
+    "ops/launch.rs",
+    "ops/live.rs",
+    "ops/mountpoint.rs",
+    "ops/packing",
+    "ops/registration.rs",
+    "ops/run_mount.rs",
+    "ops/serve.rs",
+    "ops/umount.rs",
+];
 
 struct Search<'a> {
     signatures: &'a Signatures,
@@ -67,6 +81,7 @@ fn is_ok_pattern(pattern: &Pat) -> bool {
         Pat::Tuple(tuple) => tuple.elems.iter().any(is_ok_pattern),
         Pat::Paren(inner) => is_ok_pattern(&inner.pat),
         Pat::Reference(inner) => is_ok_pattern(&inner.pat),
+        Pat::Guard(inner) => is_ok_pattern(&inner.pat),
         _ => false,
     }
 }
@@ -80,8 +95,25 @@ fn loses_error(pattern: &Pat) -> bool {
                 && inner.elems.iter().all(|inner| matches!(inner, Pat::Wild(_) | Pat::Rest(_)))
         }
         Pat::Or(or) => or.cases.iter().any(loses_error),
+        Pat::Guard(inner) => loses_error(&inner.pat),
         _ => false,
     }
+}
+
+/// `Err(error)` or `Err(KIND)`.
+fn looks_at_error(pattern: &Pat) -> bool {
+    match pattern {
+        Pat::TupleStruct(inner) => {
+            inner.path.segments.last().is_some_and(|name| name.ident == "Err") && !loses_error(pattern)
+        }
+        Pat::Or(or) => or.cases.iter().any(looks_at_error),
+        Pat::Guard(inner) => looks_at_error(&inner.pat),
+        _ => false,
+    }
+}
+
+fn names_poison(call: &syn::ExprMethodCall) -> bool {
+    matches!(call.args.first(), Some(Expr::Path(path)) if path.path.segments[0].ident == "PoisonError")
 }
 
 impl<'ast> Visit<'ast> for Search<'_> {
@@ -108,6 +140,12 @@ impl<'ast> Visit<'ast> for Search<'_> {
 
     fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
         visit::visit_trait_item_fn(self, function);
+        self.scopes.pop();
+    }
+
+    fn visit_item_impl(&mut self, block: &'ast syn::ItemImpl) {
+        self.scopes.push(Signatures::owner(block));
+        visit::visit_item_impl(self, block);
         self.scopes.pop();
     }
 
@@ -153,6 +191,10 @@ impl<'ast> Visit<'ast> for Search<'_> {
         if !matched.arms.iter().any(|arm| is_ok_pattern(&arm.pat)) || !self.may_fail(&matched.expr) {
             return;
         }
+        // Where another arm has looked at the error, this one is a decision on the other kinds.
+        if matched.arms.iter().any(|arm| looks_at_error(&arm.pat)) {
+            return;
+        }
         for arm in matched.arms.iter().filter(|arm| loses_error(&arm.pat)) {
             // `_ => Err(..)` is still an error.
             let is_error = matches!(&*arm.body, Expr::Call(call) if matches!(&*call.func, Expr::Path(path) if path.path.is_ident("Err")));
@@ -167,6 +209,8 @@ impl<'ast> Visit<'ast> for Search<'_> {
         let name = call.method.to_string();
         let is_lost = match name.as_str() {
             "ok" | "is_ok" | "is_err" | "is_ok_and" | "is_err_and" => self.may_fail(&call.receiver),
+            // Of a lock, which is no system call's.
+            "unwrap_or_else" if names_poison(call) => false,
             "unwrap_or" | "unwrap_or_else" | "unwrap_or_default" | "map_or" | "map_or_else" => {
                 self.is_result(&call.receiver)
             }
@@ -195,7 +239,7 @@ impl<'ast> Visit<'ast> for Search<'_> {
             && call
                 .args
                 .first()
-                .is_some_and(|value| matches!(value, Expr::Call(_) | Expr::MethodCall(_)) && self.may_fail(value))
+                .is_some_and(|value| matches!(value, Expr::Call(_) | Expr::MethodCall(_)) && self.is_result(value))
         {
             self.refuse(call.span(), "`drop(..)` of a system call's result");
         }
@@ -241,12 +285,6 @@ fn lost_in(text: &str, signatures: &Signatures) -> Vec<(usize, String)> {
     search.found
 }
 
-fn module_of(file: &Path) -> String {
-    let inner = file.strip_prefix(src()).expect("a file of src");
-    let first = inner.iter().next().and_then(|name| name.to_str()).expect("a name");
-    first.trim_end_matches(".rs").to_owned()
-}
-
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
@@ -256,7 +294,8 @@ fn no_error_of_a_system_call_is_taken_for_an_answer() {
     let signatures = Signatures::of(&src());
     let mut lost = Vec::new();
     for file in sources(&src()) {
-        if TO_DO.contains(&module_of(&file).as_str()) && std::env::var_os("LOST_ERRORS_ALL").is_none() {
+        let inner = file.strip_prefix(src()).expect("a file of src");
+        if TO_DO.iter().any(|to_do| inner.starts_with(to_do)) && std::env::var_os("LOST_ERRORS_ALL").is_none() {
             continue;
         }
         let text = std::fs::read_to_string(&file).expect("read a source");

@@ -25,6 +25,12 @@ const NO_SYSTEM_CALL: &str = "
     try_borrow upgrade to_str_lossy value_of get_one get_many matches is_some is_none
 ";
 
+/// Functions of this crate whose result is no system call's.
+const PURE: &str = "
+    from_hex check_name number parse_rfc3339_weak with_template width as_f64 link_name_bytes or xor
+    fetch_update config_layers
+";
+
 /// Calls of other crates that return an iterator of results, once they have not failed themselves.
 const YIELDS_RESULTS: [&str; 5] = ["read_dir", "lines", "entries", "Dir", "read_from"];
 
@@ -110,7 +116,7 @@ fn is_no_system_error(error: &Type) -> bool {
     let is_fmt = path.path.segments.len() == 2 && path.path.segments[0].ident == "fmt";
     is_fmt
         || has(
-            "String Infallible Utf8Error ParseIntError TryFromIntError RecvError Invalid Refusal",
+            "String Infallible Utf8Error ParseIntError TryFromIntError RecvError Invalid Refusal HardLinkError",
             &last_name(&path.path),
         )
 }
@@ -215,6 +221,12 @@ impl Signatures {
         signatures
     }
 
+    /// The scope of an `impl`: what its methods may call on `self`.
+    pub(crate) fn owner(block: &syn::ItemImpl) -> Vec<Origin> {
+        let Type::Path(path) = &*block.self_ty else { return Vec::new() };
+        vec![(format!("impl {}", last_name(&path.path)), Kind::Plain)]
+    }
+
     pub(crate) fn parameters(&self, signature: &syn::Signature) -> Vec<Origin> {
         let typed = signature.inputs.iter().filter_map(|input| {
             let syn::FnArg::Typed(typed) = input else { return None };
@@ -280,8 +292,11 @@ impl Signatures {
             .filter(|(of, _)| owner.is_some() && of.as_deref() == owner)
             .map(|(_, kind)| kind_of_type(kind))
             .collect();
-        if !of_owner.is_empty() {
+        if !of_owner.is_empty() && !has(PURE, name) {
             return worst(of_owner);
+        }
+        if has(PURE, name) {
+            return Kind::Plain;
         }
         if has(NO_SYSTEM_CALL, name) {
             return Kind::Plain;
@@ -389,7 +404,29 @@ impl Signatures {
         if name == "unwrap_or_else" || name == "unwrap_or" || name == "flatten" {
             return Kind::Plain;
         }
-        self.named(None, &name)
+        let owner = self.type_of(&call.receiver, scopes);
+        self.named(owner.as_deref(), &name)
+    }
+
+    /// The type of `self` or of a field, by its name, where there is only one.
+    fn type_of(&self, receiver: &Expr, scopes: &Scopes) -> Option<String> {
+        match receiver {
+            Expr::Path(path) if path.path.is_ident("self") => {
+                let impls = scopes.iter().flatten().rev();
+                impls.filter_map(|(name, _)| name.strip_prefix("impl ")).next().map(str::to_owned)
+            }
+            Expr::Field(syn::ExprField { member: syn::Member::Named(name), .. }) => {
+                let types = self.fields.get(&name.to_string())?;
+                let names = types.iter().map(|kind| match kind {
+                    Type::Path(path) => Some(last_name(&path.path)),
+                    _ => None,
+                });
+                let names: Vec<Option<String>> = names.collect();
+                let [first, rest @ ..] = names.as_slice() else { return None };
+                first.clone().filter(|_| rest.iter().all(|other| other == first))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::id::{DiffId, Digest, Digester};
 use crate::index::Time;
 use crate::progress::{Progress, Task};
 use crate::store::{Lease, StagedLayer, Store};
+use crate::sys::fs;
 use crate::tarball::{Limits, looks_like_layer};
 
 /// Bytes by which a tar is known.
@@ -59,7 +60,7 @@ impl Source {
             }
             opened => opened.doing("open", path)?,
         };
-        let kind = file.metadata().doing("read", path)?.file_type();
+        let kind = fs::metadata_of(&file).doing("read", path)?.file_type();
         if kind.is_dir() {
             return Ok(Self::Directory(path.to_owned()));
         }
@@ -100,8 +101,8 @@ impl Source {
                 unpacked(store, &path, dir, limits, Box::new(io::Cursor::new(start).chain(file)), stop, &*task)
             }
             Self::File(path, mut file) => {
-                let total = file.metadata().map(|metadata| metadata.len()).ok();
-                let task = progress.start(&path.display().to_string(), total);
+                let total = fs::metadata_of(&file).doing("read", &path)?.len();
+                let task = progress.start(&path.display().to_string(), Some(total));
                 // A plain tar's digest is the layer's name, and a compressed one is known if it came before.
                 let blob = digest(&mut file).map_err(|error| failed(&path, error))?;
                 if let Some(lease) = store.lease_blob(blob)? {

@@ -27,6 +27,7 @@ use crate::archive::{Stop, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
 use crate::store::Store;
+use crate::sys::fs;
 use crate::tarball::{Limits, decompress_within, unpack};
 use crate::union::{Attr, Ino, Union};
 use dir_tree::DirTree;
@@ -184,7 +185,7 @@ fn stream(view: &View, source: &Source<'_, UnionTree<'_>>) -> Result<()> {
 /// Takes a tar from standard input, as a tree.
 fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let diff = dir.join("received");
-    std::fs::create_dir(&diff).doing("create", &diff)?;
+    fs::create_dir(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let archive = Archive { name: "-".into(), member: None, is_durable: false, stop: Stop::default() };
     let stdin = Box::new(io::BufReader::new(standard_input()?));

@@ -19,6 +19,17 @@ pub(super) struct Transfer<'a, S: Tree, D: Tree> {
     pub(super) at: Vec<u8>,
 }
 
+/// The name of a file that is being copied.
+const TEMPORARY: &[u8] = b".layerctl-cp";
+
+/// Removes a name, if it is there.
+fn unlink<T: Tree>(tree: &T, dir: &T::Dir, name: &[u8]) -> io::Result<()> {
+    match tree.unlink(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// A directory whose entries are being copied.
 struct Frame<S: Tree, D: Tree> {
     from: S::Dir,
@@ -111,19 +122,43 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
 
     /// What is no directory is made under another name, so that what it replaces is there until it is whole.
     fn leaf(&mut self, stat: &Stat, from: &S::Dir, name: &[u8], to: &D::Dir, new: &[u8]) -> io::Result<()> {
-        self.temporary = self.temporary.saturating_add(1);
-        let temporary = format!(".layerctl-cp-{}-{}", std::process::id(), self.temporary).into_bytes();
+        let reserved = self.to.reserve(to)?;
+        let temporary = self.temporary(reserved.is_some(), to)?;
         let placed = self.make(stat, from, name, to, &temporary).and_then(|()| self.to.rename(to, &temporary, new));
         // Two names of one file stay two names when one is renamed to the other.
         let is_link = stat.nlink > 1 && self.made.contains_key(&stat.id);
-        if placed.is_err() || is_link {
-            let _ = self.to.unlink(to, &temporary);
+        match placed {
+            Ok(()) if is_link => unlink(self.to, to, &temporary)?,
+            Ok(()) => {}
+            Err(error) => {
+                #[expect(
+                    clippy::let_underscore_must_use,
+                    reason = "the first failure is told; the next copy removes it"
+                )]
+                let _ = self.to.unlink(to, &temporary);
+                return Err(error);
+            }
         }
-        placed?;
+        drop(reserved);
         if stat.nlink > 1 {
             self.made.entry(stat.id).or_insert_with(|| (to.clone(), new.to_vec()));
         }
         Ok(())
+    }
+
+    /// A name for what is not yet whole. Where the directory is reserved it is always the same, and what a killed copy has
+    /// left there goes.
+    fn temporary(&mut self, is_reserved: bool, to: &D::Dir) -> io::Result<Vec<u8>> {
+        if is_reserved {
+            match unlink(self.to, to, TEMPORARY) {
+                // Another user's, in a directory such as /tmp.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                removed => return removed.map(|()| TEMPORARY.to_vec()),
+            }
+        }
+        self.temporary = self.temporary.saturating_add(1);
+        let own = format!("-{}-{}", std::process::id(), self.temporary);
+        Ok([TEMPORARY, own.as_bytes()].concat())
     }
 
     fn make(&self, stat: &Stat, from: &S::Dir, name: &[u8], to: &D::Dir, new: &[u8]) -> io::Result<()> {

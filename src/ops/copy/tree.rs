@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 
 use crate::index::{Kind, Meta, Xattrs};
 
@@ -15,6 +16,11 @@ pub(super) struct Stat {
     pub(super) nlink: u32,
     /// The same for all names of one file.
     pub(super) id: (u64, u64),
+}
+
+/// The right to the temporary name in one directory.
+pub(super) struct Reserved {
+    pub(super) _lock: Option<OwnedFd>,
 }
 
 /// A tree. No call follows a link at the name it is given.
@@ -40,6 +46,8 @@ pub(super) trait Tree {
     /// Replaces what is no directory.
     fn rename(&self, dir: &Self::Dir, from: &[u8], to: &[u8]) -> io::Result<()>;
     fn unlink(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<()>;
+    /// Keeps the temporary name in a directory for this process, for as long as the value lives; `None` when another has it.
+    fn reserve(&self, dir: &Self::Dir) -> io::Result<Option<Reserved>>;
     /// Sets owner, mode, attributes and time.
     fn describe(&self, dir: &Self::Dir, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> io::Result<()>;
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::tree::{Stat, Tree, copy_data};
+use super::tree::{Reserved, Stat, Tree, copy_data};
 use crate::index::{Kind, Meta, Xattrs};
 use crate::ops::pack::{Content, meta_of};
 use crate::union::{Caller, Errno, Ino, NewFile, RenameMode, SetAttr, SetTime, Union};
@@ -99,6 +99,11 @@ impl Tree for UnionTree<'_> {
 
     fn unlink(&self, dir: &Ino, name: &[u8]) -> io::Result<()> {
         Ok(self.0.unlink(*dir, name)?)
+    }
+
+    fn reserve(&self, _: &Ino) -> io::Result<Option<Reserved>> {
+        // The container's lock is held: no other process has its union.
+        Ok(Some(Reserved { _lock: None }))
     }
 
     fn describe(&self, dir: &Ino, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> io::Result<()> {

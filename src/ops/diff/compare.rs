@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Digester};
 use crate::index::{Kind, Time};
 use crate::ops::pack::Content;
+use crate::sys::fs;
 use crate::union::{Attr, Ino, Union};
 
 /// A directory that is being compared.
@@ -169,7 +170,11 @@ fn same_time(one: Time, other: Time) -> bool {
 /// Whether a file of a mount was never changed: one of a layer shows all times of the layer's tar.
 fn is_untouched(root: &Path, path: &[u8], mtime: Time) -> bool {
     let path = root.join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    path.symlink_metadata().is_ok_and(|stat| (stat.ctime(), stat.ctime_nsec()) == (mtime.sec, i64::from(mtime.nsec)))
+    match fs::symlink_metadata(path) {
+        Ok(stat) => (stat.ctime(), stat.ctime_nsec()) == (mtime.sec, i64::from(mtime.nsec)),
+        // error: its content is read then, which says why
+        Err(_) => false,
+    }
 }
 
 fn content(union: &Union, ino: Ino) -> io::Result<Digest> {

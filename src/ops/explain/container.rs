@@ -13,6 +13,7 @@ use crate::ops::access::{Access, MountRoot, access};
 use crate::ops::pack::meta_of;
 use crate::ops::view::{View, locked_view};
 use crate::store::{Container, Store};
+use crate::sys::fs;
 use crate::union::{Errno, Ino, Union};
 
 /// How a container's tree is looked at.
@@ -101,13 +102,13 @@ fn found(union: &Union, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
 /// at first.
 fn mounted(dir: &Path, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
     let mut at = dir.to_owned();
-    let mut stat = at.symlink_metadata()?;
+    let mut stat = fs::symlink_metadata(&at)?;
     for name in path {
         if !stat.is_dir() {
             return Ok(None);
         }
         at.push(OsStr::from_bytes(name));
-        stat = match at.symlink_metadata() {
+        stat = match fs::symlink_metadata(&at) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             stat => stat?,
         };
@@ -126,7 +127,7 @@ fn mounted(dir: &Path, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
         blocks: stat.blocks(),
     };
     let target = match kind {
-        Kind::Symlink => at.read_link()?.into_os_string().into_encoded_bytes(),
+        Kind::Symlink => fs::read_link(&at)?.into_os_string().into_encoded_bytes(),
         _ => Vec::new(),
     };
     let ctime = time(stat.ctime(), stat.ctime_nsec());

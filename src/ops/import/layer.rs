@@ -11,6 +11,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::id::Digest;
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
+use crate::sys::fs;
 use crate::tarball::{Compression, Failure, How, Limits, decompress_within, unpack_as};
 
 /// Tells how far reading has come.
@@ -85,7 +86,7 @@ pub(in super::super) fn unpack_layer(
     use std::os::fd::AsFd as _;
     let read_failed = |error| archive.read_failed(error);
     let diff = dir.join(StagedLayer::DIFF);
-    std::fs::create_dir_all(&diff).doing("create", &diff)?;
+    fs::create_dir_all(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let path = dir.join(StagedLayer::SPLIT);
     let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);

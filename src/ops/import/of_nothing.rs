@@ -136,9 +136,7 @@ struct Hiding<'i> {
 impl<'i> Hiding<'i> {
     /// The path that it hides.
     fn path(&self, index: &'i Index) -> Vec<&'i [u8]> {
-        let mut path = index.path(self.dir).unwrap_or_default();
-        path.extend(self.whiteout);
-        path
+        index.path(self.dir).into_iter().flatten().chain(self.whiteout).collect()
     }
 }
 

@@ -49,13 +49,15 @@ impl Import<'_> {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(layer) = missing.get(number) else { return };
                 let result = self.unpack_planned(number, layer, open);
-                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                if let Err(_failure) = &result {
+                    failed.store(true, Ordering::Relaxed);
+                }
                 done.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
             }
         };
         std::thread::scope(|scope| {
             for _ in 1..workers {
-                // Without them it takes longer.
+                #[expect(clippy::let_underscore_must_use, reason = "without a thread it takes longer")]
                 let _ = Builder::new().spawn_scoped(scope, work);
             }
             work();

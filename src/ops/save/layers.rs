@@ -60,10 +60,8 @@ pub(super) fn write(
                 while let number = next.fetch_add(1, Ordering::Relaxed)
                     && let Some(Lease { record, .. }) = layers.get(number)
                 {
-                    let packed = compress(store, record, codec, progress, room);
-                    let failed = packed.is_err();
-                    // Who does not listen any more has failed.
-                    if send.send((number, packed)).is_err() || failed {
+                    // A closed channel says that another one failed; a failure of this one ends the reading of it.
+                    if send.send((number, compress(store, record, codec, progress, room))).is_err() {
                         return;
                     }
                 }

@@ -16,10 +16,11 @@ use crate::archive::Blob;
 use crate::archive::{
     ImageConfig, OCI_LAYOUT, SavedImage, SavedLayer, blob_name, docker_manifest, oci_index, oci_manifest, repositories,
 };
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, ImageName};
 use crate::progress::Progress;
 use crate::store::{Found, Image, Lease, Store};
+use crate::sys::fs;
 use crate::tarball::Codec;
 use layers::Packed;
 use target::{DirTarget, TarTarget, Target};
@@ -64,7 +65,7 @@ pub fn save(store: &Store, request: &Save, progress: &dyn Progress) -> Result<()
     let picked = pick(store, &request.images)?;
     // Nothing of it may be removed before it is written.
     let leases = lease(store, &picked)?;
-    let mut target: Box<dyn Target> = if is_directory(request) {
+    let mut target: Box<dyn Target> = if is_directory(request)? {
         if request.form == SaveForm::Docker {
             return Err(Error::Usage(format!(
                 "{} is a directory, which holds an OCI layout and no docker-archive",
@@ -77,7 +78,7 @@ pub fn save(store: &Store, request: &Save, progress: &dyn Progress) -> Result<()
     };
     let form = match request.form {
         // `manifest.json` is what makes a tar a docker-archive: no tool looks for it in a directory.
-        SaveForm::Both if is_directory(request) => SaveForm::Oci,
+        SaveForm::Both if is_directory(request)? => SaveForm::Oci,
         form => form,
     };
     if form != SaveForm::Docker {
@@ -145,8 +146,10 @@ fn docker_layer(layer: DiffId) -> String {
     format!("{}/layer.tar", layer.hex())
 }
 
-fn is_directory(request: &Save) -> bool {
-    request.output.as_os_str().as_encoded_bytes().ends_with(b"/") || request.output.is_dir()
+fn is_directory(request: &Save) -> Result<bool> {
+    let output = &request.output;
+    let found = fs::absent(fs::metadata(output)).doing("open", output)?;
+    Ok(output.as_os_str().as_encoded_bytes().ends_with(b"/") || found.is_some_and(|found| found.is_dir()))
 }
 
 /// The images in the order in which they were named, each once.

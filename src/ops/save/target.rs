@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
+use rustix::io::Errno;
 
 use crate::error::{Context as _, Error, Result};
 use crate::ops::output_file::OutputFile;
+use crate::ops::temporary::Temporary;
+use crate::sys::{Dir, call, fs};
 use crate::tarball::BLOCK;
 
 /// Writes a member's content to a writer that has the given name in messages.
@@ -73,7 +75,10 @@ impl Target for TarTarget {
     }
 
     fn waiting_room(&self) -> PathBuf {
-        self.out.dir().unwrap_or_else(std::env::temp_dir)
+        match self.out.dir() {
+            Some(dir) => dir,
+            None => std::env::temp_dir(),
+        }
     }
 
     fn commit(mut self: Box<Self>) -> Result<()> {
@@ -84,7 +89,7 @@ impl Target for TarTarget {
 
 /// A directory that gets its name when all is in it.
 pub(super) struct DirTarget {
-    dir: TempDir,
+    dir: Temporary,
     target: PathBuf,
     name: PathBuf,
 }
@@ -93,23 +98,22 @@ impl DirTarget {
     /// # Errors
     /// [`Error::AlreadyExists`] when something is in it.
     pub(super) fn new(name: &Path) -> Result<Self> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let target = match name.canonicalize() {
-            Ok(target) => target,
-            Err(_) => std::path::absolute(name).doing("create", name)?,
+        let target = match fs::absent(fs::canonicalize(name)).doing("create", name)? {
+            Some(target) => target,
+            None => std::path::absolute(name).doing("create", name)?,
         };
-        match std::fs::read_dir(&target) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        match Dir::open(&target) {
+            Err(Errno::NOENT) => {}
             entries => {
-                if entries.doing("read", name)?.next().is_some() {
-                    return Err(not_empty(name));
+                for entry in entries.doing("read", name)? {
+                    if !matches!(entry.doing("read", name)?.file_name().to_bytes(), b"." | b"..") {
+                        return Err(not_empty(name));
+                    }
                 }
             }
         }
-        let beside = target.parent().unwrap_or(Path::new("/"));
-        let mode = std::fs::Permissions::from_mode(0o755);
-        let dir = tempfile::Builder::new().prefix(".layerctl-").permissions(mode).tempdir_in(beside);
-        Ok(Self { dir: dir.doing("create", name)?, target, name: name.to_owned() })
+        let dir = Temporary::directory(&target).doing("create", name)?;
+        Ok(Self { dir, target, name: name.to_owned() })
     }
 }
 
@@ -119,7 +123,7 @@ fn not_empty(name: &Path) -> Error {
 
 impl Target for DirTarget {
     fn directory(&mut self, name: &str) -> Result<()> {
-        std::fs::create_dir(self.dir.path().join(name)).doing("create", self.name.join(name))
+        fs::create_dir(self.dir.path().join(name)).doing("create", self.name.join(name))
     }
 
     fn file(&mut self, name: &str, _: u64, content: Content<'_>) -> Result<()> {
@@ -136,15 +140,11 @@ impl Target for DirTarget {
 
     fn commit(self: Box<Self>) -> Result<()> {
         let Self { dir, target, name } = *self;
-        let opened = File::open(dir.path()).doing("open", &name)?;
-        rustix::fs::syncfs(&opened).doing("flush", &name)?;
+        call::syncfs(&dir.file).doing("flush", &name)?;
         // An empty directory is replaced in one step (rename(2)).
-        match std::fs::rename(dir.path(), &target) {
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => return Err(not_empty(&name)),
-            renamed => renamed.doing("put into place", &name)?,
+        match dir.rename(&target) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Err(not_empty(&name)),
+            renamed => renamed.doing("put into place", &name),
         }
-        // It has another name now.
-        let _ = dir.keep();
-        Ok(())
     }
 }

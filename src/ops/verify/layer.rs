@@ -15,10 +15,8 @@ use crate::id::{DiffId, Digest};
 use crate::index::{Index, Node};
 use crate::progress::{Progress, Task};
 use crate::store::{LayerRecord, Staging, Store};
+use crate::sys::{call, fs};
 use crate::tarball::{Assembled, Change, Difference, Failure, assemble_counted, compare, compare_content, is_sparse};
-
-/// What a disk or a damaged file system says.
-const LOST: [i32; 3] = [libc::EIO, libc::EUCLEAN, libc::EBADMSG];
 
 /// Takes the tar, and tells how far it is.
 struct Watched<'a>(&'a dyn Task);
@@ -63,7 +61,7 @@ struct Check<'a> {
 /// Opens the directory of a layer's files; `None` when there is none. A link in its place is not followed.
 pub(super) fn open_dir(path: &Path) -> rustix::io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
+    match call::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => Ok(None),
         opened => opened.map(|dir| Some(dir.into())),
     }
@@ -83,7 +81,8 @@ pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Pr
     let mut check = Check { store, layer, checked: Checked::default() };
     match check.run(quick, progress) {
         // The disk has lost it.
-        Err(Error::Io { path, source, .. }) if LOST.iter().any(|errno| source.raw_os_error() == Some(*errno)) => {
+        Err(error @ Error::Io { .. }) if error.is_damage() => {
+            let Error::Io { path, source, .. } = error else { return Err(error) };
             check.tell(path.display().to_string(), "unreadable", format!("cannot be read: {source}"));
         }
         checked => checked?,
@@ -137,7 +136,9 @@ impl Check<'_> {
             opened => Some(opened?),
         };
         if quick {
-            if split.is_some_and(|split| split.metadata().is_ok_and(|metadata| metadata.len() == 0)) {
+            let path = self.store.layer_path(self.layer, "split");
+            let size = split.map(|split| fs::metadata_of(&split).doing("read", &path)).transpose()?;
+            if size.is_some_and(|metadata| metadata.len() == 0) {
                 self.tell_split("split", "is empty");
             }
         } else if let Some(dir) = &dir {
@@ -193,10 +194,20 @@ impl Check<'_> {
         let mut differences = Vec::new();
         let store = self.store;
         let mut staging: Option<Option<Staging>> = None;
-        let mut scratch = || -> Option<OwnedFd> {
+        let mut scratch = || -> io::Result<Option<OwnedFd>> {
             // Made when it is needed, which it is not where all is well.
-            let staging = staging.get_or_insert_with(|| store.stage().ok()).as_ref()?;
-            File::open(staging.dir()).ok().map(OwnedFd::from)
+            let staging = match &staging {
+                Some(staging) => staging,
+                None => staging.insert(match store.stage() {
+                    Ok(staging) => Some(staging),
+                    // Nothing is ever made in this store: it is read-only.
+                    Err(Error::Unsupported(_)) => None,
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
+                    Err(Error::Io { source, .. }) => return Err(source),
+                    Err(error) => return Err(io::Error::other(error.to_string())),
+                }),
+            };
+            staging.as_ref().map(|staging| File::open(staging.dir()).map(OwnedFd::from)).transpose()
         };
         compare(index, dir.as_fd(), quick, &mut scratch, &mut |difference| differences.push(difference))
             .map_err(|failure| self.failed(failure))?;

@@ -24,7 +24,9 @@ use crate::id::DiffId;
 use crate::index::{Child, Index, NodeId};
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
+use crate::sys::fs;
 use crate::tarball::{Difference, Failure, Mend, Wanted, compare, compare_content, path_and_above};
+use rustix::io::Errno;
 
 /// What is mended may bring to light something else.
 const ROUNDS: usize = 5;
@@ -123,7 +125,12 @@ impl Round<'_> {
     fn files(&self, reference: &Reference) -> Result<bool> {
         let (store, diff) = (self.store, reference.dir.join("diff"));
         let place = store.diff_dir(&self.layer.hex());
-        let Ok(Some(dir)) = open_dir(&place) else {
+        let there = match open_dir(&place) {
+            // Something else stands there.
+            Err(Errno::NOTDIR | Errno::LOOP) => None,
+            opened => opened.doing("open", &place)?,
+        };
+        let Some(dir) = there else {
             let is_whole = reference.is_proven && reference.is_foreign && reference.wanted == Wanted::Everything;
             if is_whole {
                 store.replace_part(&self.staging, self.layer, None, &diff)?;
@@ -166,14 +173,18 @@ impl Round<'_> {
 
     fn differences(&self, index: &Index, dir: &File) -> Result<Vec<Difference>, Failure> {
         let mut differences = Vec::new();
-        let mut scratch = || self.directory("scratch").ok().map(OwnedFd::from);
+        let mut scratch = || match self.directory("scratch") {
+            Ok(scratch) => Ok(Some(OwnedFd::from(scratch))),
+            Err(Error::Io { source, .. }) => Err(source),
+            Err(error) => Err(std::io::Error::other(error.to_string())),
+        };
         compare(index, dir.as_fd(), false, &mut scratch, &mut |difference| differences.push(difference))?;
         Ok(differences)
     }
 
     fn directory(&self, name: &str) -> Result<File> {
         let path = self.staging.dir().join(name);
-        match std::fs::create_dir(&path) {
+        match fs::create_dir(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             made => made.doing("create", &path)?,
         }

@@ -121,7 +121,11 @@ fn each_layer<T: Send>(
     layers: &BTreeSet<DiffId>,
     each: impl Fn(DiffId) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let size = |layer: DiffId| store.layer(layer).map_or(u64::MAX, |record| record.size);
+    let size = |layer: DiffId| match store.layer(layer) {
+        Ok(record) => record.size,
+        // error: it only says which one begins, and the layer's own check says what is wrong
+        Err(_) => u64::MAX,
+    };
     let mut layers: Vec<(u64, DiffId)> = layers.iter().map(|layer| (size(*layer), *layer)).collect();
     layers.sort_unstable_by(|one, other| other.cmp(one));
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
@@ -135,7 +139,7 @@ fn each_layer<T: Send>(
     };
     std::thread::scope(|scope| {
         for _ in 1..workers {
-            // Without them it takes longer.
+            #[expect(clippy::let_underscore_must_use, reason = "without a thread it takes longer")]
             let _ = Builder::new().spawn_scoped(scope, work);
         }
         work();

@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use super::layer::{Checked, open_dir};
 use super::source::{Source, through_pipe};
 use crate::archive::{Checked as Hashed, Seen};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{DiffId, Digest};
 use crate::index::Index;
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
+use crate::sys::fs;
 use crate::tarball::{
     Compression, Failure, How, Limits, Wanted, assemble, assemble_headers, decompress_within, unpack_as,
 };
+use rustix::io::Errno;
 
 /// An unpacked layer.
 pub(super) struct Reference {
@@ -54,10 +56,11 @@ impl Unpacking<'_> {
     pub(super) fn own(&self, checked: &Checked, wanted: &Wanted) -> Result<Option<Reference>> {
         let dir = match open_dir(&self.store.diff_dir(&self.layer.hex())) {
             Ok(Some(dir)) if !checked.has_bad_split => dir,
-            _ => return Ok(None),
+            Ok(_) | Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error).doing("open", self.store.diff_dir(&self.layer.hex())),
         };
         let size = checked.record.as_ref().map(|record| record.size);
-        let Ok(split) = self.store.open_split(self.layer) else { return Ok(None) };
+        let Some(split) = readable(self.store.open_split(self.layer))? else { return Ok(None) };
         let is_proven = checked.is_proven;
         let write = move |out: &mut dyn io::Write| {
             let (mut split, dir) = (BufReader::new(split), dir.as_fd());
@@ -140,7 +143,7 @@ impl Unpacking<'_> {
     ) -> Result<Result<Reference, String>> {
         let dir = self.staging.dir().join(place);
         let (diff, path) = (dir.join("diff"), dir.join("split"));
-        std::fs::create_dir_all(&diff).doing("create", &diff)?;
+        fs::create_dir_all(&diff).doing("create", &diff)?;
         let into = File::open(&diff).doing("open", &diff)?;
         let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);

@@ -8,10 +8,11 @@ use super::reference::Unpacking;
 use super::source::Source;
 use super::{Finding, each_layer, needs, scope};
 use crate::archive::{ImageConfig, Platform};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, found, readable};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
 use crate::progress::Progress;
 use crate::store::{LayerRecord, NewImage, StagedLayer, Store};
+use crate::sys::fs;
 use crate::tarball::Wanted;
 
 /// What is to be mended, and from what.
@@ -60,11 +61,19 @@ pub fn repair(store: &Store, options: &Repair, progress: &dyn Progress) -> Resul
 fn platforms(store: &Store) -> Result<Vec<Platform>> {
     let mut platforms = vec![Platform::host()];
     for id in store.images()? {
-        let config = store.image_config(id).ok().flatten().and_then(|config| ImageConfig::parse(&config).ok());
+        let config = image_config(store, id)?.and_then(|config| ImageConfig::parse(&config).ok());
         let platform = config.and_then(|config| config.platform());
         platforms.extend(platform.filter(|platform| !platforms.contains(platform)));
     }
     Ok(platforms)
+}
+
+/// The config of an image; `None` when it is damaged, also when the disk cannot read it.
+fn image_config(store: &Store, image: ImageId) -> Result<Option<Vec<u8>>> {
+    match store.image_config(image) {
+        Err(error) if error.is_damage() => Ok(None),
+        config => config,
+    }
 }
 
 impl Repairing<'_> {
@@ -102,15 +111,20 @@ impl Repairing<'_> {
         Ok(all)
     }
 
-    fn config(&self, image: ImageId) -> Option<Vec<u8>> {
-        self.sources.iter().find_map(|source| source.config(image))
+    fn config(&self, image: ImageId) -> Result<Option<Vec<u8>>> {
+        for source in &self.sources {
+            if let Some(config) = source.config(image)? {
+                return Ok(Some(config));
+            }
+        }
+        Ok(None)
     }
 
     /// Configs, and images and layers that are missing altogether.
     fn images(&mut self, found: &BTreeSet<Finding>) -> Result<()> {
         for id in damaged::<Digest>(found, "image").into_iter().map(ImageId) {
-            if self.store.image_config(id).ok().flatten().is_none()
-                && let Some(config) = self.config(id)
+            if image_config(self.store, id)?.is_none()
+                && let Some(config) = self.config(id)?
             {
                 self.store.replace_config(id, &config)?;
             }
@@ -119,9 +133,12 @@ impl Repairing<'_> {
         }
         if found.iter().any(|finding| finding.problem == "dangling") {
             let mut wanted = self.store.missing_images()?;
-            wanted.retain(|id| self.names.is_empty() || self.is_named(*id));
+            if !self.names.is_empty() {
+                let named = self.named()?;
+                wanted.retain(|id| named.contains(id));
+            }
             for id in wanted {
-                let Some(config) = self.config(id) else { continue };
+                let Some(config) = self.config(id)? else { continue };
                 let Ok(layers) = ImageConfig::parse(&config).map(|config| config.diff_ids().to_vec()) else { continue };
                 self.missing(&layers, Some(config))?;
             }
@@ -129,8 +146,13 @@ impl Repairing<'_> {
         Ok(())
     }
 
-    fn is_named(&self, image: ImageId) -> bool {
-        self.names.iter().any(|name| self.store.find_image(name).is_ok_and(|found| found.id() == image))
+    /// The images that are named.
+    fn named(&self) -> Result<BTreeSet<ImageId>> {
+        let mut named = BTreeSet::new();
+        for name in self.names {
+            named.extend(found(self.store.find_image(name))?.map(|found| found.id()));
+        }
+        Ok(named)
     }
 
     /// Brings layers that are missing, and the image that `config` is; all of it or nothing.
@@ -157,7 +179,7 @@ impl Repairing<'_> {
             let reference = unpacking.foreign(&self.sources, &Wanted::Everything, &mut self.against)?;
             let Some(reference) = reference else { continue };
             let dir = staging.dir().join(format!("layer-{}", layer.hex()));
-            std::fs::rename(&reference.dir, &dir).map_err(|source| Error::Io {
+            fs::rename(&reference.dir, &dir).map_err(|source| Error::Io {
                 doing: "rename",
                 path: dir.clone(),
                 source,
@@ -172,14 +194,13 @@ impl Repairing<'_> {
             };
             staged.push(StagedLayer::new(dir, record, &reference.index)?);
         }
-        let is_whole = |config: &Vec<u8>| {
-            !config.is_empty()
-                && layers.iter().all(|layer| {
-                    staged.iter().any(|known| known.record().diff_id == *layer) || self.store.layer(*layer).is_ok()
-                })
-        };
+        let mut has_all = true;
+        for layer in layers {
+            has_all &= staged.iter().any(|known: &StagedLayer| known.record().diff_id == *layer)
+                || readable(self.store.layer(*layer))?.is_some();
+        }
         let is_for_an_image = config.is_some();
-        let image = config.filter(is_whole);
+        let image = config.filter(|config| !config.is_empty() && has_all);
         let images: Vec<NewImage> =
             image.into_iter().map(|config| NewImage { config, layers: layers.to_vec(), names: Vec::new() }).collect();
         let is_in_vain = is_for_an_image && images.is_empty();

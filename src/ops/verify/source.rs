@@ -15,10 +15,11 @@ use super::layer::open_dir;
 use crate::archive::{
     DirMembers, DocumentLimits, Input, Part, Plan, Platform, TarMembers, plans, read_failure, root_file_system_config,
 };
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{DiffId, Digest, Digester, ImageId};
 use crate::store::{Staging, Store};
 use crate::sys;
+use crate::sys::{call, fs};
 use crate::tarball::{Failure, Limits, assemble};
 
 /// Opens a member of an archive; also gives its size.
@@ -46,7 +47,7 @@ impl Source {
         if path == Path::new("-") {
             return Err(Error::Usage("a source is read more than once, so that it cannot be standard input".into()));
         }
-        if Store::is_at(path) {
+        if Store::is_at(path)? {
             return Ok(Self { name, kind: Kind::Store(Store::open(path)?) });
         }
         let kind = match Input::open(path, Limits::default().ratio)? {
@@ -72,19 +73,25 @@ impl Source {
     }
 
     /// The config of an image.
-    pub(super) fn config(&self, image: ImageId) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When it cannot be read from another store.
+    pub(super) fn config(&self, image: ImageId) -> Result<Option<Vec<u8>>> {
         let is_it = |config: &Vec<u8>| Digest::of(config) == image.0;
         match &self.kind {
-            Kind::Archive { plans, .. } => plans.iter().map(|plan| &plan.config).find(|config| is_it(config)).cloned(),
+            Kind::Archive { plans, .. } => {
+                Ok(plans.iter().map(|plan| &plan.config).find(|config| is_it(config)).cloned())
+            }
             Kind::RootFileSystem { diff_id, platforms, .. } => {
-                platforms.iter().map(|platform| root_file_system_config(*diff_id, platform)).find(is_it)
+                Ok(platforms.iter().map(|platform| root_file_system_config(*diff_id, platform)).find(is_it))
             }
             Kind::Store(store) => {
                 let most = DocumentLimits::of_copy().one;
-                let file = regular_file(&store.root().join("images").join(image.hex()), b"config").ok()??;
+                let dir = store.root().join("images").join(image.hex());
+                let Some(file) = readable(regular_file(&dir, b"config"))?.flatten() else { return Ok(None) };
                 let mut config = Vec::new();
-                file.take(most).read_to_end(&mut config).ok()?;
-                Some(config).filter(is_it)
+                file.take(most).read_to_end(&mut config).doing("read", dir.join("config"))?;
+                Ok(Some(config).filter(is_it))
             }
         }
     }
@@ -117,8 +124,8 @@ impl Source {
                 let open = |extension| regular_file(&layers, format!("{}.{extension}", layer.hex()).as_bytes());
                 let Some(record) = open("json")? else { return Ok(None) };
                 // As long as it is read nobody removes it; one that went meanwhile is not there.
-                rustix::fs::flock(&record, FlockOperation::LockShared).doing("lock", &layers)?;
-                if record.metadata().doing("read", &layers)?.nlink() == 0 {
+                call::flock(&record, FlockOperation::LockShared).doing("lock", &layers)?;
+                if fs::metadata_of(&record).doing("read", &layers)?.nlink() == 0 {
                     return Ok(None);
                 }
                 let Some(dir) = open_dir(&store.diff_dir(&layer.hex())).doing("open", store.root())? else {
@@ -142,6 +149,7 @@ pub(super) fn through_pipe<T>(
 ) -> Result<T> {
     let (reader, mut writer) = io::pipe().doing("make", "a pipe")?;
     std::thread::scope(|scope| {
+        // error: what is read ends early then, and does not have its digest
         let writing = move || drop(write(&mut writer));
         std::thread::Builder::new().spawn_scoped(scope, writing).doing("start", "a thread")?;
         Ok(read(reader))
@@ -159,7 +167,7 @@ fn regular_file(dir: &Path, name: &[u8]) -> Result<Option<File>> {
         Err(Errno::NOENT) => return Ok(None),
         opened => File::from(opened.doing("open", path())?),
     };
-    if file.metadata().doing("read", path())?.is_file() {
+    if fs::metadata_of(&file).doing("read", path())?.is_file() {
         return Ok(Some(file));
     }
     Err(Error::corrupt(path(), "is no regular file"))

@@ -1,0 +1,211 @@
+//! Names beside a target for what is not yet whole: `.TARGET.layerctl-N`. Each is locked for as long as its process
+//! lives, so the next run for the same target removes what a killed one has left.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, Result};
+use rustix::process::geteuid;
+
+use crate::sys::{call, fs};
+
+/// How many processes may write to one target at once.
+const NAMES: u32 = 64;
+/// Bytes of a target's name that are kept: the whole must be a name too (`NAME_MAX`).
+const LONGEST: usize = 200;
+
+/// A file or directory with a temporary name, which goes with this unless it got another name.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    /// The file itself, or the open directory; its lock is this process's.
+    pub(super) file: File,
+    path: PathBuf,
+    is_directory: bool,
+    has_moved: bool,
+}
+
+impl Temporary {
+    /// Makes an empty file beside `target`.
+    ///
+    /// # Errors
+    /// As `open(2)`; `EEXIST` when too many processes write there.
+    pub(super) fn file(target: &Path) -> Result<Self> {
+        Self::new(target, false, &|path| {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            call::open(path, flags, Mode::from_raw_mode(0o666)).map(File::from)
+        })
+    }
+
+    /// Makes an empty directory beside `target`.
+    ///
+    /// # Errors
+    /// As [`Temporary::file`].
+    pub(super) fn directory(target: &Path) -> Result<Self> {
+        Self::new(target, true, &|path| {
+            call::mkdirat(CWD, path, Mode::from_raw_mode(0o755))?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            call::open(path, flags, Mode::empty()).map(File::from)
+        })
+    }
+
+    /// Gives a file without a name (`O_TMPFILE`) one beside `target`.
+    ///
+    /// # Errors
+    /// As `linkat(2)`; `EEXIST` when too many processes write there.
+    pub(super) fn named(file: &File, target: &Path) -> Result<Self> {
+        Self::new(target, false, &|path| {
+            link(file, path)?;
+            rustix::io::fcntl_dupfd_cloexec(file, 0).map(File::from)
+        })
+    }
+
+    fn new(target: &Path, is_directory: bool, make: &dyn Fn(&Path) -> Result<File>) -> Result<Self> {
+        for number in 0..NAMES {
+            let path = name(target, number);
+            // Twice, since the first time may find what a killed process has left.
+            for _ in 0..2 {
+                match make(&path) {
+                    Err(Errno::EXIST) if remove_left(&path)? => {}
+                    Err(Errno::EXIST) => break,
+                    made => {
+                        let made = Self { file: made?, path, is_directory, has_moved: false };
+                        // Between the two another process may have taken it for a dead one's.
+                        if call::flock(&made.file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
+                            && made.is_there()?
+                        {
+                            return Ok(made);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        Err(Errno::EXIST)
+    }
+
+    fn is_there(&self) -> Result<bool> {
+        let mine = call::fstat(&self.file)?;
+        match call::statat(CWD, &*self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(false),
+            there => there.map(|there| (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)),
+        }
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it the name `target`, in place of what has it.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    pub(super) fn rename(mut self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.path, target)?;
+        self.has_moved = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.has_moved {
+            return;
+        }
+        #[expect(clippy::let_underscore_must_use, reason = "what cannot go now goes with the next run")]
+        let _ = if self.is_directory { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
+    }
+}
+
+/// Gives a file without a name the name `to`, which must be free.
+pub(super) fn link(file: &File, to: &Path) -> Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    call::linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW)
+}
+
+fn name(target: &Path, number: u32) -> PathBuf {
+    let own = target.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    let own = own.get(..LONGEST).unwrap_or(own);
+    let name = [b".", own, format!(".layerctl-{number}").as_bytes()].concat();
+    target.with_file_name(std::ffi::OsStr::from_bytes(&name))
+}
+
+/// Removes what a killed process of this user has left at `path`, and says whether the name is free.
+fn remove_left(path: &Path) -> Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let left = match call::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(true),
+        // A link, a socket, or another user's: none of ours.
+        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => return Ok(false),
+        left => left?,
+    };
+    let stat = call::fstat(&left)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_ours = stat.st_uid == geteuid().as_raw()
+        && (kind == FileType::Directory || kind == FileType::RegularFile && stat.st_nlink == 1);
+    if !is_ours {
+        return Ok(false);
+    }
+    match call::flock(left.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(false),
+        locked => locked?,
+    }
+    let removed = if kind == FileType::Directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        _ => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_a_dead_process_has_left_is_removed_and_what_a_living_one_has_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let first = Temporary::file(&target).unwrap();
+        let second = Temporary::directory(&target).unwrap();
+        assert_eq!(names(dir.path()), [".out.layerctl-0", ".out.layerctl-1"]);
+        // As a kill leaves them: there, and without a lock.
+        std::fs::write(second.path().join("part"), "x").unwrap();
+        let left = [first.path().to_owned(), second.path().to_owned()];
+        drop((first, second));
+        std::fs::write(&left[0], "part").unwrap();
+        std::fs::create_dir(&left[1]).unwrap();
+        std::fs::write(left[1].join("part"), "part").unwrap();
+        let (first, second) = (Temporary::file(&target).unwrap(), Temporary::file(&target).unwrap());
+        assert_eq!([first.path(), second.path()], [left[0].as_path(), left[1].as_path()]);
+        first.rename(&target).unwrap();
+        drop(second);
+        assert_eq!(names(dir.path()), ["out"]);
+        assert_eq!(std::fs::read(&target).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_that_only_looks_like_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x".repeat(255));
+        std::fs::write(dir.path().join("own"), "mine").unwrap();
+        std::fs::hard_link(dir.path().join("own"), name(&target, 0)).unwrap();
+        std::os::unix::fs::symlink("own", name(&target, 1)).unwrap();
+        let made = Temporary::file(&target).unwrap();
+        assert_eq!(made.path(), name(&target, 2));
+        drop(made);
+        assert_eq!(std::fs::read(dir.path().join("own")).unwrap(), b"mine");
+        assert_eq!(names(dir.path()).len(), 3);
+    }
+}
