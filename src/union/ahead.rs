@@ -5,6 +5,7 @@ use rustix::fs::Advice;
 use super::Union;
 use super::types::Ino;
 use crate::index::Kind;
+use crate::sys::call;
 
 /// So much of a file's beginning is made ready. Of a larger one, the kernel itself reads on.
 const READY: u64 = 256 << 10;
@@ -49,7 +50,7 @@ impl Union {
         if let Ok(file) = self.lowers.open(ino, &self.descriptors)
             && let Some(length) = std::num::NonZeroU64::new(size.min(READY))
         {
-            let _ = rustix::fs::fadvise(&*file, 0, Some(length), Advice::WillNeed);
+            let _ = call::fadvise(&*file, 0, Some(length), Advice::WillNeed);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::tree::{Orphan, Tree};
 use super::types::{Attr, Caller, Ino, SetAttr, SetTime, Statfs};
 use super::upper::Spot;
 use crate::index::{Kind, Meta, Time};
+use crate::sys::call;
 use crate::whiteout;
 
 impl Union {
@@ -150,8 +151,8 @@ impl Union {
             return if node.kind() == Some(Kind::Symlink) { Ok(node.target().to_vec()) } else { Err(Errno::EINVAL) };
         }
         let target = match self.spot(&tree, ino)? {
-            Spot::Named(dir, name) => rustix::fs::readlinkat(dir, &*name, Vec::new())?,
-            Spot::Open(link) => rustix::fs::readlinkat(link, "", Vec::new())?,
+            Spot::Named(dir, name) => call::readlinkat(dir, &*name)?,
+            Spot::Open(link) => call::readlinkat(link, "")?,
         };
         Ok(target.into_bytes())
     }
@@ -162,8 +163,8 @@ impl Union {
     /// As `statvfs(3)`.
     pub fn statfs(&self) -> FsResult<Statfs> {
         let stat = match (&self.upper, self.lowers.any_dir()) {
-            (Some(upper), _) => rustix::fs::fstatvfs(&upper.root)?,
-            (None, Some(dir)) => rustix::fs::statvfs(dir)?,
+            (Some(upper), _) => call::fstatvfs(&upper.root)?,
+            (None, Some(dir)) => call::statvfs(dir)?,
             (None, None) => return Err(Errno::ENOSYS),
         };
         Ok(Statfs {

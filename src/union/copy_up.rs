@@ -3,23 +3,22 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
-use rustix::io::Errno as Raw;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
+use super::copy_data::copy_data;
 use super::descriptors::Key;
+use super::disk_dir::remove_tree;
 use super::errno::{Errno, FsResult};
 use super::lowers::LowerDir;
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
 use super::types::Ino;
-use super::upper::{Mark, Spot, Upper, origin_text, parse_origin, preserving_times, write_all};
+use super::upper::{Mark, Spot, Upper, origin_text, restoring_times};
 use super::xattr::CAPABILITY;
 use super::{Union, upper};
 use crate::index::{Kind, Meta};
 use crate::mark;
-use crate::whiteout::{self, NAME_MAX};
-
-/// How much is copied between two looks at anything else.
-const CHUNK: u64 = 64 << 20;
+use crate::sys::call;
+use crate::whiteout::NAME_MAX;
 
 /// What a copy-up has to bring along.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +29,14 @@ enum Data {
     UpTo(u64),
 }
 
+/// A copy in the work directory.
+struct Prepared {
+    /// Its data stayed below.
+    metacopy: bool,
+    /// Its data were written by this descriptor.
+    written: Option<Arc<OwnedFd>>,
+}
+
 impl Union {
     /// Makes sure that an inode is in the upper; a file's data may stay below.
     pub(super) fn copy_up(&self, ino: Ino) -> FsResult<()> {
@@ -38,21 +45,25 @@ impl Union {
 
     /// Makes sure that a file is in the upper with its data, and opens it.
     pub(super) fn writable(&self, ino: Ino) -> FsResult<Arc<OwnedFd>> {
-        {
-            let tree = self.tree.read();
-            if tree.nodes.get(&ino).is_some_and(|node| !node.metacopy) {
-                return self.upper_data(&tree, ino);
-            }
+        let has_data = self.tree.read().nodes.get(&ino).is_some_and(|node| !node.metacopy);
+        if !has_data {
+            self.copy_up_with(ino, Data::UpTo(u64::MAX))?;
         }
-        self.copy_up_with(ino, Data::UpTo(u64::MAX))?;
-        self.upper_data(&self.tree.read(), ino)
+        self.written_data(ino)
+    }
+
+    /// The data of a file of the upper, to write to.
+    fn written_data(&self, ino: Ino) -> FsResult<Arc<OwnedFd>> {
+        let file = self.upper_data(&self.tree.read(), ino)?;
+        self.descriptors.writes(ino);
+        Ok(file)
     }
 
     /// Changes the length of a file. Data that would be cut off are not copied first.
     pub(super) fn truncate(&self, ino: Ino, size: u64) -> FsResult<()> {
         self.copy_up_cut(ino, size)?;
-        let file = self.upper_data(&self.tree.read(), ino)?;
-        Ok(rustix::fs::ftruncate(file, size)?)
+        let file = self.written_data(ino)?;
+        Ok(call::ftruncate(file, size)?)
     }
 
     /// Makes sure that a file is in the upper with its data up to a length.
@@ -107,9 +118,9 @@ impl Union {
         let temporary = upper.temporary();
         let prepared = self
             .prepare(upper, ino, &temporary, data)
-            .and_then(|metacopy| self.publish(&mut self.tree.write(), ino, &temporary, metacopy));
+            .and_then(|prepared| self.publish(&mut self.tree.write(), ino, &temporary, prepared));
         if prepared.is_err() {
-            let _ = rustix::fs::unlinkat(&upper.work, &*temporary, AtFlags::empty());
+            upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
         }
         prepared
     }
@@ -118,20 +129,20 @@ impl Union {
     /// end, everybody reads the lower file.
     fn fill(&self, upper: &Upper, ino: Ino, limit: u64) -> FsResult<()> {
         // Never by its name: that may be another file's when the data are copied.
-        let file = self.upper_data(&self.tree.read(), ino)?;
-        let stat = rustix::fs::fstat(&file)?;
+        let file = self.written_data(ino)?;
+        let stat = call::fstat(&file)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let lower = self.lowers.open(ino, &self.descriptors)?;
         let spot = Spot::Open(file.clone());
         let capability = spot.get_xattr(CAPABILITY);
         copy_data(lower.as_fd(), file.as_fd(), size.min(limit))?;
-        rustix::fs::ftruncate(&file, size.min(limit))?;
+        call::ftruncate(&file, size.min(limit))?;
         // Nothing that the program did has changed the content yet: capabilities go only with that, and times
         // move only then.
         if let Ok(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
-        rustix::fs::futimens(&file, &upper::times_of(&stat))?;
+        call::futimens(&file, &upper::times_of(&stat))?;
         upper.remove_mark(&spot, Mark::Metacopy)?;
         if let Some(node) = self.tree.write().nodes.get_mut(&ino) {
             node.metacopy = false;
@@ -140,16 +151,16 @@ impl Union {
         Ok(())
     }
 
-    /// Makes the copy in the work directory, and says whether its data stayed below.
-    fn prepare(&self, upper: &Upper, ino: Ino, temporary: &[u8], data: Data) -> FsResult<bool> {
+    /// Makes the copy in the work directory.
+    fn prepare(&self, upper: &Upper, ino: Ino, temporary: &[u8], data: Data) -> FsResult<Prepared> {
         let node = self.lowers.node(ino).ok_or(Errno::ESTALE)?;
         let meta = node.meta().ok_or(Errno::EIO)?;
         let work = upper.work.as_fd();
-        let mut metacopy = false;
+        let (mut metacopy, mut written) = (false, None);
         match meta.kind {
             Kind::File => {
-                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(work, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOATIME;
+                let file = call::openat(work, temporary, flags, Mode::RUSR | Mode::WUSR)?;
                 metacopy = meta.size > 0 && matches!(data, Data::Below) && self.metacopy;
                 let length = match data {
                     Data::UpTo(limit) => meta.size.min(limit),
@@ -159,9 +170,10 @@ impl Union {
                     let lower = self.lowers.open(ino, &self.descriptors)?;
                     copy_data(lower.as_fd(), file.as_fd(), length)?;
                 }
-                rustix::fs::ftruncate(&file, length)?;
+                call::ftruncate(&file, length)?;
+                written = Some(Arc::new(file)).filter(|_| !metacopy);
             }
-            Kind::Symlink => rustix::fs::symlinkat(node.target(), work, temporary)?,
+            Kind::Symlink => call::symlinkat(node.target(), work, temporary)?,
             Kind::Directory => return Err(Errno::EISDIR),
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => {
                 make_node(work, temporary, &meta)?;
@@ -173,7 +185,7 @@ impl Union {
             upper.set_mark(&spot, Mark::Metacopy, b"y")?;
         }
         self.set_origin(upper, &spot, ino)?;
-        Ok(metacopy)
+        Ok(Prepared { metacopy, written })
     }
 
     /// Marks an upper inode as the copy of a lower one, where marks can be kept.
@@ -196,7 +208,7 @@ impl Union {
     }
 
     /// Gives the finished copy all names that the file still has.
-    fn publish(&self, tree: &mut Tree, ino: Ino, temporary: &[u8], metacopy: bool) -> FsResult<()> {
+    fn publish(&self, tree: &mut Tree, ino: Ino, temporary: &[u8], prepared: Prepared) -> FsResult<()> {
         let upper = self.upper()?;
         let kind = self.lowers.node(ino).and_then(|node| node.kind()).ok_or(Errno::EIO)?;
         let names = self.union_names(tree, ino)?;
@@ -204,58 +216,41 @@ impl Union {
             self.copy_up_parent(tree, *parent)?;
         }
         let mut node = Node::new(kind);
-        node.metacopy = metacopy;
+        node.metacopy = prepared.metacopy;
+        let mut restored = Ok(());
         match names.as_slice() {
             [] => {
                 let spot = named(&upper.work, temporary)?;
                 let flags = if kind == Kind::File { OFlags::RDWR } else { OFlags::PATH };
                 let file = spot.open(flags | OFlags::NONBLOCK)?;
-                rustix::fs::unlinkat(&upper.work, temporary, AtFlags::empty())?;
+                call::unlinkat(&upper.work, temporary, AtFlags::empty())?;
                 node.orphan = Some(Orphan::Open(Arc::new(file)));
                 tree.open_orphans += 1;
             }
             [(parent, name)] => {
                 let dir = self.upper_dir(tree, *parent)?;
                 self.mark_impure(tree, *parent)?;
-                preserving_times(dir.as_fd(), || Ok(rustix::fs::renameat(&upper.work, temporary, &dir, &**name)?))?;
+                let rename = || Ok(call::renameat(&upper.work, temporary, &dir, &**name)?);
+                (_, restored) = restoring_times(dir.as_fd(), rename)?;
             }
-            _ => {
-                let links = upper.private(whiteout::LINKS)?;
-                let journalled = super::lookup::parked_name(ino);
-                rustix::fs::renameat(&upper.work, temporary, &links, &*journalled)?;
-                self.link_all(tree, &links, &journalled, &names)?;
-            }
+            _ => self.name_group(tree, ino, temporary, &names)?,
         }
         tree.nodes.insert(ino, node);
         for (parent, name) in &names {
             let hash = self.names.of(name);
-            self.load(tree, *parent)?.insert(hash, name, UpperEntry { ino, kind });
+            // What is not in memory is read from disk later on.
+            if let Some(listing) = tree.listing_mut(*parent) {
+                listing.insert(hash, name, UpperEntry { ino, kind });
+            }
             tree.add_name(ino, *parent, name);
         }
         tree.links.remove(&ino);
-        Ok(())
-    }
-
-    /// Gives a journalled copy its names, and takes it out of the journal.
-    pub(super) fn link_all(
-        &self,
-        tree: &mut Tree,
-        links: &OwnedFd,
-        journalled: &[u8],
-        names: &[(Ino, Vec<u8>)],
-    ) -> FsResult<()> {
-        for (parent, name) in names {
-            self.copy_up_parent(tree, *parent)?;
-            let dir = self.upper_dir(tree, *parent)?;
-            self.mark_impure(tree, *parent)?;
-            preserving_times(dir.as_fd(), || {
-                match rustix::fs::linkat(links, journalled, &dir, &**name, AtFlags::empty()) {
-                    Ok(()) | Err(Raw::EXIST) => Ok(()),
-                    Err(error) => Err(error.into()),
-                }
-            })?;
+        // The descriptor that has written the data is told what goes wrong with them later.
+        if let Some(file) = prepared.written {
+            self.descriptors.put(Key::UpperData(ino), file);
+            self.descriptors.writes(ino);
         }
-        Ok(rustix::fs::unlinkat(links, journalled, AtFlags::empty())?)
+        restored
     }
 
     /// Says on disk that some entry of a directory has an origin.
@@ -313,6 +308,7 @@ impl Union {
     /// Makes sure that a directory is in the upper, for something to be made or marked in it.
     pub(super) fn copy_up_parent(&self, tree: &mut Tree, ino: Ino) -> FsResult<()> {
         self.upper()?;
+        self.undo_unfinished(tree)?;
         if self.view(tree, ino)?.upper {
             return Ok(());
         }
@@ -344,10 +340,14 @@ impl Union {
         let meta = node.meta().ok_or(Errno::EIO)?;
         let parent = self.upper_dir(tree, dir.parent)?;
         let temporary = upper.temporary();
-        rustix::fs::mkdirat(&upper.work, &*temporary, Mode::RWXU)?;
+        call::mkdirat(&upper.work, &*temporary, Mode::RWXU)?;
         let spot = named(&upper.work, &temporary)?;
-        describe(&spot, &meta, node.xattrs())?;
-        preserving_times(parent.as_fd(), || Ok(rustix::fs::renameat(&upper.work, &*temporary, &parent, &*dir.name)?))?;
+        if let Err(error) = describe(&spot, &meta, node.xattrs()) {
+            upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
+            return Err(error);
+        }
+        let rename = || Ok(call::renameat(&upper.work, &*temporary, &parent, &*dir.name)?);
+        let ((), restored) = restoring_times(parent.as_fd(), rename)?;
         let made = Node { lower: Some(dir.clone()), ..Node::new(Kind::Directory) };
         tree.nodes.insert(dir.ino, made);
         tree.add_name(dir.ino, dir.parent, &dir.name);
@@ -355,17 +355,12 @@ impl Union {
         let hash = self.names.of(&dir.name);
         let entry = UpperEntry { ino: dir.ino, kind: Kind::Directory };
         // The number of subdirectories is what it was: the lower one is now also an upper one.
-        let listing = self.load(tree, dir.parent)?;
-        let nlink = listing.nlink;
-        listing.insert(hash, &dir.name, entry);
-        listing.nlink = nlink;
-        Ok(())
-    }
-
-    /// The lower inode that a file in the link journal is a copy of.
-    pub(super) fn journalled_origin(&self, upper: &Upper, spot: &Spot) -> FsResult<Option<Ino>> {
-        let Some(text) = upper.mark(spot, Mark::Origin)? else { return Ok(None) };
-        Ok(parse_origin(&text).and_then(|_| self.origin(&text, Kind::File)))
+        if let Some(listing) = tree.listing_mut(dir.parent) {
+            let nlink = listing.nlink;
+            listing.insert(hash, &dir.name, entry);
+            listing.nlink = nlink;
+        }
+        restored
     }
 }
 
@@ -378,7 +373,7 @@ pub(super) fn named(dir: &OwnedFd, name: &[u8]) -> FsResult<Spot> {
 pub(super) fn make_node(dir: BorrowedFd<'_>, name: &[u8], meta: &Meta) -> FsResult<()> {
     let file_type = FileType::from_raw_mode(meta.kind.mode_bits());
     let device = rustix::fs::makedev(meta.rdev.0, meta.rdev.1);
-    Ok(rustix::fs::mknodat(dir, name, file_type, Mode::from_raw_mode(meta.mode & 0o777), device)?)
+    Ok(call::mknodat(dir, name, file_type, Mode::from_raw_mode(meta.mode & 0o777), device)?)
 }
 
 /// Gives a copy the owner, mode, attributes and times of the original, in the order in which none
@@ -406,57 +401,4 @@ pub(super) fn describe<'a>(
     }
     let time = Timespec { tv_sec: meta.mtime.sec, tv_nsec: meta.mtime.nsec.into() };
     spot.set_times(&Timestamps { last_access: time, last_modification: time })
-}
-
-/// Copies the first `length` bytes to the same place, holes as holes; as a clone where the file system can.
-fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> FsResult<()> {
-    let stat = rustix::fs::fstat(from)?;
-    if u64::try_from(stat.st_size).unwrap_or_default() == length && rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
-    }
-    let mut at = 0;
-    while at < length {
-        let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            // Nothing but a hole is left.
-            Err(Raw::NXIO) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        if start >= length {
-            return Ok(());
-        }
-        let end = rustix::fs::seek(from, SeekFrom::Hole(start))?.min(length);
-        copy_range(from, to, start, end)?;
-        at = end.max(start.saturating_add(1));
-    }
-    Ok(())
-}
-
-fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) -> FsResult<()> {
-    let (mut source, mut target) = (start, start);
-    while source < end {
-        let length = usize::try_from((end - source).min(CHUNK)).unwrap_or(usize::MAX);
-        match rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), length) {
-            Ok(0) => return Err(Errno::EIO),
-            Ok(_) => {}
-            Err(Raw::XDEV | Raw::INVAL | Raw::NOSYS | Raw::OPNOTSUPP) => return copy_by_hand(from, to, source, end),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-fn copy_by_hand(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) -> FsResult<()> {
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = start;
-    while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-        let read = rustix::io::pread(from, buffer.get_mut(..wanted).unwrap_or_default(), at)?;
-        if read == 0 {
-            return Err(Errno::EIO);
-        }
-        write_all(to, at, buffer.get(..read).unwrap_or_default())?;
-        at += read as u64;
-    }
-    Ok(())
 }

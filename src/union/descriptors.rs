@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::durable::Unsure;
 use super::errno::FsResult;
 use super::types::Ino;
 
@@ -25,6 +26,8 @@ pub(super) enum Key {
 /// The cache. A descriptor that is in use stays open when it is dropped from the cache.
 #[derive(Debug)]
 pub(super) struct Descriptors {
+    /// Files that lost their descriptor before an `fsync`.
+    pub(super) unsure: Unsure,
     capacity: usize,
     open: Mutex<Open>,
 }
@@ -33,13 +36,21 @@ pub(super) struct Descriptors {
 struct Open {
     /// Counts uses: the least recently used has the lowest.
     clock: u64,
-    entries: HashMap<Key, (Arc<OwnedFd>, u64)>,
+    entries: HashMap<Key, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    descriptor: Arc<OwnedFd>,
+    used: u64,
+    /// Something was written by it since the last `fsync`.
+    written: bool,
 }
 
 impl Descriptors {
     /// Keeps at most `capacity` descriptors.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(16), open: Mutex::default() }
+        Self { unsure: Unsure::default(), capacity: capacity.max(16), open: Mutex::default() }
     }
 
     /// How many descriptors a process of this limit may well spend on the cache: half of them.
@@ -66,32 +77,62 @@ impl Descriptors {
         let mut open = self.open.lock();
         open.clock += 1;
         let clock = open.clock;
-        let (descriptor, used) = open.entries.get_mut(&key)?;
-        *used = clock;
-        Some(descriptor.clone())
+        let entry = open.entries.get_mut(&key)?;
+        entry.used = clock;
+        Some(entry.descriptor.clone())
+    }
+
+    /// A file is about to be written to, by the descriptor of [`Descriptors::get`].
+    pub(super) fn writes(&self, ino: Ino) {
+        let mut open = self.open.lock();
+        match open.entries.get_mut(&Key::UpperData(ino)) {
+            Some(entry) => entry.written = true,
+            None => {
+                drop(open);
+                self.unsure.closed(ino);
+            }
+        }
+    }
+
+    /// A file is about to be flushed by its descriptor.
+    pub(super) fn flushes(&self, ino: Ino) {
+        if let Some(entry) = self.open.lock().entries.get_mut(&Key::UpperData(ino)) {
+            entry.written = false;
+        }
     }
 
     pub(super) fn put(&self, key: Key, descriptor: Arc<OwnedFd>) {
         let mut open = self.open.lock();
         open.clock += 1;
         let clock = open.clock;
-        let replaced = open.entries.insert(key, (descriptor, clock));
+        let replaced = open.entries.insert(key, Entry { descriptor, used: clock, written: false });
+        // Of two that were opened at once one goes: what it was told may not be told to the other.
+        if replaced.as_ref().is_some_and(|replaced| replaced.written)
+            && let Some(entry) = open.entries.get_mut(&key)
+        {
+            entry.written = true;
+        }
         let mut dropped = Vec::new();
         if open.entries.len() > self.capacity {
             // A quarter at a time, so that the search for the oldest costs little per descriptor.
-            let mut ages: Vec<u64> = open.entries.values().map(|(_, used)| *used).collect();
+            let mut ages: Vec<u64> = open.entries.values().map(|entry| entry.used).collect();
             let quarter = ages.len() / 4;
             let (_, limit, _) = ages.select_nth_unstable(quarter);
             let limit = *limit;
-            dropped.extend(open.entries.extract_if(|_, (_, used)| *used < limit));
+            dropped.extend(open.entries.extract_if(|_, entry| entry.used < limit));
         }
         drop(open);
+        for (key, entry) in &dropped {
+            if let (Key::UpperData(ino), true) = (key, entry.written) {
+                self.unsure.closed(*ino);
+            }
+        }
         // Closed here, without the lock: the last close of a file can take long.
         drop((replaced, dropped));
     }
 
     pub(super) fn remove(&self, key: Key) -> Option<Arc<OwnedFd>> {
         let removed = self.open.lock().entries.remove(&key);
-        removed.map(|(descriptor, _)| descriptor)
+        removed.map(|entry| entry.descriptor)
     }
 }

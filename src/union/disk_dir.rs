@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno as Raw;
 
 use super::errno::{Errno, FsResult};
 use crate::index::Kind;
+use crate::sys::{Dir, call};
 use crate::whiteout::{self, Marker};
 
 /// One name on disk.
@@ -28,12 +29,19 @@ pub(super) struct DiskDir {
     pub(super) private: Vec<Box<[u8]>>,
 }
 
+impl DiskDir {
+    /// Whether nothing is there but what is private to the union.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.whiteouts.is_empty() && !self.opaque
+    }
+}
+
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOATIME);
 
 /// Opens the directory `name` in `dir`, which must not be a link.
 pub(super) fn open_directory(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<OwnedFd> {
-    Ok(rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())?)
+    Ok(call::openat(dir, name, DIRECTORY, Mode::empty())?)
 }
 
 /// Reads a directory of the upper.
@@ -47,7 +55,7 @@ pub(super) fn read_directory(dir: BorrowedFd<'_>) -> FsResult<DiskDir> {
             None => {
                 let kind = match Kind::from_mode(entry.file_type().as_raw_mode()) {
                     Some(kind) => kind,
-                    None => kind_of_stat(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)?,
+                    None => kind_of_stat(&call::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)?,
                 };
                 found.entries.push(DiskEntry { name: name.into(), kind, ino: entry.ino() });
             }
@@ -63,16 +71,16 @@ pub(super) fn read_directory(dir: BorrowedFd<'_>) -> FsResult<DiskDir> {
 
 fn read_long_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<Box<[u8]>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let file = call::openat(dir, name, flags, Mode::empty())?;
     let mut content = vec![0; whiteout::NAME_MAX];
-    let length = rustix::io::pread(&file, &mut content, 0)?;
+    let length = call::pread(&file, &mut content, 0)?;
     content.truncate(length);
     Ok(content.into())
 }
 
 /// Removes `name` in `dir` with all that is in it; that it is not there is no error.
 pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+    match call::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Raw::NOENT) => return Ok(()),
         Err(Raw::ISDIR | Raw::PERM) => {}
         Err(error) => return Err(error.into()),
@@ -86,7 +94,7 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
             remove_tree(inner.as_fd(), name)?;
         }
     }
-    Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+    Ok(call::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }
 
 pub(super) fn kind_of_stat(stat: &Stat) -> FsResult<Kind> {

@@ -13,6 +13,7 @@ use super::types::{Caller, Ino};
 use super::upper::{Spot, times_of, write_all};
 use super::xattr::CAPABILITY;
 use crate::index::Kind;
+use crate::sys::call;
 
 impl Union {
     /// Fills `buffer` from `offset` on, and says how much that was: less only at the end of the file.
@@ -28,7 +29,7 @@ impl Union {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..wanted).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
-            match rustix::io::pread(&file, rest, at)? {
+            match call::pread(&file, rest, at)? {
                 0 => break,
                 read => done += read,
             }
@@ -45,7 +46,7 @@ impl Union {
         let left = limit.map_or(u64::MAX, |size| size.saturating_sub(offset));
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let slice = std::io::IoSliceMut::new(buffer.get_mut(..wanted).unwrap_or_default());
-        match rustix::io::preadv2(&file, &mut [slice], offset, ReadWriteFlags::NOWAIT) {
+        match call::preadv2(&file, &mut [slice], offset, ReadWriteFlags::NOWAIT) {
             // Without a limit the file may end there, or what is in memory of it.
             Ok(read) => Ok(Some(read).filter(|read| *read == wanted)),
             Err(_) => Ok(None),
@@ -93,7 +94,7 @@ impl Union {
         if caller.uid != 0 {
             clear_set_ids(&Spot::Open(file.clone()))?;
         }
-        rustix::fs::ftruncate(&file, 0)?;
+        call::ftruncate(&file, 0)?;
         Ok(file)
     }
 
@@ -104,7 +105,10 @@ impl Union {
     /// `EROFS` without an upper, `ENOSPC`, `EFBIG`.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_privileges: bool) -> FsResult<usize> {
         let file = self.writable(ino)?;
-        write_all(file.as_fd(), offset, data)?;
+        let done = write_all(file.as_fd(), offset, data);
+        // Once more: another thread may have flushed the file before there was anything to flush.
+        self.descriptors.writes(ino);
+        done?;
         if kill_privileges {
             clear_set_ids(&Spot::Open(file))?;
         }
@@ -122,49 +126,14 @@ impl Union {
         let spot = Spot::Open(file.clone());
         let _alone = self.copying.lock(ino);
         let capability = spot.get_xattr(CAPABILITY);
-        let times = times_of(&rustix::fs::fstat(&file)?);
+        let times = times_of(&call::fstat(&file)?);
         let done = write_all(file.as_fd(), offset, data);
+        self.descriptors.writes(ino);
         if let Ok(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
-        rustix::fs::futimens(&file, &times)?;
+        call::futimens(&file, &times)?;
         done.map(|()| data.len())
-    }
-
-    /// Makes a file or directory durable; nothing is to be done for what is only in the lowers.
-    ///
-    /// # Errors
-    /// As `fsync(2)`.
-    pub fn fsync(&self, ino: Ino, datasync: bool) -> FsResult<()> {
-        let file = {
-            let tree = self.tree.read();
-            match tree.nodes.get(&ino).map(|node| node.kind) {
-                None => return Ok(()),
-                Some(Kind::Directory) => match self.spot(&tree, ino)? {
-                    Spot::Open(dir) => dir,
-                    Spot::Named(..) => self.upper_dir(&tree, ino)?,
-                },
-                Some(Kind::File) => self.upper_data(&tree, ino)?,
-                Some(_) => return Ok(()),
-            }
-        };
-        if datasync {
-            rustix::fs::fdatasync(&file)?;
-        } else {
-            rustix::fs::fsync(&file)?;
-        }
-        Ok(())
-    }
-
-    /// Makes everything durable: at the end of a mount.
-    ///
-    /// # Errors
-    /// As `syncfs(2)`.
-    pub fn sync(&self) -> FsResult<()> {
-        match &self.upper {
-            Some(upper) => Ok(rustix::fs::syncfs(&upper.root)?),
-            None => Ok(()),
-        }
     }
 
     /// Allocates or frees a part of a file; `mode` has the `FALLOC_FL_*` bits of `fallocate(2)`.
@@ -174,7 +143,7 @@ impl Union {
     pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, caller: Caller) -> FsResult<()> {
         let flags = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits).ok_or(Errno::ENOTSUP)?;
         let file = self.writable(ino)?;
-        rustix::fs::fallocate(&file, flags, offset, length)?;
+        call::fallocate(&file, flags, offset, length)?;
         if caller.uid != 0 {
             clear_set_ids(&Spot::Open(file))?;
         }
@@ -195,7 +164,7 @@ impl Union {
         };
         // An own descriptor: the position of a shared one is nobody's.
         let own = Spot::Open(file).open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-        Ok(rustix::fs::seek(own, seek)?)
+        Ok(call::seek(own, seek)?)
     }
 
     /// Copies within the union, as a clone where the file system can. It may copy less than `length`. As a write,
@@ -209,7 +178,7 @@ impl Union {
         let length = limit.map_or(length, |size| length.min(size.saturating_sub(from.1)));
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let (mut at, mut to_at) = (from.1, to.1);
-        let copied = rustix::fs::copy_file_range(&source, Some(&mut at), &target, Some(&mut to_at), length)?;
+        let copied = call::copy_file_range(&source, &mut at, &target, &mut to_at, length)?;
         if copied > 0 && caller.uid != 0 {
             clear_set_ids(&Spot::Open(target))?;
         }

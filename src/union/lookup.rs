@@ -4,9 +4,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno as Raw;
 
 use super::descriptors::Key;
-use super::disk_dir::{DiskEntry, open_directory, read_directory};
+use super::disk_dir::{DiskEntry, open_directory, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
 use super::lowers::{LowerChild, LowerDir};
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
@@ -14,6 +15,7 @@ use super::types::{Attr, Ino};
 use super::upper::{self, Mark, Spot};
 use super::{Union, check_name};
 use crate::index::Kind;
+use crate::sys::call;
 use crate::whiteout;
 
 /// The numbers of inodes that only the upper has begin here. Lower numbers stay far below, and both
@@ -197,6 +199,9 @@ impl Union {
         listing.impure = self.upper()?.mark(&here, Mark::Impure)?.is_some();
         let lower = self.view(tree, dir)?.lower;
         for entry in disk.entries {
+            if tree.hidden.contains(&entry.ino) || tree.unfinished.values().any(|disk| *disk == entry.ino) {
+                continue;
+            }
             let ino = self.number(&descriptor, lower.as_deref(), listing.impure, &entry)?;
             let hash = self.names.of(&entry.name);
             listing.insert(hash, &entry.name, UpperEntry { ino, kind: entry.kind });
@@ -216,8 +221,12 @@ impl Union {
             && let Some(below) = lower.and_then(|lower| self.lowers.subdirectory(lower, &entry.name))
         {
             let inner = open_directory(dir.as_fd(), &entry.name)?;
-            let opaque = rustix::fs::statat(&inner, whiteout::OPAQUE, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-            if !opaque {
+            let is_opaque = match call::statat(&inner, whiteout::OPAQUE, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => true,
+                Err(Raw::NOENT) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !is_opaque {
                 return Ok(below.ino);
             }
         }
@@ -302,6 +311,7 @@ impl Union {
                 self.drop_orphan(tree, ino, orphan);
             }
             self.descriptors.remove(Key::UpperData(ino));
+            self.descriptors.unsure.forget(ino);
             self.descriptors.remove(Key::UpperDir(ino));
             for (parent, _) in node.names {
                 if let Some(parent) = tree.nodes.get_mut(&parent) {
@@ -316,11 +326,8 @@ impl Union {
         match orphan {
             Orphan::Open(_) => tree.open_orphans = tree.open_orphans.saturating_sub(1),
             Orphan::Parked => {
-                if let Some(upper) = &self.upper
-                    && let Ok(orphans) = upper.private(whiteout::ORPHANS)
-                {
-                    // What cannot go now is collected when the union is next opened.
-                    let _ = rustix::fs::unlinkat(&orphans, &*parked_name(ino), AtFlags::empty());
+                if let Some(upper) = &self.upper {
+                    upper.clean_up(|| remove_tree(upper.private(whiteout::ORPHANS)?.as_fd(), &parked_name(ino)));
                 }
             }
         }

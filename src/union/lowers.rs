@@ -19,6 +19,7 @@ use super::references::{References, Unresolved};
 use super::types::Ino;
 use crate::index::{Child, Index, Kind, Meta, Node, NodeId};
 use crate::stack::Lower;
+use crate::sys::call;
 
 /// More directories than this are not kept merged at a time.
 const MERGED_MAX: usize = 20_000;
@@ -343,7 +344,7 @@ impl Lowers {
             let path = layer.index.path(place.node).ok_or(Errno::EIO)?;
             let mut dir = descriptors.get(Key::Layer(place.layer), || {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                Ok(rustix::fs::open(&layer.dir, flags, Mode::empty())?)
+                Ok(call::open(&layer.dir, flags, Mode::empty())?)
             })?;
             let mut joined = Vec::new();
             let mut components = path.into_iter().peekable();
@@ -383,7 +384,7 @@ impl LowerDir {
 
 fn open_beneath(dir: &OwnedFd, path: &[u8], flags: OFlags) -> FsResult<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(dir.as_fd(), path, flags, Mode::empty(), resolve)?)
+    Ok(call::openat2(dir.as_fd(), path, flags, Mode::empty(), resolve)?)
 }
 
 /// What a directory shows when no layer says anything of it.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno as Raw;
 
 use super::attr::attr_of;
 use super::copy_up::make_node;
@@ -13,9 +14,10 @@ use super::errno::{Errno, FsResult};
 use super::lookup::upper_ino;
 use super::tree::{Inherits, Listing, Node, Tree, UpperEntry};
 use super::types::{Attr, Caller, Ino, NewFile};
-use super::upper::Spot;
+use super::upper::{Spot, Upper};
 use super::{Union, check_new_name};
 use crate::index::{Kind, Meta};
+use crate::sys::call;
 use crate::whiteout;
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
@@ -32,7 +34,7 @@ impl Union {
         let mode = new.mode & if inherits.acl { 0o7777 } else { !new.umask & 0o7777 };
         if new.kind == Kind::File {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = Arc::new(rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(mode))?);
+            let file = Arc::new(call::openat(&dir, name, flags, Mode::from_raw_mode(mode))?);
             let attr = self.finish(&mut tree, parent, name, Spot::Open(file.clone()), mode, inherits, caller)?;
             // Data mostly follow at once.
             self.descriptors.put(Key::UpperData(attr.ino), file);
@@ -51,7 +53,7 @@ impl Union {
         let mut tree = self.tree.write();
         let dir = self.prepare_parent(&mut tree, parent, name)?;
         let inherits = self.inherits(&mut tree, parent, &dir)?;
-        rustix::fs::symlinkat(target, &dir, name)?;
+        call::symlinkat(target, &dir, name)?;
         self.finish(&mut tree, parent, name, Spot::Named(dir, name.into()), 0, inherits, caller)
     }
 
@@ -70,18 +72,37 @@ impl Union {
         if over_directory {
             // Finished out of sight, though where it inherits what it should: its name must not show the
             // lower directory for a moment.
-            rustix::fs::mkdirat(&dir, whiteout::NEW, Mode::from_raw_mode(mode))?;
-            let made = open_directory(dir.as_fd(), whiteout::NEW)?;
-            upper.create_opaque(made.as_fd())?;
-            rustix::fs::renameat(&dir, whiteout::NEW, &dir, name)?;
+            self.make_opaque(upper, &dir, name, mode)?;
         } else {
-            rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(mode))?;
+            call::mkdirat(&dir, name, Mode::from_raw_mode(mode))?;
         }
         // The sgid bit comes from the parent and is not the caller's to lose.
         let mode = mode | if inherits.group { 0o2000 } else { 0 };
         let attr = self.finish(&mut tree, parent, name, spot, mode, inherits, caller)?;
         tree.put_listing(attr.ino, Listing::empty(over_directory));
         Ok(attr)
+    }
+
+    /// Makes an opaque directory.
+    fn make_opaque(&self, upper: &Upper, dir: &OwnedFd, name: &[u8], mode: u32) -> FsResult<()> {
+        let new = || call::mkdirat(dir, whiteout::NEW, Mode::from_raw_mode(mode));
+        match new() {
+            // Left by one that could neither be made nor taken away.
+            Err(Raw::EXIST) => {
+                remove_tree(dir.as_fd(), whiteout::NEW)?;
+                new()?;
+            }
+            made => made?,
+        }
+        let done = (|| {
+            let made = open_directory(dir.as_fd(), whiteout::NEW)?;
+            upper.create_opaque(made.as_fd())?;
+            Ok(call::renameat(dir, whiteout::NEW, dir, name)?)
+        })();
+        if done.is_err() {
+            upper.clean_up(|| remove_tree(dir.as_fd(), whiteout::NEW));
+        }
+        done
     }
 
     /// Gives a file one more name. Counts one reference.
@@ -93,16 +114,16 @@ impl Union {
         let mut tree = self.tree.write();
         let dir = self.prepare_parent(&mut tree, parent, name)?;
         let kind = tree.nodes.get(&ino).ok_or(Errno::ESTALE)?.kind;
+        if self.lowers.place(ino).is_some() {
+            self.mark_impure(&mut tree, parent)?;
+        }
         match self.spot(&tree, ino)? {
-            Spot::Named(from, known) => rustix::fs::linkat(&from, &*known, &dir, name, AtFlags::empty())?,
+            Spot::Named(from, known) => call::linkat(&from, &*known, &dir, name, AtFlags::empty())?,
             // It has lost the names that are known, and may still have another; the kernel checks that.
             Spot::Open(file) => {
                 let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-                rustix::fs::linkat(CWD, from, &dir, name, AtFlags::SYMLINK_FOLLOW)?;
+                call::linkat(CWD, &*from, &dir, name, AtFlags::SYMLINK_FOLLOW)?;
             }
-        }
-        if self.lowers.place(ino).is_some() {
-            self.mark_impure(&mut tree, parent)?;
         }
         self.enter(&mut tree, parent, name, UpperEntry { ino, kind }, &dir)?;
         if let Some(orphan) = tree.nodes.get_mut(&ino).and_then(|node| node.orphan.take()) {
@@ -172,7 +193,7 @@ impl Union {
             Ok(described) => described,
             Err(error) => {
                 // Nobody has seen it yet.
-                let _ = remove_tree(dir.as_fd(), name);
+                self.upper()?.clean_up(|| remove_tree(dir.as_fd(), name));
                 return Err(error);
             }
         };
@@ -195,12 +216,17 @@ impl Union {
         dir: &OwnedFd,
     ) -> FsResult<()> {
         let hash = self.names.of(name);
-        let listing = self.load(tree, parent)?;
-        listing.insert(hash, name, entry);
-        if listing.whiteouts.remove(name) {
-            self.upper()?.remove_whiteout(dir.as_fd(), name)?;
-        }
         tree.add_name(entry.ino, parent, name);
+        // What is not in memory is read from disk later on.
+        let had_whiteout = tree.listing_mut(parent).is_none_or(|listing| {
+            listing.insert(hash, name, entry);
+            listing.whiteouts.remove(name)
+        });
+        if had_whiteout {
+            // The name counts more than a whiteout of it.
+            let upper = self.upper()?;
+            upper.clean_up(|| upper.remove_whiteout(dir.as_fd(), name));
+        }
         Ok(())
     }
 

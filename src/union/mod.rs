@@ -30,15 +30,19 @@
 mod ahead;
 mod attr;
 mod changes;
+mod copy_data;
 mod copy_up;
 mod data;
 mod descriptors;
 mod disk_dir;
+mod durable;
 mod errno;
 mod file;
+mod group;
 mod lookup;
 mod lowers;
 mod make;
+mod marks;
 mod merge;
 mod readdir;
 mod recovery;
@@ -165,7 +169,8 @@ impl Union {
 impl Drop for Union {
     fn drop(&mut self) {
         if let Some(upper) = &self.upper {
-            upper.close();
+            // The next union that opens the directory brings into order what is left.
+            upper.close().unwrap_or_default();
         }
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use super::Union;
-use super::copy_up::{describe, named};
+use super::copy_up::describe;
 use super::disk_dir::{open_directory, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
 use super::rename::finish_discard;
@@ -33,7 +33,7 @@ impl Union {
             self.learn_moved(&mut tree)?;
         }
         if unclean {
-            self.finish_links(&mut tree, upper)?;
+            self.finish_groups(&mut tree, upper)?;
         }
         Ok(())
     }
@@ -63,24 +63,6 @@ impl Union {
         }
         for ino in seen.into_iter().rev() {
             self.settle(tree, ino);
-        }
-        Ok(())
-    }
-
-    /// Gives copies that are still in the journal all their names.
-    fn finish_links(&self, tree: &mut Tree, upper: &Upper) -> FsResult<()> {
-        let Ok(links) = open_directory(upper.root.as_fd(), whiteout::LINKS) else { return Ok(()) };
-        for entry in read_directory(links.as_fd())?.entries {
-            let spot = named(&links, &entry.name)?;
-            let Some(ino) = self.journalled_origin(upper, &spot)? else {
-                remove_tree(links.as_fd(), &entry.name)?;
-                continue;
-            };
-            let names = self.union_names(tree, ino)?;
-            self.link_all(tree, &links, &entry.name, &names)?;
-            for (parent, _) in names {
-                tree.drop_listing(parent);
-            }
         }
         Ok(())
     }

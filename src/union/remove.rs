@@ -13,6 +13,7 @@ use super::tree::{Orphan, Tree};
 use super::types::Ino;
 use super::{Union, check_name};
 use crate::index::Kind;
+use crate::sys::call;
 use crate::whiteout;
 
 impl Union {
@@ -34,9 +35,8 @@ impl Union {
         self.hide(tree, parent, name)?;
         if found.upper {
             self.detach(tree, found.ino, parent, name)?;
-            rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
-            let hash = self.names.of(name);
-            self.load(tree, parent)?.remove(hash, name);
+            call::unlinkat(&dir, name, AtFlags::empty())?;
+            self.lost(tree, parent, name);
         } else {
             // The whiteout alone has removed it; nothing else of it was here.
             self.lower_lost_name(tree, found.ino)?;
@@ -62,17 +62,26 @@ impl Union {
         if found.upper {
             self.detach(tree, found.ino, parent, name)?;
             let temporary = upper.temporary();
-            rustix::fs::renameat(&dir, name, &upper.work, &*temporary)?;
-            let hash = self.names.of(name);
-            self.load(tree, parent)?.remove(hash, name);
-            remove_tree(upper.work.as_fd(), &temporary)?;
+            call::renameat(&dir, name, &upper.work, &*temporary)?;
+            self.lost(tree, parent, name);
+            upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
         } else {
             // One subdirectory less, and no entry that would have told.
-            self.load(tree, parent)?.nlink = None;
+            if let Some(listing) = tree.listing_mut(parent) {
+                listing.nlink = None;
+            }
         }
         tree.gone.insert(found.ino);
         self.settle(tree, found.ino);
         Ok(())
+    }
+
+    /// Takes note that a name is gone from the upper. What is not in memory is read from disk later on.
+    pub(super) fn lost(&self, tree: &mut Tree, parent: Ino, name: &[u8]) {
+        let hash = self.names.of(name);
+        if let Some(listing) = tree.listing_mut(parent) {
+            listing.remove(hash, name);
+        }
     }
 
     /// That a directory shows nothing.
@@ -123,7 +132,7 @@ impl Union {
             } else {
                 let orphans = self.upper()?.private(whiteout::ORPHANS)?;
                 let dir = self.upper_dir(tree, parent)?;
-                rustix::fs::linkat(&dir, name, &orphans, &*parked_name(ino), AtFlags::empty())?;
+                call::linkat(&dir, name, &orphans, &*parked_name(ino), AtFlags::empty())?;
                 Orphan::Parked
             };
             if let Some(node) = tree.nodes.get_mut(&ino) {

@@ -17,6 +17,7 @@ use super::types::{Ino, RenameMode};
 use super::upper::{Mark, Spot};
 use super::{Union, check_name, check_new_name};
 use crate::index::{Kind, Meta};
+use crate::sys::call;
 
 /// A name in a directory.
 pub(super) type Place<'a> = (Ino, &'a [u8]);
@@ -97,13 +98,15 @@ impl Union {
             self.replace_marked(tree, from, to, (&from_dir, &to_dir))?;
         } else {
             let flags = if leaves_device { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
-            rustix::fs::renameat_with(&from_dir, from.1, &to_dir, to.1, flags)?;
+            call::renameat_with(&from_dir, from.1, &to_dir, to.1, flags)?;
         }
         self.moved(tree, from, source, to, &to_dir)?;
         if let Some(target) = target {
             if target.kind == Kind::Directory {
                 tree.gone.insert(target.ino);
-                self.load(tree, to.0)?.nlink = None;
+                if let Some(listing) = tree.listing_mut(to.0) {
+                    listing.nlink = None;
+                }
             } else if !target.upper {
                 self.lower_lost_name(tree, target.ino)?;
             }
@@ -114,10 +117,16 @@ impl Union {
                 let meta = Meta { kind: Kind::CharDevice, mode: 0, ..Meta::implied_directory() };
                 make_node(from_dir.as_fd(), from.1, &meta)?;
             }
-            let ino = upper_ino(named(&from_dir, from.1)?.stat()?.st_ino);
-            tree.nodes.insert(ino, Node::new(Kind::CharDevice));
-            self.enter(tree, from.0, from.1, UpperEntry { ino, kind: Kind::CharDevice }, &from_dir)?;
-            self.settle(tree, ino);
+            match named(&from_dir, from.1).and_then(|device| device.stat()) {
+                Ok(stat) => {
+                    let ino = upper_ino(stat.st_ino);
+                    tree.nodes.insert(ino, Node::new(Kind::CharDevice));
+                    self.enter(tree, from.0, from.1, UpperEntry { ino, kind: Kind::CharDevice }, &from_dir)?;
+                    self.settle(tree, ino);
+                }
+                // error: all is done, and the directory is read again when it is next asked for.
+                Err(_) => tree.drop_listing(from.0),
+            }
         }
         Ok(())
     }
@@ -127,7 +136,7 @@ impl Union {
     /// short.
     fn replace_marked(
         &self,
-        tree: &Tree,
+        tree: &mut Tree,
         from: Place<'_>,
         to: Place<'_>,
         (from_dir, to_dir): (&OwnedFd, &OwnedFd),
@@ -137,10 +146,24 @@ impl Union {
         if upper.has_marks() {
             upper.set_mark(&old, Mark::Discard, &discard_text(from_dir, from.1)?)?;
         }
-        rustix::fs::renameat_with(from_dir, from.1, to_dir, to.1, RenameFlags::EXCHANGE)?;
+        let disk = old.stat()?.st_ino;
+        let exchange = || call::renameat_with(from_dir, from.1, to_dir, to.1, RenameFlags::EXCHANGE);
+        exchange()?;
         let temporary = upper.temporary();
-        rustix::fs::renameat(from_dir, from.1, &upper.work, &*temporary)?;
-        remove_tree(upper.work.as_fd(), &temporary)
+        if let Err(error) = call::renameat(from_dir, from.1, &upper.work, &*temporary) {
+            // Back, and nothing has happened. If that fails too, the next union takes the old one away.
+            return match exchange() {
+                Ok(()) => Err(error.into()),
+                // error: the rename is done then, and what is left of it is not shown.
+                Err(_) => {
+                    upper.clean_up(|| Err(error.into()));
+                    tree.hidden.insert(disk);
+                    Ok(())
+                }
+            };
+        }
+        upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
+        Ok(())
     }
 
     fn exchange(&self, tree: &mut Tree, from: Place<'_>, source: Found, to: Place<'_>, target: Found) -> FsResult<()> {
@@ -149,12 +172,14 @@ impl Union {
         self.prepare_move(tree, source, to)?;
         self.prepare_move(tree, target, from)?;
         let (from_dir, to_dir) = (self.upper_dir(tree, from.0)?, self.upper_dir(tree, to.0)?);
-        rustix::fs::renameat_with(&from_dir, from.1, &to_dir, to.1, RenameFlags::EXCHANGE)?;
+        call::renameat_with(&from_dir, from.1, &to_dir, to.1, RenameFlags::EXCHANGE)?;
         for (found, old, new) in [(source, from, to), (target, to, from)] {
             tree.remove_name(found.ino, old.0, old.1);
             let hash = self.names.of(new.1);
             let entry = UpperEntry { ino: found.ino, kind: found.kind };
-            self.load(tree, new.0)?.insert(hash, new.1, entry);
+            if let Some(listing) = tree.listing_mut(new.0) {
+                listing.insert(hash, new.1, entry);
+            }
             tree.add_name(found.ino, new.0, new.1);
         }
         Ok(())
@@ -190,8 +215,7 @@ impl Union {
 
     /// Takes note of a rename that is done on disk.
     fn moved(&self, tree: &mut Tree, from: Place<'_>, source: Found, to: Place<'_>, to_dir: &OwnedFd) -> FsResult<()> {
-        let hash = self.names.of(from.1);
-        self.load(tree, from.0)?.remove(hash, from.1);
+        self.lost(tree, from.0, from.1);
         // The new name first, so that the inode is never without one.
         self.enter(tree, to.0, to.1, UpperEntry { ino: source.ino, kind: source.kind }, to_dir)?;
         tree.remove_name(source.ino, from.0, from.1);
@@ -201,7 +225,7 @@ impl Union {
 
 /// The value of a discard mark: the directory is to go when it is found at this place.
 pub(super) fn discard_text(dir: &OwnedFd, name: &[u8]) -> FsResult<Vec<u8>> {
-    let stat = rustix::fs::fstat(dir)?;
+    let stat = call::fstat(dir)?;
     Ok([format!("{}/", stat.st_ino).as_bytes(), name].concat())
 }
 

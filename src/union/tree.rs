@@ -159,6 +159,11 @@ pub(super) struct Tree {
     pub(super) gone: HashSet<Ino>,
     /// How many visible names a lower file of several names has, where that was counted.
     pub(super) links: HashMap<Ino, u32>,
+    /// Lower files of several names of which only some may have the copy that was to be made, and that copy's inode
+    /// number on disk: see [`super::group`].
+    pub(super) unfinished: HashMap<Ino, u64>,
+    /// Inode numbers on disk of directories that could not be taken away.
+    pub(super) hidden: HashSet<u64>,
     /// How many orphans are kept by a descriptor.
     pub(super) open_orphans: usize,
     listings: HashMap<Ino, Listing>,

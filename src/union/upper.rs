@@ -1,54 +1,36 @@
 //! The upper directory as it is on disk: whiteouts, marks and the private corners.
-//!
-//! Marks are extended attributes, `trusted.layerctl.*` for root and `user.layerctl.*` otherwise:
-//!
-//! | mark | on | meaning |
-//! |---|---|---|
-//! | `origin` | a file | it is a copy of this lower file, whose inode number it keeps |
-//! | `origin` | a directory | it is merged with this lower directory, and with none that its name would give |
-//! | `metacopy` | a file | its data are still the origin's |
-//! | `impure` | a directory | some entry has an origin |
-//! | `described` | the root | it has the attributes of the layers' root |
-//! | `moved` | the root | some directory has an origin |
-//! | `discard` | a directory | it is to go once it stands at this place: see `rename` |
-//!
-//! An origin is `LAYER.KEY.NODE`: the layer counted from the base, the key of its index, the node.
 
 use std::borrow::Cow;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno as Raw;
 
-use super::disk_dir::{DIRECTORY, open_directory, remove_tree};
+use super::disk_dir::{DIRECTORY, open_directory, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
+use super::marks;
+pub(super) use super::marks::Mark;
 use crate::index::NodeId;
-use crate::{mark, sys, whiteout};
-
-/// Where the marks of a directory or file are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    Origin,
-    Metacopy,
-    Impure,
-    Described,
-    Moved,
-    Discard,
-}
+use crate::sys::{self, call};
+use crate::whiteout;
 
 /// An upper directory that is open.
 #[derive(Debug)]
 pub(super) struct Upper {
     pub(super) root: Arc<OwnedFd>,
+    /// Opened for `syncfs` alone: each descriptor is told an error once.
+    pub(super) syncing: OwnedFd,
     /// Where things are made before they get their names.
     pub(super) work: OwnedFd,
     /// Which of [`mark::OWN`] works here, if any does.
-    marks: Option<&'static [u8]>,
+    pub(super) marks: Option<&'static [u8]>,
     next_temporary: AtomicU64,
+    is_untidy: AtomicBool,
 }
 
 /// A file of the upper: by its name, or by a descriptor when it has none.
@@ -64,23 +46,26 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 impl Upper {
     /// Opens `path`. The second value tells whether the last union did not end well.
-    pub(super) fn open(path: &Path) -> FsResult<(Self, bool)> {
-        let root = rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW | OFlags::NOATIME), Mode::empty())?;
+    ///
+    /// # Errors
+    /// `EBUSY` when another union has it; when this process could not see its marks; what the system says.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, bool)> {
+        let root = call::open(path, DIRECTORY.difference(OFlags::NOFOLLOW | OFlags::NOATIME), Mode::empty())?;
         lock(&root)?;
-        let unclean = !make_private(&root, whiteout::WORK)?;
+        let is_new = make_private(&root, whiteout::WORK)?;
+        let unclean = !is_new || is_there(&root, whiteout::LINKS)? || is_there(&root, whiteout::ORPHANS)?;
         let work = open_directory(root.as_fd(), whiteout::WORK)?;
-        let marks = mark::OWN.into_iter().find(|prefix| {
-            let name = [*prefix, b"probe"].concat();
-            let path = sys::proc_path(work.as_fd(), b"");
-            rustix::fs::setxattr(&*path, &*name, b"y", XattrFlags::empty()).is_ok()
-        });
-        let upper = Self { root: Arc::new(root), work, marks, next_temporary: AtomicU64::new(0) };
+        let marks = marks::prefix(root.as_fd(), work.as_fd(), || Ok(read_directory(root.as_fd())?.is_empty()))?;
+        let syncing = call::openat(&root, c".", DIRECTORY.difference(OFlags::NOATIME), Mode::empty())?;
+        let upper = Self {
+            root: Arc::new(root),
+            syncing,
+            work,
+            marks,
+            next_temporary: AtomicU64::new(0),
+            is_untidy: AtomicBool::new(false),
+        };
         Ok((upper, unclean))
-    }
-
-    /// Whether marks can be kept here.
-    pub(super) fn has_marks(&self) -> bool {
-        self.marks.is_some()
     }
 
     /// A name that is free in the work directory.
@@ -99,61 +84,26 @@ impl Upper {
         open_directory(self.root.as_fd(), name)
     }
 
-    fn mark_name(&self, mark: Mark) -> Option<Vec<u8>> {
-        let name: &[u8] = match mark {
-            Mark::Origin => b"origin",
-            Mark::Metacopy => b"metacopy",
-            Mark::Impure => b"impure",
-            Mark::Described => b"described",
-            Mark::Moved => b"moved",
-            Mark::Discard => b"discard",
-        };
-        self.marks.map(|prefix| [prefix, name].concat())
-    }
-
-    /// A mark's value; `None` where there is none.
-    pub(super) fn mark(&self, spot: &Spot, mark: Mark) -> FsResult<Option<Vec<u8>>> {
-        let Some(name) = self.mark_name(mark) else { return Ok(None) };
-        match spot.get_xattr(&name) {
-            Ok(value) => Ok(Some(value)),
-            Err(Errno::ENODATA | Errno::ENOTSUP | Errno::EPERM) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn set_mark(&self, spot: &Spot, mark: Mark, value: &[u8]) -> FsResult<()> {
-        let name = self.mark_name(mark).ok_or(Errno::ENOTSUP)?;
-        spot.set_xattr(&name, value, XattrFlags::empty())
-    }
-
-    pub(super) fn remove_mark(&self, spot: &Spot, mark: Mark) -> FsResult<()> {
-        let Some(name) = self.mark_name(mark) else { return Ok(()) };
-        match spot.remove_xattr(&name) {
-            Err(Errno::ENODATA) => Ok(()),
-            done => done,
-        }
-    }
-
     /// Hides `name` of the lower layers in `dir`.
     pub(super) fn create_whiteout(&self, dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
         let (file, content) = whiteout::on_disk(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         if content.is_empty() {
-            return match rustix::fs::openat(dir, &*file, flags, Mode::RUSR) {
+            return match call::openat(dir, &*file, flags, Mode::RUSR) {
                 Ok(_) | Err(Raw::EXIST) => Ok(()),
                 Err(error) => Err(error.into()),
             };
         }
         let temporary = self.temporary();
-        let long = rustix::fs::openat(&self.work, &*temporary, flags, Mode::RUSR)?;
+        let long = call::openat(&self.work, &*temporary, flags, Mode::RUSR)?;
         write_all(long.as_fd(), 0, &content)?;
-        Ok(rustix::fs::renameat(&self.work, &*temporary, dir, &*file)?)
+        Ok(call::renameat(&self.work, &*temporary, dir, &*file)?)
     }
 
     /// Ends what [`Upper::create_whiteout`] began.
     pub(super) fn remove_whiteout(&self, dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
         let (file, _) = whiteout::on_disk(name);
-        match rustix::fs::unlinkat(dir, &*file, AtFlags::empty()) {
+        match call::unlinkat(dir, &*file, AtFlags::empty()) {
             Ok(()) | Err(Raw::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -162,26 +112,44 @@ impl Upper {
     /// Hides all lower content of `dir`.
     pub(super) fn create_opaque(&self, dir: BorrowedFd<'_>) -> FsResult<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-        rustix::fs::openat(dir, whiteout::OPAQUE, flags, Mode::RUSR)?;
+        call::openat(dir, whiteout::OPAQUE, flags, Mode::RUSR)?;
         Ok(())
     }
 
-    /// Takes away the private corners: nothing of the union's own is left in a layer that is not in use.
-    pub(super) fn close(&self) {
-        // What cannot go now is collected when the union is next opened.
-        let _ = preserving_times(self.root.as_fd(), || {
-            [whiteout::WORK, whiteout::LINKS, whiteout::ORPHANS]
-                .into_iter()
-                .try_for_each(|name| remove_tree(self.root.as_fd(), name))
-        });
+    /// Takes away the private corners: nothing of the union's own is left in a layer that is not in use. The work
+    /// directory goes last, since it tells the next union that there is something to bring into order.
+    ///
+    /// # Errors
+    /// What keeps something from going, or from having been brought into order: that is left to the next union.
+    pub(super) fn close(&self) -> FsResult<()> {
+        if self.is_untidy.load(Ordering::Relaxed) {
+            return Err(Errno::EBUSY);
+        }
+        preserving_times(self.root.as_fd(), || {
+            // With a file in it, it is a journal.
+            match call::unlinkat(&self.root, whiteout::LINKS, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Raw::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            remove_tree(self.root.as_fd(), whiteout::ORPHANS)?;
+            remove_tree(self.root.as_fd(), whiteout::WORK)
+        })
+    }
+
+    /// Takes away the rest of an operation, without which nothing is other than it should be. What cannot go is left to
+    /// the next union, as after an unclean end.
+    pub(super) fn clean_up(&self, remove: impl FnOnce() -> FsResult<()>) {
+        if remove().is_err() {
+            self.is_untidy.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Spot {
     pub(super) fn stat(&self) -> FsResult<Stat> {
         Ok(match self {
-            Self::Named(dir, name) => rustix::fs::statat(dir, &**name, AtFlags::SYMLINK_NOFOLLOW)?,
-            Self::Open(file) => rustix::fs::fstat(file)?,
+            Self::Named(dir, name) => call::statat(dir, &**name, AtFlags::SYMLINK_NOFOLLOW)?,
+            Self::Open(file) => call::fstat(file)?,
         })
     }
 
@@ -197,8 +165,8 @@ impl Spot {
     pub(super) fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> FsResult<()> {
         let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
         match self {
-            Self::Named(dir, name) => rustix::fs::chownat(dir, &**name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
-            Self::Open(file) => rustix::fs::chownat(file, "", uid, gid, AtFlags::EMPTY_PATH)?,
+            Self::Named(dir, name) => call::chownat(dir, &**name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
+            Self::Open(file) => call::chownat(file, "", uid, gid, AtFlags::EMPTY_PATH)?,
         }
         Ok(())
     }
@@ -207,16 +175,16 @@ impl Spot {
     pub(super) fn chmod(&self, mode: u32) -> FsResult<()> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
         match self {
-            Self::Named(dir, name) => rustix::fs::chmodat(dir, &**name, mode, AtFlags::empty())?,
-            Self::Open(_) => rustix::fs::chmodat(rustix::fs::CWD, &*self.path().0, mode, AtFlags::empty())?,
+            Self::Named(dir, name) => call::chmodat(dir, &**name, mode, AtFlags::empty())?,
+            Self::Open(_) => call::chmodat(rustix::fs::CWD, &*self.path().0, mode, AtFlags::empty())?,
         }
         Ok(())
     }
 
     pub(super) fn set_times(&self, times: &Timestamps) -> FsResult<()> {
         match self {
-            Self::Named(dir, name) => rustix::fs::utimensat(dir, &**name, times, AtFlags::SYMLINK_NOFOLLOW)?,
-            Self::Open(_) => rustix::fs::utimensat(rustix::fs::CWD, &*self.path().0, times, AtFlags::empty())?,
+            Self::Named(dir, name) => call::utimensat(dir, &**name, times, AtFlags::SYMLINK_NOFOLLOW)?,
+            Self::Open(_) => call::utimensat(rustix::fs::CWD, &*self.path().0, times, AtFlags::empty())?,
         }
         Ok(())
     }
@@ -225,8 +193,8 @@ impl Spot {
     pub(super) fn open(&self, flags: OFlags) -> FsResult<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOATIME;
         Ok(match self {
-            Self::Named(dir, name) => rustix::fs::openat(dir, &**name, flags | OFlags::NOFOLLOW, Mode::empty())?,
-            Self::Open(_) => rustix::fs::open(&*self.path().0, flags, Mode::empty())?,
+            Self::Named(dir, name) => call::openat(dir, &**name, flags | OFlags::NOFOLLOW, Mode::empty())?,
+            Self::Open(_) => call::open(&*self.path().0, flags, Mode::empty())?,
         })
     }
 
@@ -243,16 +211,16 @@ impl Spot {
 
     pub(super) fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> FsResult<()> {
         match self.path() {
-            (path, false) => rustix::fs::lsetxattr(&*path, name, value, flags)?,
-            (path, true) => rustix::fs::setxattr(&*path, name, value, flags)?,
+            (path, false) => call::lsetxattr(&*path, name, value, flags)?,
+            (path, true) => call::setxattr(&*path, name, value, flags)?,
         }
         Ok(())
     }
 
     pub(super) fn remove_xattr(&self, name: &[u8]) -> FsResult<()> {
         match self.path() {
-            (path, false) => rustix::fs::lremovexattr(&*path, name)?,
-            (path, true) => rustix::fs::removexattr(&*path, name)?,
+            (path, false) => call::lremovexattr(&*path, name)?,
+            (path, true) => call::removexattr(&*path, name)?,
         }
         Ok(())
     }
@@ -267,9 +235,18 @@ impl Spot {
     }
 }
 
+/// Whether the root has this private directory.
+fn is_there(root: &OwnedFd, name: &[u8]) -> FsResult<bool> {
+    match call::statat(root, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Raw::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Makes a private directory, of which the root's times tell nothing; false if it was there.
 fn make_private(root: &OwnedFd, name: &[u8]) -> FsResult<bool> {
-    preserving_times(root.as_fd(), || match rustix::fs::mkdirat(root, name, PRIVATE_MODE) {
+    preserving_times(root.as_fd(), || match call::mkdirat(root, name, PRIVATE_MODE) {
         Ok(()) => Ok(true),
         Err(Raw::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
@@ -280,7 +257,7 @@ fn make_private(root: &OwnedFd, name: &[u8]) -> FsResult<bool> {
 fn lock(root: &OwnedFd) -> FsResult<()> {
     let mut waited = Duration::ZERO;
     loop {
-        match rustix::fs::flock(root, FlockOperation::NonBlockingLockExclusive) {
+        match call::flock(root, FlockOperation::NonBlockingLockExclusive) {
             Err(Raw::WOULDBLOCK) if waited < LOCK_PATIENCE => {
                 std::thread::sleep(LOCK_PAUSE);
                 waited += LOCK_PAUSE;
@@ -304,10 +281,18 @@ pub(super) fn parse_origin(text: &[u8]) -> Option<(u32, u64, NodeId)> {
 /// Runs `change` on a directory and gives the directory its old times back: for changes that no program
 /// made.
 pub(super) fn preserving_times<T>(dir: BorrowedFd<'_>, change: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
-    let stat = rustix::fs::fstat(dir)?;
+    let (done, restored) = restoring_times(dir, change)?;
+    restored.map(|()| done)
+}
+
+/// The same, for a change that counts also where only the times could not be given back.
+pub(super) fn restoring_times<T>(
+    dir: BorrowedFd<'_>,
+    change: impl FnOnce() -> FsResult<T>,
+) -> FsResult<(T, FsResult<()>)> {
+    let stat = call::fstat(dir)?;
     let done = change()?;
-    rustix::fs::futimens(dir, &times_of(&stat))?;
-    Ok(done)
+    Ok((done, call::futimens(dir, &times_of(&stat)).map_err(Errno::from)))
 }
 
 #[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
@@ -325,7 +310,7 @@ fn nanoseconds(value: u64) -> rustix::fs::Nsecs {
 /// Writes all of `data` at `offset`.
 pub(super) fn write_all(file: BorrowedFd<'_>, mut offset: u64, mut data: &[u8]) -> FsResult<()> {
     while !data.is_empty() {
-        let written = rustix::io::pwrite(file, data, offset)?;
+        let written = call::pwrite(file, data, offset)?;
         if written == 0 {
             return Err(Errno::EIO);
         }
@@ -360,7 +345,7 @@ mod tests {
         assert_eq!(changed(), before);
         drop(upper.private(whiteout::ORPHANS).unwrap());
         assert_ne!(changed(), before);
-        upper.close();
+        upper.close().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

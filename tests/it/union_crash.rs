@@ -19,7 +19,7 @@ use super::tree_op::{Op, Path, Tree as _, path};
 use super::tree_snapshot::Snapshot;
 use super::union_driver::UnionTree;
 
-fn layers() -> [LayerTree; 2] {
+pub(crate) fn layers() -> [LayerTree; 2] {
     let long = "l".repeat(255);
     [
         LayerTree::new()
@@ -37,7 +37,7 @@ fn layers() -> [LayerTree; 2] {
 }
 
 /// Operations with all that can be cut short in them.
-fn operations() -> Vec<Op<Path>> {
+pub(crate) fn operations() -> Vec<Op<Path>> {
     let rename = |from: &str, to: &str, mode| Op::Rename { from: path(from), to: path(to), mode };
     let (replace, exchange) = (RenameMode::Replace, RenameMode::Exchange);
     vec![
@@ -82,7 +82,7 @@ fn histories(fixture: &Fixture, operations: &[Op<Path>]) -> Vec<Snapshot> {
     trees
 }
 
-fn nothing_private_is_left(upper: &FsPath) {
+pub(crate) fn nothing_private_is_left(upper: &FsPath) {
     for name in [whiteout::WORK, whiteout::LINKS, whiteout::ORPHANS] {
         let left = std::fs::read_dir(upper.join(os(name))).map(Iterator::count).unwrap_or(0);
         assert_eq!(left, 0, "{} is empty", name.escape_ascii());
