@@ -65,6 +65,9 @@ pub fn parse(name: &[u8]) -> Option<Marker<'_>> {
     })
 }
 
+/// Why a name that is [reserved](is_reserved) is refused.
+pub const RESERVED: &str = "has a name that begins with .wh., as only a union's own files may";
+
 /// Whether `name` is reserved: it cannot be made through a mount.
 #[must_use]
 pub fn is_reserved(name: &[u8]) -> bool {

@@ -32,7 +32,7 @@ pub struct Held<'a> {
 impl Gate {
     /// To be called before the first request is answered.
     pub(super) fn flush_by(&self, notifier: Notifier) {
-        let _ = self.notifier.set(notifier);
+        self.notifier.get_or_init(|| notifier);
     }
 
     pub(super) fn pass(&self) -> Pass<'_> {

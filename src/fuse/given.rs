@@ -54,7 +54,7 @@ impl Given {
 
     /// To be called before the first request is answered.
     pub(super) fn invalidate_by(&self, notifier: Notifier) {
-        let _ = self.notifier.set(notifier);
+        self.notifier.get_or_init(|| notifier);
     }
 
     /// To be called before attributes are looked at, and kept until they have been sent.

@@ -1,5 +1,6 @@
 //! By which way data go.
 
+use std::env::VarError;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +28,13 @@ impl Io {
     /// # Errors
     /// [`Error::Usage`] when the environment has another word.
     pub fn chosen(given: Option<Self>) -> Result<Self> {
-        let named = || std::env::var(VARIABLE).ok().filter(|word| !word.is_empty());
-        match given {
-            Some(io) => Ok(io),
-            None => named().map_or(Ok(Self::default()), |word| word.parse()),
+        if let Some(io) = given {
+            return Ok(io);
+        }
+        match std::env::var(VARIABLE) {
+            Ok(word) if !word.is_empty() => word.parse(),
+            Ok(_) | Err(VarError::NotPresent) => Ok(Self::default()),
+            Err(VarError::NotUnicode(word)) => word.to_string_lossy().parse(),
         }
     }
 }

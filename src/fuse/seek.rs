@@ -61,11 +61,15 @@ pub(super) fn answer_all(
 ) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         for seek in questions {
-            if let Some(from) = seek.doubt(&union) {
-                // It fails for an inode that the kernel has just forgotten: that has no pages.
-                let _ = notifier.inval_inode(INodeNo(seek.ino.0), from, 0);
+            // An inode that the kernel has just forgotten has no pages, and that is no error.
+            let written = match seek.doubt(&union) {
+                Some(from) => notifier.inval_inode(INodeNo(seek.ino.0), from, 0),
+                None => Ok(()),
+            };
+            match written {
+                Ok(()) => seek.answer(&union),
+                Err(error) => seek.reply.error(errno(error.into())),
             }
-            seek.answer(&union);
         }
     };
     std::thread::Builder::new().name("seek".to_owned()).spawn(run)

@@ -59,8 +59,8 @@ pub use resolve::{Found, LEFT_OUT};
 pub use staging::Staging;
 pub use usage::{Meter, Usage};
 
-use crate::error::{Context as _, Result};
-use crate::sys::{Dir, call, fs, retry};
+use crate::error::{Context as _, Error, Result};
+use crate::sys::{self, Dir, call, fs, retry};
 
 /// An open store.
 #[derive(Debug, Clone)]
@@ -82,6 +82,13 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let root = std::path::absolute(root).doing("find", root)?;
+        if sys::is_in_own_mount(&root).doing("find the file system of", &root)? {
+            return Err(Error::Unsupported(format!(
+                "{} is in a mount of layerctl, which reserves the names that begin with .wh.: give --root or LAYERCTL_ROOT a \
+                 directory of another file system, such as a volume or a tmpfs",
+                root.display()
+            )));
+        }
         if let Some(there) = fs::absent(fs::metadata(&root)).doing("open", &root)?
             && !there.is_dir()
         {

@@ -14,6 +14,9 @@ pub struct How<'a> {
     pub is_dear: bool,
     /// Whether the disk begins to write at once, since somebody will wait for that.
     pub write_back: bool,
+    /// Whether it is a layer's, so that names which begin with `.wh.` say what is gone; in any other tar they are refused,
+    /// since a container cannot have them.
+    pub is_layer: bool,
     /// Called when it has failed, while another thread may be waiting for more to come from the source.
     pub failed: &'a (dyn Fn() + Sync),
 }
@@ -22,6 +25,6 @@ impl<'a> How<'a> {
     /// All of it.
     #[must_use]
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, wanted: &Wanted::Everything, is_dear: false, write_back: false, failed: &|| {} }
+        Self { limits, wanted: &Wanted::Everything, is_dear: false, write_back: false, is_layer: true, failed: &|| {} }
     }
 }

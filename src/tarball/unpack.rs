@@ -103,6 +103,7 @@ struct Unpacking<'a, C> {
     tree: Tree,
     limits: &'a Limits,
     wanted: &'a Wanted,
+    is_layer: bool,
     global: Global,
     global_bytes: u64,
     entries: u64,
@@ -137,6 +138,7 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             tree: Tree::new(into)?,
             limits: how.limits,
             wanted: how.wanted,
+            is_layer: how.is_layer,
             global: Global::new(),
             global_bytes: 0,
             entries: 0,
@@ -262,6 +264,9 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
         let components = path::components(&path, self.limits).map_err(limited)?;
         let mut entry = Entry::new(header, path.clone(), before, &self.global, self.limits).map_err(limited)?;
         self.described(&entry).map_err(limited)?;
+        if !self.is_layer && components.iter().any(|part| whiteout::is_reserved(part)) {
+            return Err(refuse(whiteout::RESERVED.into()));
+        }
         let Some((name, dirs)) = components.split_last() else {
             if entry.meta.kind != Kind::Directory {
                 return Err(refuse("is the layer's root, and no directory".into()));

@@ -30,14 +30,14 @@ impl Union {
     pub fn first_files(&self, dir: Ino, count: usize) -> Vec<Ino> {
         let mut files = Vec::new();
         let Some(dir) = self.lowers.dir(dir) else { return files };
-        // The closure cannot fail, and what a damaged index does not tell need not be ready.
-        let _ = self.lowers.for_each_child(&dir, 0, &mut |_, _, child| {
+        let listed = self.lowers.for_each_child(&dir, 0, &mut |_, _, child| {
             if child.kind == Kind::File {
                 files.push(child.ino);
             }
             Ok(files.len() < count)
         });
-        files
+        // error: the closure has none, and what a damaged index does not tell need not be ready.
+        listed.map_or_else(|_| Vec::new(), |_| files)
     }
 
     /// Opens a file of a lower layer, and has the disk read its beginning.
@@ -46,11 +46,10 @@ impl Union {
             return;
         }
         let Some(size) = self.lowers.node(ino).and_then(|node| node.meta()).map(|meta| meta.size) else { return };
-        // What fails here fails again for who reads it, and is said there.
-        if let Ok(file) = self.lowers.open(ino, &self.descriptors)
-            && let Some(length) = std::num::NonZeroU64::new(size.min(READY))
-        {
-            let _ = call::fadvise(&*file, 0, Some(length), Advice::WillNeed);
-        }
+        let Some(length) = std::num::NonZeroU64::new(size.min(READY)) else { return };
+        let opened = self.lowers.open(ino, &self.descriptors);
+        let advised = opened.and_then(|file| Ok(call::fadvise(&*file, 0, Some(length), Advice::WillNeed)?));
+        // error: the read that it is for tells the same.
+        advised.unwrap_or_default();
     }
 }

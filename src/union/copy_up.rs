@@ -13,7 +13,7 @@ use super::lowers::LowerDir;
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
 use super::types::Ino;
 use super::upper::{Mark, Spot, Upper, origin_text, restoring_times};
-use super::xattr::CAPABILITY;
+use super::xattr::{CAPABILITY, optional};
 use super::{Union, upper};
 use crate::index::{Kind, Meta};
 use crate::mark;
@@ -119,10 +119,7 @@ impl Union {
         let prepared = self
             .prepare(upper, ino, &temporary, data)
             .and_then(|prepared| self.publish(&mut self.tree.write(), ino, &temporary, prepared));
-        if prepared.is_err() {
-            upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
-        }
-        prepared
+        prepared.inspect_err(|_| upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary)))
     }
 
     /// Brings the data of a file up that has only its metadata in the upper. Until the mark goes, at the
@@ -134,12 +131,12 @@ impl Union {
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let lower = self.lowers.open(ino, &self.descriptors)?;
         let spot = Spot::Open(file.clone());
-        let capability = spot.get_xattr(CAPABILITY);
+        let capability = optional(&spot, CAPABILITY)?;
         copy_data(lower.as_fd(), file.as_fd(), size.min(limit))?;
         call::ftruncate(&file, size.min(limit))?;
         // Nothing that the program did has changed the content yet: capabilities go only with that, and times
         // move only then.
-        if let Ok(capability) = capability {
+        if let Some(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
         call::futimens(&file, &upper::times_of(&stat))?;
@@ -392,7 +389,7 @@ pub(super) fn describe<'a>(
             // Links and devices can have none of users' (xattr(7)), though a tar may give them some.
             Err(Errno::EPERM) if !matches!(meta.kind, Kind::File | Kind::Directory) => {}
             // Nor can any keep a name that is too long with what was put before it.
-            Err(_) if on_disk.len() > NAME_MAX => {}
+            Err(Errno::ERANGE) if on_disk.len() > NAME_MAX => {}
             Err(error) => return Err(error),
         }
     }

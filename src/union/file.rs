@@ -11,7 +11,7 @@ use super::attr::clear_set_ids;
 use super::errno::{Errno, FsResult};
 use super::types::{Caller, Ino};
 use super::upper::{Spot, times_of, write_all};
-use super::xattr::CAPABILITY;
+use super::xattr::{CAPABILITY, optional};
 use crate::index::Kind;
 use crate::sys::call;
 
@@ -49,6 +49,7 @@ impl Union {
         match call::preadv2(&file, &mut [slice], offset, ReadWriteFlags::NOWAIT) {
             // Without a limit the file may end there, or what is in memory of it.
             Ok(read) => Ok(Some(read).filter(|read| *read == wanted)),
+            // error: `Union::read` does the same and tells what goes wrong.
             Err(_) => Ok(None),
         }
     }
@@ -125,11 +126,11 @@ impl Union {
         let file = self.writable(ino)?;
         let spot = Spot::Open(file.clone());
         let _alone = self.copying.lock(ino);
-        let capability = spot.get_xattr(CAPABILITY);
+        let capability = optional(&spot, CAPABILITY)?;
         let times = times_of(&call::fstat(&file)?);
         let done = write_all(file.as_fd(), offset, data);
         self.descriptors.writes(ino);
-        if let Ok(capability) = capability {
+        if let Some(capability) = capability {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
         call::futimens(&file, &times)?;

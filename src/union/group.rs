@@ -40,10 +40,12 @@ impl Union {
         let disk = named(&upper.work, temporary)?.stat()?.st_ino;
         call::renameat(&upper.work, temporary, &links, &*journalled)?;
         let done = self.link_all(tree, &links, &journalled, names);
-        if done.is_err() && self.undo_group(tree, ino).is_err() {
-            tree.unfinished.insert(ino, disk);
-        }
-        done
+        done.inspect_err(|_| {
+            // error: it is undone later, and the first error is told.
+            if self.undo_group(tree, ino).is_err() {
+                tree.unfinished.insert(ino, disk);
+            }
+        })
     }
 
     /// Gives a copy in the journal its names, and takes it out.
@@ -101,10 +103,9 @@ impl Union {
             match (self.journalled_origin(upper, &named(&links, &entry.name)?)?, undoable) {
                 (Some(ino), undoable) => {
                     let names = self.union_names(tree, ino)?;
-                    let done = self.link_all(tree, &links, &entry.name, &names);
-                    match undoable {
-                        Some(ino) if done.is_err() => self.undo_group(tree, ino)?,
-                        _ => done?,
+                    match (self.link_all(tree, &links, &entry.name, &names), undoable) {
+                        (Err(_), Some(ino)) => self.undo_group(tree, ino)?,
+                        (done, _) => done?,
                     }
                     for (parent, _) in names {
                         tree.drop_listing(parent);

@@ -293,12 +293,12 @@ impl Lowers {
     pub(super) fn subdirectories(&self, dir: &LowerDir) -> u32 {
         *dir.subdirectories.get_or_init(|| {
             let mut count = 0u32;
-            // The closure cannot fail, and a damaged index ends the count early.
-            let _ = self.for_each_child(dir, 0, &mut |_, _, child| {
+            let listed = self.for_each_child(dir, 0, &mut |_, _, child| {
                 count = count.saturating_add(u32::from(child.kind == Kind::Directory));
                 Ok(true)
             });
-            count
+            // error: the closure has none, and a damaged index is told when the directory is read.
+            listed.map_or(0, |_| count)
         })
     }
 

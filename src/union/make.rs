@@ -15,6 +15,7 @@ use super::lookup::upper_ino;
 use super::tree::{Inherits, Listing, Node, Tree, UpperEntry};
 use super::types::{Attr, Caller, Ino, NewFile};
 use super::upper::{Spot, Upper};
+use super::xattr::optional;
 use super::{Union, check_new_name};
 use crate::index::{Kind, Meta};
 use crate::sys::call;
@@ -99,10 +100,7 @@ impl Union {
             upper.create_opaque(made.as_fd())?;
             Ok(call::renameat(dir, whiteout::NEW, dir, name)?)
         })();
-        if done.is_err() {
-            upper.clean_up(|| remove_tree(dir.as_fd(), whiteout::NEW));
-        }
-        done
+        done.inspect_err(|_| upper.clean_up(|| remove_tree(dir.as_fd(), whiteout::NEW)))
     }
 
     /// Gives a file one more name. Counts one reference.
@@ -151,7 +149,8 @@ impl Union {
             return Ok(inherits);
         }
         let spot = Spot::Open(descriptor.clone());
-        let inherits = Inherits { group: spot.stat()?.st_mode & 0o2000 != 0, acl: spot.get_xattr(DEFAULT_ACL).is_ok() };
+        let acl = optional(&spot, DEFAULT_ACL)?.is_some();
+        let inherits = Inherits { group: spot.stat()?.st_mode & 0o2000 != 0, acl };
         if let Some(node) = tree.nodes.get_mut(&dir) {
             node.inherits = Some(inherits);
         }

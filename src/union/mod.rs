@@ -169,7 +169,7 @@ impl Union {
 impl Drop for Union {
     fn drop(&mut self) {
         if let Some(upper) = &self.upper {
-            // The next union that opens the directory brings into order what is left.
+            // error: the next union that opens the directory brings into order what is left.
             upper.close().unwrap_or_default();
         }
     }

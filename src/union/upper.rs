@@ -51,6 +51,13 @@ impl Upper {
     /// `EBUSY` when another union has it; when this process could not see its marks; what the system says.
     pub(super) fn open(path: &Path) -> io::Result<(Self, bool)> {
         let root = call::open(path, DIRECTORY.difference(OFlags::NOFOLLOW | OFlags::NOATIME), Mode::empty())?;
+        if sys::is_in_own_mount(path)? {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "it is in a mount of layerctl, which reserves the names that begin with .wh.: an upper directory must be on \
+                 another file system, such as a volume or a tmpfs",
+            ));
+        }
         lock(&root)?;
         let is_new = make_private(&root, whiteout::WORK)?;
         let unclean = !is_new || is_there(&root, whiteout::LINKS)? || is_there(&root, whiteout::ORPHANS)?;
@@ -139,6 +146,7 @@ impl Upper {
     /// Takes away the rest of an operation, without which nothing is other than it should be. What cannot go is left to
     /// the next union, as after an unclean end.
     pub(super) fn clean_up(&self, remove: impl FnOnce() -> FsResult<()>) {
+        // error: what there is of it is found by the next union, whatever went wrong.
         if remove().is_err() {
             self.is_untidy.store(true, Ordering::Relaxed);
         }

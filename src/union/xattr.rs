@@ -12,6 +12,16 @@ use crate::mark;
 
 /// Lost by every write to the file (capabilities(7)).
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
+/// The value of an attribute that a file need not have, nor its file system know.
+pub(super) fn optional(spot: &Spot, name: &[u8]) -> FsResult<Option<Vec<u8>>> {
+    match spot.get_xattr(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::ENODATA | Errno::ENOTSUP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 impl Union {

@@ -98,6 +98,7 @@ mod repair;
 mod repair_beside;
 mod repair_sources;
 mod repair_tree;
+mod reserved_names;
 mod review_archive;
 mod review_store;
 mod root_fs;

@@ -28,7 +28,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
 use crate::store::Store;
 use crate::sys::fs;
-use crate::tarball::{Limits, decompress_within, unpack};
+use crate::tarball::{How, Limits, decompress_within, unpack_as};
 use crate::union::{Attr, Ino, Union};
 use dir_tree::DirTree;
 use transfer::Transfer;
@@ -111,7 +111,7 @@ pub fn copy(store: &Store, request: &Copy) -> Result<()> {
                     let host = DirTree::open(Path::new("/")).doing("open", "/")?;
                     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
                     let absolute = Path::new(&std::env::current_dir().doing("find", ".")?).join(path);
-                    put(&source, &host, &absolute, path, Some(owner).filter(|_| !request.archive))
+                    put(&source, &host, &absolute, path, Some(owner).filter(|_| !request.archive), false)
                 }
                 _ => stream(&view, &source),
             }
@@ -190,7 +190,8 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let archive = Archive { name: "-".into(), member: None, is_durable: false, stop: Stop::default() };
     let stdin = Box::new(io::BufReader::new(standard_input()?));
     let (_, mut tar) = decompress_within(stdin, limits.ratio).map_err(|error| archive.read_failed(error))?;
-    let unpacked = unpack(&mut *tar, into.as_fd(), &mut io::sink(), limits);
+    let how = How { is_layer: false, ..How::new(limits) };
+    let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut io::sink());
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
     Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)
@@ -206,12 +207,12 @@ fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>
             // Nobody but its server may write to a rw layer that is mounted, and its programs are to see the files at once.
             // The paths are found as ever, from the mountpoint on, so that no link leads to the host.
             let tree = DirTree::open(&root.path()).doing("open", &root.record.mountpoint)?;
-            return put(source, &tree, path, &shown, owner);
+            return put(source, &tree, path, &shown, owner, true);
         }
         Access::Locked(lock) => lock,
     };
     let union = Union::open(store.stack(&container)?).doing("open", container.upper())?;
-    put(source, &UnionTree(&union), path, &shown, owner)?;
+    put(source, &UnionTree(&union), path, &shown, owner, true)?;
     union.sync().map_err(io::Error::from).doing("flush", container.upper())
 }
 
@@ -222,6 +223,7 @@ fn put<S: Tree, D: Tree>(
     path: &Path,
     shown: &Path,
     owner: Option<(u32, u32)>,
+    into_container: bool,
 ) -> Result<()> {
     let bytes = path.as_os_str().as_bytes();
     let is_directory = source.at.is_directory();
@@ -235,7 +237,7 @@ fn put<S: Tree, D: Tree>(
     if found.exists() && !found.is_directory() && (wants_directory || is_directory) {
         return Err(failed(rustix::io::Errno::NOTDIR.into(), shown.to_owned()));
     }
-    let mut transfer = Transfer::new(source.tree, to, owner);
+    let mut transfer = Transfer::new(source.tree, to, owner, into_container);
     let run = |transfer: &mut Transfer<'_, S, D>| {
         if found.is_directory() {
             let into = entered(to, &found)?;

@@ -5,6 +5,7 @@ use std::io;
 
 use super::tree::{Stat, Tree};
 use crate::index::{Kind, Meta, Xattrs};
+use crate::whiteout;
 
 /// Copies from one tree to another.
 pub(super) struct Transfer<'a, S: Tree, D: Tree> {
@@ -12,6 +13,8 @@ pub(super) struct Transfer<'a, S: Tree, D: Tree> {
     to: &'a D,
     /// Who gets all that is made. Then nothing is made that gives anybody rights: no set-id bit, no attribute.
     owner: Option<(u32, u32)>,
+    /// The target is a container, which has no names that begin with `.wh.`.
+    into_container: bool,
     /// Files of several names, with one that was made.
     made: HashMap<(u64, u64), (D::Dir, Vec<u8>)>,
     temporary: u64,
@@ -43,8 +46,8 @@ struct Frame<S: Tree, D: Tree> {
 }
 
 impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
-    pub(super) fn new(from: &'a S, to: &'a D, owner: Option<(u32, u32)>) -> Self {
-        Self { from, to, owner, made: HashMap::new(), temporary: 0, at: Vec::new() }
+    pub(super) fn new(from: &'a S, to: &'a D, owner: Option<(u32, u32)>, into_container: bool) -> Self {
+        Self { from, to, owner, into_container, made: HashMap::new(), temporary: 0, at: Vec::new() }
     }
 
     /// Copies what is in the directory `from` into the directory `to`.
@@ -93,6 +96,9 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
 
     /// Copies one entry; of a directory only itself.
     fn one(&mut self, from: &S::Dir, name: &[u8], to: &D::Dir, new: &[u8]) -> io::Result<Option<Frame<S, D>>> {
+        if self.into_container && whiteout::is_reserved(new) {
+            return Err(io::Error::other(whiteout::RESERVED));
+        }
         let stat = self.from.stat(from, name)?.ok_or(rustix::io::Errno::NOENT)?;
         let there = self.to.stat(to, new)?.map(|stat| stat.meta.kind);
         match (stat.meta.kind, there) {
