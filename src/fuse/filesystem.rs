@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, IoctlFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
 use super::counters::{Counters, Operation};
@@ -32,7 +32,7 @@ use super::read_ahead::ReadAhead;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
 use super::value::{
-    AT_ONCE, FOREVER, NO_GENERATION, device_parts, file_attr, file_type, no_entry, reply as errno, set_time,
+    AT_ONCE, FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time,
 };
 use super::wakeful::Wakeful;
 use crate::index::Kind;
@@ -116,7 +116,7 @@ impl Filesystem {
 
     fn entry(&self, result: FsResult<Attr>, reply: ReplyEntry) {
         match result {
-            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &self.file_attr(&attr), NO_GENERATION),
+            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &self.file_attr(&attr), generation(&attr)),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -185,7 +185,7 @@ impl fuser::Filesystem for Filesystem {
         self.count(Operation::Lookup);
         let answer = self.given.answer();
         match given(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
-            Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), NO_GENERATION),
+            Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), Generation(0)),
             result => self.entry(result, reply),
         }
     }
@@ -455,17 +455,20 @@ impl fuser::Filesystem for Filesystem {
         let answer = self.given.answer();
         let result = self.union.readdir(ino(node), offset, true, &mut |found| {
             let name = OsStr::from_bytes(found.name);
-            let attr = match &found.attr {
+            let (attr, generation) = match &found.attr {
                 Some(attr) => {
                     if attr.kind == Kind::Directory {
                         answer.has(attr.ino);
                     }
-                    self.file_attr(attr)
+                    (self.file_attr(attr), generation(attr))
                 }
                 // For `.` and `..` the kernel takes number and type, and nothing else.
-                None => fuser::FileAttr { ino: INodeNo(found.ino.0), kind: file_type(found.kind), ..no_entry() },
+                None => {
+                    let (ino, kind) = (INodeNo(found.ino.0), file_type(found.kind));
+                    (fuser::FileAttr { ino, kind, ..no_entry() }, Generation(0))
+                }
             };
-            !reply.add(INodeNo(found.ino.0), found.next, name, &self.valid(found.ino), &attr, NO_GENERATION)
+            !reply.add(INodeNo(found.ino.0), found.next, name, &self.valid(found.ino), &attr, generation)
         });
         match result {
             Ok(()) => reply.ok(),
@@ -577,7 +580,7 @@ impl fuser::Filesystem for Filesystem {
         match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, self.caller(request))) {
             Ok(made) => {
                 let (union, ino) = (&self.union, made.ino);
-                let made = (ino, self.file_attr(&made));
+                let made = self.ids.attr(&made);
                 opens.open(union, &self.given, ino, Purpose::of(flags), Created { union, made, reply });
             }
             Err(error) => reply.error(errno(error)),

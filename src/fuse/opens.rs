@@ -24,12 +24,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use fuser::{BackingId, FileAttr, FileHandle, FopenFlags, INodeNo, ReplyCreate, ReplyOpen};
+use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 
 use super::given::Given;
-use super::value::{AT_ONCE, FOREVER, NO_GENERATION, reply as errno};
-use crate::union::{Caller, Errno, FsResult, Ino, Union};
+use super::value::{AT_ONCE, FOREVER, file_attr, generation, reply as errno};
+use crate::union::{Attr, Caller, Errno, FsResult, Ino, Union};
 
 /// Set-user-id and set-group-id.
 const SET_IDS: u32 = 0o6000;
@@ -83,7 +83,7 @@ impl Opening for ReplyOpen {
 pub(super) struct Created<'a> {
     pub(super) union: &'a Union,
     /// The new inode, as the mount shows it.
-    pub(super) made: (Ino, FileAttr),
+    pub(super) made: Attr,
     pub(super) reply: ReplyCreate,
 }
 
@@ -93,17 +93,17 @@ impl Opening for Created<'_> {
     }
 
     fn caches(self, flags: FopenFlags) {
-        self.reply.created(&FOREVER, &self.made.1, NO_GENERATION, FileHandle(0), flags);
+        self.reply.created(&FOREVER, &file_attr(&self.made), generation(&self.made), FileHandle(0), flags);
     }
 
     fn passes(self, backing: &BackingId) {
-        let (attr, flags) = (self.made.1, FopenFlags::empty());
-        self.reply.created_passthrough(&AT_ONCE, &attr, NO_GENERATION, FileHandle(0), flags, backing);
+        let (attr, flags) = (file_attr(&self.made), FopenFlags::empty());
+        self.reply.created_passthrough(&AT_ONCE, &attr, generation(&self.made), FileHandle(0), flags, backing);
     }
 
     fn fails(self, error: Errno) {
         // The kernel is not told of the inode, so it will never forget it.
-        self.union.forget(self.made.0, 1);
+        self.union.forget(self.made.ino, 1);
         self.reply.error(errno(error));
     }
 }

@@ -10,8 +10,10 @@ use crate::union::{Attr, Errno, SetTime};
 /// How long the kernel may keep what it was told: for ever. Nobody else changes anything.
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Inode numbers are never given to another file while the kernel knows them.
-pub(super) const NO_GENERATION: Generation = Generation(0);
+/// An inode's generation, for the kernel's file handles.
+pub(super) fn generation(attr: &Attr) -> Generation {
+    Generation(attr.generation.into())
+}
 
 /// No longer than the answer.
 pub(super) const AT_ONCE: Duration = Duration::ZERO;

@@ -1,5 +1,6 @@
 //! What rustix does not say in one call. The only module that may use `unsafe`.
 
+mod handle;
 mod keyring;
 pub mod call;
 mod dir;
@@ -15,6 +16,7 @@ pub mod sha256;
 mod write_back;
 mod xattr;
 
+pub use handle::file_handle;
 pub use keyring::new_session_keyring;
 pub use dir::{Dir, DirEntry};
 pub use map::map;

@@ -40,7 +40,8 @@ impl Union {
             (_, _, Some(Orphan::Parked)) => u32::try_from(stat.st_nlink).unwrap_or(u32::MAX).saturating_sub(1),
             _ => u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
         };
-        let mut attr = attr_of(ino, &stat, nlink)?;
+        let generation = self.lowers.generation(ino).or(node.generation).unwrap_or_default();
+        let mut attr = attr_of(ino, generation, &stat, nlink)?;
         if node.metacopy {
             attr.blocks = self.lowers.node(ino).and_then(|node| node.meta()).map_or(0, |meta| meta.blocks);
         }
@@ -83,7 +84,8 @@ impl Union {
             },
             _ => 1,
         };
-        Ok(Some(attr_of_meta(ino, &meta, nlink)))
+        let generation = self.lowers.generation(ino).unwrap_or_default();
+        Ok(Some(attr_of_meta(ino, generation, &meta, nlink)))
     }
 
     fn count_subdirectories(&self, tree: &mut Tree, ino: Ino) -> FsResult<u32> {
@@ -205,7 +207,7 @@ fn timespec(time: Option<SetTime>) -> Timespec {
 
 /// What an upper file's `stat` says, under the number it has in the union.
 #[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
-pub(super) fn attr_of(ino: Ino, stat: &Stat, nlink: u32) -> FsResult<Attr> {
+pub(super) fn attr_of(ino: Ino, generation: u32, stat: &Stat, nlink: u32) -> FsResult<Attr> {
     let time = |sec: i64, nsec: u64| Time { sec, nsec: u32::try_from(nsec).unwrap_or_default() };
     Ok(Attr {
         ino,
@@ -222,9 +224,10 @@ pub(super) fn attr_of(ino: Ino, stat: &Stat, nlink: u32) -> FsResult<Attr> {
         ctime: time(stat.st_ctime.into(), stat.st_ctime_nsec.into()),
     })
 }
+        generation,
 
 /// What a lower inode shows: a tar keeps one time, and so all three are that.
-fn attr_of_meta(ino: Ino, meta: &Meta, nlink: u32) -> Attr {
+fn attr_of_meta(ino: Ino, generation: u32, meta: &Meta, nlink: u32) -> Attr {
     Attr {
         ino,
         kind: meta.kind,
@@ -240,3 +243,4 @@ fn attr_of_meta(ino: Ino, meta: &Meta, nlink: u32) -> Attr {
         ctime: meta.mtime,
     }
 }
+        generation,

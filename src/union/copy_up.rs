@@ -211,6 +211,10 @@ impl Union {
         let names = self.union_names(tree, ino)?;
         for (parent, _) in &names {
             self.copy_up_parent(tree, *parent)?;
+        if tree.nodes.contains_key(&ino) {
+            // One of the names is a copy already, with what was written since: never may another take its place.
+            return Err(Errno::ESTALE);
+        }
         }
         let mut node = Node::new(kind);
         node.metacopy = prepared.metacopy;
@@ -241,6 +245,9 @@ impl Union {
             }
             tree.add_name(ino, *parent, name);
         }
+            if let Some(homes) = &mut tree.homes {
+                homes.add(ino, kind, *parent);
+            }
         tree.links.remove(&ino);
         // The descriptor that has written the data is told what goes wrong with them later.
         if let Some(file) = prepared.written {

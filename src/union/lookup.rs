@@ -61,17 +61,20 @@ impl Union {
     /// file handles (`FUSE_EXPORT_SUPPORT`).
     ///
     /// # Errors
-    /// `ENOENT` when there is no such name; `ENAMETOOLONG`.
+    /// `ENOENT` when there is no such name; `ENAMETOOLONG`; `ESTALE` for a number whose inode has no name any more.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> FsResult<Attr> {
         check_name(name)?;
-        if whiteout::is_reserved(name) {
-            return Err(Errno::ENOENT);
+        match name {
+            // "/" is the name of an inode that was found by its number, and overlayfs asks for it again (fs/overlayfs/super.c,
+            // `ovl_revalidate_real`).
+            b"." | b"/" => return self.lookup_number(parent, false),
+            b".." => return self.lookup_number(parent, true),
+            _ if whiteout::is_reserved(name) => return Err(Errno::ENOENT),
+            _ => {}
         }
         {
             let tree = self.tree.read();
-            if name != b"."
-                && name != b".."
-                && let Some(found) = self.find_known(&tree, parent, name)?
+            if let Some(found) = self.find_known(&tree, parent, name)?
                 && let Some(attr) = self.attr_known(&tree, found.ino)?
             {
                 self.references.add(attr.ino);
@@ -79,11 +82,7 @@ impl Union {
             }
         }
         let mut tree = self.tree.write();
-        let ino = match name {
-            b"." => parent,
-            b".." => self.parent(&tree, parent)?,
-            _ => self.find(&mut tree, parent, name)?.ok_or(Errno::ENOENT)?.ino,
-        };
+        let ino = self.find(&mut tree, parent, name)?.ok_or(Errno::ENOENT)?.ino;
         let attr = self.attr(&mut tree, ino)?;
         self.references.add(ino);
         Ok(attr)
@@ -163,9 +162,13 @@ impl Union {
                 Kind::File => node.metacopy = self.upper()?.mark(&spot, Mark::Metacopy)?.is_some(),
                 _ => {}
             }
-            if node.metacopy && self.lowers.place(entry.ino).is_none() {
+            let is_lower = self.lowers.place(entry.ino).is_some();
+            if node.metacopy && !is_lower {
                 // The lowers are not those it was made over: better no file than a wrong one.
                 return Err(Errno::EIO);
+            }
+            if !is_lower {
+                node.generation = Self::upper_generation(&spot)?;
             }
             tree.nodes.insert(entry.ino, node);
         }

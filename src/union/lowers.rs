@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::descriptors::{Descriptors, Key};
 use super::errno::{Errno, FsResult};
+use super::handles::crc32;
 use super::references::{References, Unresolved};
 use super::types::Ino;
 use crate::index::{Child, Index, Kind, Meta, Node, NodeId};
@@ -44,6 +45,8 @@ pub(super) struct Layer {
     pub(super) index: Arc<Index>,
     /// The number of the layer's node 0.
     first: u64,
+    /// That of its inodes: of this tree with these numbers.
+    generation: u32,
 }
 
 /// All layers, base first.
@@ -97,7 +100,8 @@ impl Lowers {
         let mut layers = Vec::with_capacity(lowers.len());
         for Lower { dir, index } in lowers.into_iter().rev() {
             let count = u64::from(index.node_count());
-            layers.push(Layer { dir, index, first });
+            let generation = crc32(&[index.key().to_le_bytes(), first.to_le_bytes()].concat());
+            layers.push(Layer { dir, index, first, generation });
             first += count;
         }
         let root = LowerDir {
@@ -162,6 +166,14 @@ impl Lowers {
                 described.or_else(|| self.at(*dir.parts.first()?))
             }
         }
+    }
+
+    /// The generation of a lower inode; the root's is always 0 (fs/fuse/inode.c, `fuse_get_root_inode`).
+    pub(super) fn generation(&self, ino: Ino) -> Option<u32> {
+        if ino == Ino::ROOT {
+            return Some(0);
+        }
+        self.layer(self.place(ino)?).map(|layer| layer.generation)
     }
 
     /// Tells the layer `layer` from any other, for marks that must outlive a mount.

@@ -185,10 +185,10 @@ impl Union {
                 spot.chmod(wanted)?;
                 stat = spot.stat()?;
             }
-            Ok((stat, kind))
+            Ok((stat, kind, Self::upper_generation(&spot)?))
         })();
         let dir = self.upper_dir(tree, parent)?;
-        let (stat, kind) = match described {
+        let (stat, kind, generation) = match described {
             Ok(described) => described,
             Err(error) => {
                 // Nobody has seen it yet.
@@ -198,11 +198,11 @@ impl Union {
         };
         let ino = upper_ino(stat.st_ino);
         tree.gone.remove(&ino);
-        tree.nodes.insert(ino, Node::new(kind));
+        tree.nodes.insert(ino, Node { generation, ..Node::new(kind) });
         self.enter(tree, parent, name, UpperEntry { ino, kind }, &dir)?;
         self.references.add(ino);
         // Files and new directories have on disk as many names as here.
-        attr_of(ino, &stat, u32::try_from(stat.st_nlink).unwrap_or(u32::MAX))
+        attr_of(ino, generation.unwrap_or_default(), &stat, u32::try_from(stat.st_nlink).unwrap_or(u32::MAX))
     }
 
     /// Enters a name that now is on disk, and takes its whiteout away.
@@ -215,6 +215,9 @@ impl Union {
         dir: &OwnedFd,
     ) -> FsResult<()> {
         let hash = self.names.of(name);
+        if let Some(homes) = &mut tree.homes {
+            homes.add(entry.ino, entry.kind, parent);
+        }
         tree.add_name(entry.ino, parent, name);
         // What is not in memory is read from disk later on.
         let had_whiteout = tree.listing_mut(parent).is_none_or(|listing| {

@@ -39,6 +39,7 @@ mod durable;
 mod errno;
 mod file;
 mod group;
+mod handles;
 mod lookup;
 mod lowers;
 mod make;
@@ -68,6 +69,7 @@ use descriptors::Descriptors;
 use lowers::Lowers;
 use tree::{InodeLocks, NameHash, Node, References, Tree};
 use upper::Upper;
+use handles::HomesWalk;
 
 /// A union that is open. All operations may be called from several threads at once.
 ///
@@ -87,6 +89,7 @@ pub struct Union {
     tree: RwLock<Tree>,
 }
 
+    homes_walk: HomesWalk,
 impl Union {
     /// Opens the stack, and ends what an unclean end of the last union left in its upper.
     ///
@@ -118,6 +121,7 @@ impl Union {
             tree: RwLock::new(tree),
         };
         union.recover(unclean)?;
+            homes_walk: HomesWalk::default(),
         Ok(union)
     }
 

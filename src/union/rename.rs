@@ -117,10 +117,10 @@ impl Union {
                 let meta = Meta { kind: Kind::CharDevice, mode: 0, ..Meta::implied_directory() };
                 make_node(from_dir.as_fd(), from.1, &meta)?;
             }
-            match named(&from_dir, from.1).and_then(|device| device.stat()) {
-                Ok(stat) => {
+            match named(&from_dir, from.1).and_then(|device| Ok((device.stat()?, Self::upper_generation(&device)?))) {
+                Ok((stat, generation)) => {
                     let ino = upper_ino(stat.st_ino);
-                    tree.nodes.insert(ino, Node::new(Kind::CharDevice));
+                    tree.nodes.insert(ino, Node { generation, ..Node::new(Kind::CharDevice) });
                     self.enter(tree, from.0, from.1, UpperEntry { ino, kind: Kind::CharDevice }, &from_dir)?;
                     self.settle(tree, ino);
                 }
@@ -177,6 +177,9 @@ impl Union {
             tree.remove_name(found.ino, old.0, old.1);
             let hash = self.names.of(new.1);
             let entry = UpperEntry { ino: found.ino, kind: found.kind };
+            if let Some(homes) = &mut tree.homes {
+                homes.add(found.ino, found.kind, new.0);
+            }
             if let Some(listing) = tree.listing_mut(new.0) {
                 listing.insert(hash, new.1, entry);
             }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::handles::Homes;
 use super::lowers::LowerDir;
 use super::types::Ino;
 use crate::index::Kind;
@@ -33,6 +34,8 @@ pub(super) struct Node {
     pub(super) moved: bool,
     /// Of a directory: what new entries inherit, when it is known.
     pub(super) inherits: Option<Inherits>,
+    /// Of an inode that only the upper has: tells it from others of its number, where the file system can.
+    pub(super) generation: Option<u32>,
 }
 
 /// What a directory hands on to new entries.
@@ -64,6 +67,7 @@ impl Node {
             pins: 0,
             moved: false,
             inherits: None,
+            generation: None,
         }
     }
 }
@@ -166,6 +170,8 @@ pub(super) struct Tree {
     pub(super) hidden: HashSet<u64>,
     /// How many orphans are kept by a descriptor.
     pub(super) open_orphans: usize,
+    /// Which directories have an inode, from the first file handle on that needs it.
+    pub(super) homes: Option<Homes>,
     listings: HashMap<Ino, Listing>,
     listed: usize,
     clock: u64,
@@ -238,10 +244,14 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(&ino) else { return };
         let before = node.names.len();
         node.names.retain(|(dir, known)| *dir != parent || **known != *name);
-        if node.names.len() < before
-            && let Some(parent) = self.nodes.get_mut(&parent)
-        {
+        if node.names.len() == before {
+            return;
+        }
+        if let Some(parent) = self.nodes.get_mut(&parent) {
             parent.pins = parent.pins.saturating_sub(1);
+        }
+        if let Some(homes) = &mut self.homes {
+            homes.remove(ino, parent);
         }
     }
 }

@@ -18,6 +18,8 @@ impl Ino {
 pub struct Attr {
     /// The inode number.
     pub ino: Ino,
+    /// Tells the inode from others that have its number at another time; 0 for the root, and where nothing can tell.
+    pub generation: u32,
     /// The type.
     pub kind: Kind,
     /// Permission bits with suid, sgid and sticky.

@@ -23,7 +23,9 @@ mod disk;
 mod error_rows;
 mod errors;
 mod export;
+mod fanotify;
 mod file_clock;
+mod file_handle;
 mod fixtures;
 #[path = "../../fixtures/generator.rs"]
 mod generator;
@@ -67,6 +69,7 @@ mod mount_data;
 mod mount_dead;
 mod mount_ending;
 mod mount_fixture;
+mod mount_handles;
 mod mount_helper;
 mod mount_large;
 mod mount_lower_forged;
