@@ -7,13 +7,12 @@
 //! file instead (fs/fuse/dir.c, `fuse_atomic_open`), and opens it without a message. Where data pass through, `open`
 //! and `create` are answered.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, IoctlFlags,
@@ -24,19 +23,18 @@ use fuser::{
 
 use super::counters::{Counters, Operation};
 use super::gate::{Gate, Pass};
-use super::given::{Answer, Given};
+use super::given::Given;
 use super::ids::Ids;
 use super::late::Late;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
+use super::replies::{attribute, empty, given, written};
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
-use super::value::{
-    AT_ONCE, FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time,
-};
+use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
-use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, SetAttr, Union};
+use crate::union::{Caller, Errno, FsResult, Ino, NewFile, Outdated, RenameMode, SetAttr, Union};
 
 /// A label that is not there. `ls -l` asks for it of every file, which is a message each, unless it is told once that a file
 /// system has no labels (coreutils, gnulib's file-has-acl.c). Where SELinux is on, the kernel does not ask us.
@@ -44,10 +42,6 @@ const SELINUX: &str = "security.selinux";
 
 /// What the names of access lists begin with.
 const ACCESS_LISTS: &[u8] = b"system.posix_acl_";
-
-thread_local! {
-    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// The union behind the protocol.
 pub(super) struct Filesystem {
@@ -72,35 +66,12 @@ fn ino(node: INodeNo) -> Ino {
     Ino(node.0)
 }
 
-fn empty(result: FsResult<()>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn written(result: FsResult<u64>, reply: ReplyWrite) {
-    match result {
-        Ok(length) => reply.written(u32::try_from(length).unwrap_or(u32::MAX)),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn attribute(result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match result {
-        Err(error) => reply.error(errno(error)),
-        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() > size as usize => reply.error(errno(Errno::ERANGE)),
-        Ok(value) => reply.data(&value),
-    }
-}
-
 impl Filesystem {
     fn caller(&self, request: &Request) -> Caller {
-        self.ids.caller(Caller { uid: request.uid(), gid: request.gid() })
+        self.ids.caller(Caller { uid: request.uid(), gid: request.gid(), process: Some(request.pid()) })
     }
 
-    fn file_attr(&self, attr: &Attr) -> fuser::FileAttr {
+    pub(super) fn file_attr(&self, attr: &Attr) -> fuser::FileAttr {
         file_attr(&self.ids.attr(attr))
     }
 
@@ -109,35 +80,9 @@ impl Filesystem {
         !self.terms.access_lists && name.as_bytes().starts_with(ACCESS_LISTS)
     }
 
-    fn count(&self, operation: Operation) {
+    pub(super) fn count(&self, operation: Operation) {
         self.wakeful.request();
         self.counters.count(operation);
-    }
-
-    fn entry(&self, result: FsResult<Attr>, reply: ReplyEntry) {
-        match result {
-            Ok(attr) => reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &self.file_attr(&attr), generation(&attr)),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn attributes(&self, result: FsResult<Attr>, reply: ReplyAttr) {
-        match result {
-            Ok(attr) => reply.attr(&self.valid(attr.ino), &self.file_attr(&attr)),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    /// How long an inode's attributes are what they are now, if no message changes them.
-    fn valid(&self, ino: Ino) -> Duration {
-        if self.opens.as_ref().is_some_and(|opens| opens.is_written(ino)) { AT_ONCE } else { FOREVER }
-    }
-
-    /// Reads the beginning of a file.
-    fn read_begin(&self, ino: Ino, buffer: &mut [u8]) -> FsResult<usize> {
-        let cached = self.union.read_cached(ino, 0, buffer)?;
-        self.read_ahead.reads(&self.union, ino, cached.is_none());
-        cached.map_or_else(|| self.union.read(ino, 0, buffer), Ok)
     }
 
     /// Counts an operation that changes something, and lets it pass.
@@ -159,21 +104,19 @@ impl Filesystem {
 
     /// What an operation gave that changes this directory's entries.
     fn changed<T>(&self, directory: INodeNo, result: FsResult<T>) -> FsResult<T> {
-        if result.is_ok() {
-            self.given.changed(ino(directory));
+        match result {
+            Ok(_) => self.given.changed(ino(directory)),
+            Err(error) if error.is_refusal() => {}
+            // How far it came is not known.
+            Err(_) => self.given.outdate(ino(directory)),
         }
         result
     }
-}
 
-/// The attributes that an operation gave, on their way to the kernel.
-fn given(answer: &Answer<'_>, result: FsResult<Attr>) -> FsResult<Attr> {
-    if let Ok(attr) = &result
-        && attr.kind == Kind::Directory
-    {
-        answer.has(attr.ino);
+    /// What an operation gave, after the kernel was told which attributes it has to ask for again.
+    fn tell<T>(&self, outdated: Outdated<T>) -> T {
+        outdated.tell(|ino| self.given.outdate(ino))
     }
-    result
 }
 
 impl fuser::Filesystem for Filesystem {
@@ -228,7 +171,8 @@ impl fuser::Filesystem for Filesystem {
         let gid = gid.map(|gid| self.ids.groups.meant(gid));
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let answer = self.given.answer();
-        self.attributes(given(&answer, self.union.setattr(ino(node), &set, self.caller(request))), reply);
+        let attr = self.tell(self.union.setattr(ino(node), &set, self.caller(request)));
+        self.attributes(given(&answer, attr), reply);
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -312,25 +256,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.count(Operation::Open);
-        if let Some(opens) = &self.opens {
-            let empties = (flags.0 & libc::O_TRUNC != 0).then(|| self.caller(request));
-            let purpose = Purpose { empties, ..Purpose::of(flags.0) };
-            let _pass = (purpose.writes || empties.is_some()).then(|| self.gate.pass());
-            let ino = ino(node);
-            let copied_up = (purpose.writes && empties.is_none()).then(|| self.union.try_copy_up(ino));
-            match copied_up {
-                Some(Err(error)) => reply.error(errno(error)),
-                Some(Ok(false)) => {
-                    let (opens, given) = (opens.clone(), self.given.clone());
-                    self.late.put(&self.union, move |union| opens.open(union, &given, ino, purpose, reply));
-                }
-                _ => opens.open(&self.union, &self.given, ino, purpose, reply),
-            }
-        } else if self.terms.no_open {
-            reply.error(errno(Errno::ENOSYS));
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-        }
+        self.open_file(ino(node), flags.0, self.caller(request), reply);
     }
 
     fn read(
@@ -345,27 +271,12 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyData,
     ) {
         self.count(Operation::Read);
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            let size = size as usize;
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
-            let wanted = buffer.get_mut(..size).unwrap_or_default();
-            let read = if offset == 0 {
-                self.read_begin(ino(node), wanted)
-            } else {
-                self.union.read(ino(node), offset, wanted)
-            };
-            match read {
-                Ok(length) => reply.data(wanted.get(..length).unwrap_or_default()),
-                Err(error) => reply.error(errno(error)),
-            }
-        });
+        self.read_file(ino(node), offset, size as usize, reply);
     }
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -376,22 +287,8 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let _pass = self.change(Operation::Write);
-        let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback;
-        let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let ino = ino(node);
-        let write = move |union: &Union, data: &[u8]| match gathered {
-            true => union.write_gathered(ino, offset, data),
-            false => union.write(ino, offset, data, kills),
-        };
-        match self.union.try_copy_up(ino) {
-            Ok(true) => written(write(&self.union, data).map(|length| length as u64), reply),
-            Ok(false) => {
-                let data = data.to_vec();
-                let answer = move |union: &Union| written(write(union, &data).map(|length| length as u64), reply);
-                self.late.put(&self.union, answer);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        let by = caller(request);
+        self.write_file(ino(node), offset, data, flags, by, reply);
     }
 
     fn flush(&self, _request: &Request, _node: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
@@ -503,7 +400,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -516,9 +413,8 @@ impl fuser::Filesystem for Filesystem {
             return reply.error(errno(Errno::ENOTSUP));
         }
         let value = self.ids.meant_xattr(name.as_bytes(), value.to_vec());
-        let set = self.union.setxattr(ino(node), name.as_bytes(), &value, flags);
-        self.given.outdate(ino(node));
-        empty(set, reply);
+        let set = self.union.setxattr(ino(node), name.as_bytes(), &value, flags, self.caller(request));
+        empty(self.tell(set), reply);
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -554,9 +450,7 @@ impl fuser::Filesystem for Filesystem {
         if self.is_left_out(name) {
             return reply.error(errno(Errno::ENOTSUP));
         }
-        let removed = self.union.removexattr(ino(node), name.as_bytes());
-        self.given.outdate(ino(node));
-        empty(removed, reply);
+        empty(self.tell(self.union.removexattr(ino(node), name.as_bytes())), reply);
     }
 
     fn access(&self, _request: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -613,7 +507,8 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let _pass = self.change(Operation::Fallocate);
-        empty(self.union.fallocate(ino(node), offset, length, mode, self.caller(request)), reply);
+        let done = self.tell(self.union.fallocate(ino(node), offset, length, mode, self.caller(request)));
+        empty(done.map(drop), reply);
     }
 
     fn lseek(
@@ -626,14 +521,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyLseek,
     ) {
         self.count(Operation::Lseek);
-        let seek = Seek { ino: ino(node), offset, whence, reply };
-        if !self.terms.writeback || seek.doubt(&self.union).is_none() {
-            return seek.answer(&self.union);
-        }
-        // Without its thread the mount is about to end.
-        if let Err(unsent) = self.seeks.send(seek) {
-            unsent.0.answer(&self.union);
-        }
+        self.seek(Seek { ino: ino(node), offset, whence, reply });
     }
 
     fn copy_file_range(
@@ -651,6 +539,6 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let _pass = self.change(Operation::CopyFileRange);
         let (from, to) = ((ino(from), from_offset), (ino(to), to_offset));
-        written(self.union.copy_file_range(from, to, length, self.caller(request)), reply);
+        written(self.tell(self.union.copy_file_range(from, to, length, self.caller(request))), reply);
     }
 }

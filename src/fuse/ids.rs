@@ -114,7 +114,7 @@ impl Ids {
     /// The caller as the disk knows it.
     #[must_use]
     pub(super) fn caller(&self, caller: Caller) -> Caller {
-        Caller { uid: self.users.meant(caller.uid), gid: self.groups.meant(caller.gid) }
+        Caller { uid: self.users.meant(caller.uid), gid: self.groups.meant(caller.gid), ..caller }
     }
 
     /// The attributes as the mount shows them.

@@ -1,6 +1,8 @@
 //! The union as a FUSE file system: the only place that knows the protocol.
 //!
 //! - [`filesystem`]: each request is decoded, counted, answered by the union
+//! - [`data`]: opening, reading and writing files
+//! - [`replies`]: from what the union gives to a reply
 //! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and the threads that serve it
@@ -21,6 +23,7 @@
 
 mod behaviour;
 mod counters;
+mod data;
 mod filesystem;
 mod gate;
 mod given;
@@ -31,6 +34,7 @@ mod mounts;
 mod opens;
 mod page_cache;
 mod read_ahead;
+mod replies;
 mod seek;
 mod session;
 mod terms;

@@ -146,7 +146,7 @@ impl Opens {
         };
         // A copy-up may take long: before the lock.
         let data = match empties {
-            Some(caller) => union.emptied_data(ino, caller).map(Some),
+            Some(caller) => union.emptied_data(ino, caller).tell(|ino| given.outdate(ino)).map(Some),
             None => union.lasting_data(ino, writes),
         };
         let data = match data {

@@ -6,6 +6,7 @@ use super::Union;
 use super::disk_dir::kind_of_stat;
 use super::errno::{Errno, FsResult};
 use super::lowers;
+use super::outdated::Outdated;
 use super::tree::{Orphan, Tree};
 use super::types::{Attr, Caller, Ino, SetAttr, SetTime, Statfs};
 use super::upper::Spot;
@@ -104,14 +105,18 @@ impl Union {
 
     /// Changes attributes, and says what they are then.
     ///
-    /// A change of the length by a caller who is not root takes suid and sgid away, as does a change of
+    /// A change of the length by a caller without `CAP_FSETID` takes suid and sgid away, as does a change of
     /// the owner; both take file capabilities away (`HANDLE_KILLPRIV_V2` leaves that to the file system).
     ///
     /// # Errors
     /// `EROFS` without an upper, `ENOSPC` and the like when the upper cannot take the copy.
-    pub fn setattr(&self, ino: Ino, set: &SetAttr, caller: Caller) -> FsResult<Attr> {
+    pub fn setattr(&self, ino: Ino, set: &SetAttr, caller: Caller) -> Outdated<FsResult<Attr>> {
+        Outdated::new(ino, self.set_attributes(ino, set, caller), false)
+    }
+
+    fn set_attributes(&self, ino: Ino, set: &SetAttr, caller: Caller) -> FsResult<Attr> {
         if let Some(size) = set.size {
-            self.truncate(ino, size)?;
+            self.truncate(ino, size, caller)?;
         } else {
             self.copy_up(ino)?;
         }
@@ -127,7 +132,6 @@ impl Union {
         match set.mode {
             Some(_) if kind == Kind::Symlink => return Err(Errno::ENOTSUP),
             Some(mode) => spot.chmod(mode)?,
-            None if set.size.is_some() && caller.uid != 0 => clear_set_ids(&spot)?,
             None => {}
         }
         if set.atime.is_some() || set.mtime.is_some() {
@@ -182,19 +186,28 @@ impl Union {
     }
 }
 
-/// Takes suid away, and sgid from a file that its group may execute (`setattr_should_drop_suidgid`,
-/// fs/attr.c).
-pub(super) fn clear_set_ids(spot: &Spot) -> FsResult<()> {
+/// Takes suid and sgid away, unless the caller may keep them, and says whether there were any to go.
+pub(super) fn drop_set_ids(spot: &Spot, caller: Caller) -> FsResult<bool> {
+    let has_any = spot.stat()?.st_mode & 0o6000 != 0;
+    if has_any && !caller.keeps_set_ids() { clear_set_ids(spot, caller) } else { Ok(false) }
+}
+
+/// Takes suid away, and sgid from a file that its group may execute or whose group the caller is not in
+/// (`setattr_should_drop_suidgid`, fs/attr.c), and says whether there were any to go.
+pub(super) fn clear_set_ids(spot: &Spot, caller: Caller) -> FsResult<bool> {
     let stat = spot.stat()?;
-    let mut mode = stat.st_mode & 0o7777;
-    if kind_of_stat(&stat)? != Kind::File || mode & 0o6000 == 0 {
-        return Ok(());
+    let before = stat.st_mode & 0o7777;
+    if kind_of_stat(&stat)? != Kind::File || before & 0o6000 == 0 {
+        return Ok(false);
     }
-    mode &= !0o4000;
-    if mode & 0o010 != 0 {
+    let mut mode = before & !0o4000;
+    if mode & 0o010 != 0 || mode & 0o2000 != 0 && !caller.keeps_set_group_id(stat.st_gid) {
         mode &= !0o2000;
     }
-    spot.chmod(mode)
+    if mode != before {
+        spot.chmod(mode)?;
+    }
+    Ok(mode != before)
 }
 
 fn timespec(time: Option<SetTime>) -> Timespec {
@@ -211,6 +224,7 @@ pub(super) fn attr_of(ino: Ino, generation: u32, stat: &Stat, nlink: u32) -> FsR
     let time = |sec: i64, nsec: u64| Time { sec, nsec: u32::try_from(nsec).unwrap_or_default() };
     Ok(Attr {
         ino,
+        generation,
         kind: kind_of_stat(stat)?,
         mode: stat.st_mode & 0o7777,
         nlink,
@@ -224,12 +238,12 @@ pub(super) fn attr_of(ino: Ino, generation: u32, stat: &Stat, nlink: u32) -> FsR
         ctime: time(stat.st_ctime.into(), stat.st_ctime_nsec.into()),
     })
 }
-        generation,
 
 /// What a lower inode shows: a tar keeps one time, and so all three are that.
 fn attr_of_meta(ino: Ino, generation: u32, meta: &Meta, nlink: u32) -> Attr {
     Attr {
         ino,
+        generation,
         kind: meta.kind,
         mode: meta.mode,
         nlink,
@@ -243,4 +257,3 @@ fn attr_of_meta(ino: Ino, generation: u32, meta: &Meta, nlink: u32) -> Attr {
         ctime: meta.mtime,
     }
 }
-        generation,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
+use super::attr::drop_set_ids;
 use super::copy_data::copy_data;
 use super::descriptors::Key;
 use super::disk_dir::remove_tree;
 use super::errno::{Errno, FsResult};
 use super::lowers::LowerDir;
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
-use super::types::Ino;
+use super::types::{Caller, Ino};
 use super::upper::{Mark, Spot, Upper, origin_text, restoring_times};
 use super::xattr::{CAPABILITY, optional};
 use super::{Union, upper};
@@ -60,9 +61,10 @@ impl Union {
     }
 
     /// Changes the length of a file. Data that would be cut off are not copied first.
-    pub(super) fn truncate(&self, ino: Ino, size: u64) -> FsResult<()> {
+    pub(super) fn truncate(&self, ino: Ino, size: u64, caller: Caller) -> FsResult<()> {
         self.copy_up_cut(ino, size)?;
         let file = self.written_data(ino)?;
+        drop_set_ids(&Spot::Open(file.clone()), caller)?;
         Ok(call::ftruncate(file, size)?)
     }
 
@@ -209,12 +211,12 @@ impl Union {
         let upper = self.upper()?;
         let kind = self.lowers.node(ino).and_then(|node| node.kind()).ok_or(Errno::EIO)?;
         let names = self.union_names(tree, ino)?;
-        for (parent, _) in &names {
-            self.copy_up_parent(tree, *parent)?;
         if tree.nodes.contains_key(&ino) {
             // One of the names is a copy already, with what was written since: never may another take its place.
             return Err(Errno::ESTALE);
         }
+        for (parent, _) in &names {
+            self.copy_up_parent(tree, *parent)?;
         }
         let mut node = Node::new(kind);
         node.metacopy = prepared.metacopy;
@@ -243,11 +245,11 @@ impl Union {
             if let Some(listing) = tree.listing_mut(*parent) {
                 listing.insert(hash, name, UpperEntry { ino, kind });
             }
-            tree.add_name(ino, *parent, name);
-        }
             if let Some(homes) = &mut tree.homes {
                 homes.add(ino, kind, *parent);
             }
+            tree.add_name(ino, *parent, name);
+        }
         tree.links.remove(&ino);
         // The descriptor that has written the data is told what goes wrong with them later.
         if let Some(file) = prepared.written {

@@ -25,6 +25,29 @@ names! {
     ENXIO = NXIO, EPERM = PERM, ERANGE = RANGE, EROFS = ROFS, ESTALE = STALE, ETXTBSY = TXTBSY, EXDEV = XDEV,
 }
 
+impl Errno {
+    /// Whether an operation that changes names fails with it only before it has changed anything.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::EEXIST
+                | Self::EINVAL
+                | Self::EISDIR
+                | Self::EMLINK
+                | Self::ENAMETOOLONG
+                | Self::ENOENT
+                | Self::ENOSYS
+                | Self::ENOTDIR
+                | Self::ENOTEMPTY
+                | Self::EPERM
+                | Self::EROFS
+                | Self::ESTALE
+                | Self::EXDEV
+        )
+    }
+}
+
 impl From<Raw> for Errno {
     fn from(raw: Raw) -> Self {
         Self(raw.raw_os_error())

@@ -7,8 +7,9 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom, XattrFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::Union;
-use super::attr::clear_set_ids;
+use super::attr::{clear_set_ids, drop_set_ids};
 use super::errno::{Errno, FsResult};
+use super::outdated::Outdated;
 use super::types::{Caller, Ino};
 use super::upper::{Spot, times_of, write_all};
 use super::xattr::{CAPABILITY, optional};
@@ -89,31 +90,46 @@ impl Union {
     ///
     /// # Errors
     /// As [`Union::setattr`].
-    pub fn emptied_data(&self, ino: Ino, caller: Caller) -> FsResult<Arc<OwnedFd>> {
-        self.copy_up_cut(ino, 0)?;
-        let file = self.writable(ino)?;
-        if caller.uid != 0 {
-            clear_set_ids(&Spot::Open(file.clone()))?;
-        }
-        call::ftruncate(&file, 0)?;
-        Ok(file)
+    pub fn emptied_data(&self, ino: Ino, caller: Caller) -> Outdated<FsResult<Arc<OwnedFd>>> {
+        let empty = || {
+            self.copy_up_cut(ino, 0)?;
+            let file = self.writable(ino)?;
+            drop_set_ids(&Spot::Open(file.clone()), caller)?;
+            call::ftruncate(&file, 0)?;
+            Ok(file)
+        };
+        Outdated::new(ino, empty(), true)
     }
 
-    /// Writes all of `data` at `offset`. With `kill_privileges` the file loses suid and sgid
+    /// Opens a file to change its content. `drop` takes suid and sgid away first: content that somebody else wrote never
+    /// stands in a file that has them.
+    fn change(
+        &self,
+        ino: Ino,
+        drop: impl FnOnce(&Spot) -> FsResult<bool>,
+        change: impl FnOnce(&OwnedFd) -> FsResult<u64>,
+    ) -> Outdated<FsResult<u64>> {
+        let mut dropped = false;
+        let changed = self.writable(ino).and_then(|file| {
+            dropped = drop(&Spot::Open(file.clone()))?;
+            change(&file)
+        });
+        Outdated::new(ino, changed, dropped)
+    }
+
+    /// Writes all of `data` at `offset`. The file loses suid and sgid when `kills` says for which caller
     /// (`FUSE_WRITE_KILL_SUIDGID`); file capabilities go with every write.
     ///
     /// # Errors
     /// `EROFS` without an upper, `ENOSPC`, `EFBIG`.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_privileges: bool) -> FsResult<usize> {
-        let file = self.writable(ino)?;
-        let done = write_all(file.as_fd(), offset, data);
-        // Once more: another thread may have flushed the file before there was anything to flush.
-        self.descriptors.writes(ino);
-        done?;
-        if kill_privileges {
-            clear_set_ids(&Spot::Open(file))?;
-        }
-        Ok(data.len())
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kills: Option<Caller>) -> Outdated<FsResult<u64>> {
+        let drop = |spot: &Spot| kills.map_or(Ok(false), |caller| clear_set_ids(spot, caller));
+        self.change(ino, drop, |file| {
+            let done = write_all(file.as_fd(), offset, data);
+            // Once more: another thread may have flushed the file before there was anything to flush.
+            self.descriptors.writes(ino);
+            done.map(|()| data.len() as u64)
+        })
     }
 
     /// Writes all of `data`, which the kernel has had since earlier (`FUSE_WRITE_CACHE`). It took the privileges
@@ -122,7 +138,11 @@ impl Union {
     ///
     /// # Errors
     /// As [`Union::write`].
-    pub fn write_gathered(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<usize> {
+    pub fn write_gathered(&self, ino: Ino, offset: u64, data: &[u8]) -> Outdated<FsResult<u64>> {
+        Outdated::new(ino, self.write_late(ino, offset, data), false)
+    }
+
+    fn write_late(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<u64> {
         let file = self.writable(ino)?;
         let spot = Spot::Open(file.clone());
         let _alone = self.copying.lock(ino);
@@ -134,21 +154,20 @@ impl Union {
             spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
         }
         call::futimens(&file, &times)?;
-        done.map(|()| data.len())
+        done.map(|()| data.len() as u64)
     }
 
-    /// Allocates or frees a part of a file; `mode` has the `FALLOC_FL_*` bits of `fallocate(2)`.
+    /// Allocates or frees a part of a file; `mode` has the `FALLOC_FL_*` bits of `fallocate(2)`. As a write, it takes suid
+    /// and sgid away, unless the caller has `CAP_FSETID`.
     ///
     /// # Errors
     /// As `fallocate(2)`: `EOPNOTSUPP` for a mode that the upper's file system does not know.
-    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, caller: Caller) -> FsResult<()> {
-        let flags = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits).ok_or(Errno::ENOTSUP)?;
-        let file = self.writable(ino)?;
-        call::fallocate(&file, flags, offset, length)?;
-        if caller.uid != 0 {
-            clear_set_ids(&Spot::Open(file))?;
-        }
-        Ok(())
+    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, caller: Caller) -> Outdated<FsResult<u64>> {
+        let Some(flags) = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits) else {
+            return Outdated::new(ino, Err(Errno::ENOTSUP), false);
+        };
+        let drop = |spot: &Spot| drop_set_ids(spot, caller);
+        self.change(ino, drop, |file| Ok(call::fallocate(file, flags, offset, length).map(|()| 0)?))
     }
 
     /// The next data (`SEEK_DATA`) or hole (`SEEK_HOLE`) at or after `offset`.
@@ -169,20 +188,33 @@ impl Union {
     }
 
     /// Copies within the union, as a clone where the file system can. It may copy less than `length`. As a write,
-    /// it takes suid and sgid away when the caller is not root.
+    /// it takes suid and sgid away, unless the caller has `CAP_FSETID`.
     ///
     /// # Errors
     /// As `copy_file_range(2)`.
-    pub fn copy_file_range(&self, from: (Ino, u64), to: (Ino, u64), length: u64, caller: Caller) -> FsResult<u64> {
-        let target = self.writable(to.0)?;
-        let (source, limit) = self.readable(from.0)?;
-        let length = limit.map_or(length, |size| length.min(size.saturating_sub(from.1)));
-        let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
-        let (mut at, mut to_at) = (from.1, to.1);
-        let copied = call::copy_file_range(&source, &mut at, &target, &mut to_at, length)?;
-        if copied > 0 && caller.uid != 0 {
-            clear_set_ids(&Spot::Open(target))?;
-        }
-        Ok(copied as u64)
+    pub fn copy_file_range(
+        &self,
+        from: (Ino, u64),
+        to: (Ino, u64),
+        length: u64,
+        caller: Caller,
+    ) -> Outdated<FsResult<u64>> {
+        // Where there is nothing to be copied, nothing is written.
+        let drop = |spot: &Spot| {
+            let (source, limit) = self.readable(from.0)?;
+            let size = match limit {
+                Some(size) => size,
+                None => u64::try_from(call::fstat(&source)?.st_size).unwrap_or_default(),
+            };
+            if length == 0 || size <= from.1 { Ok(false) } else { drop_set_ids(spot, caller) }
+        };
+        self.change(to.0, drop, |target| {
+            let (source, limit) = self.readable(from.0)?;
+            let length = limit.map_or(length, |size| length.min(size.saturating_sub(from.1)));
+            let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
+            let (mut at, mut to_at) = (from.1, to.1);
+            let copied = call::copy_file_range(&source, &mut at, target, &mut to_at, length)?;
+            Ok(copied as u64)
+        })
     }
 }

@@ -45,6 +45,8 @@ mod lowers;
 mod make;
 mod marks;
 mod merge;
+mod outdated;
+mod privileges;
 mod readdir;
 mod recovery;
 mod references;
@@ -57,6 +59,7 @@ mod xattr;
 
 pub use changes::Change;
 pub use errno::{Errno, FsResult};
+pub use outdated::Outdated;
 pub use references::Unresolved;
 pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs};
 
@@ -66,10 +69,10 @@ use crate::index::Kind;
 use crate::stack::Stack;
 use crate::whiteout;
 use descriptors::Descriptors;
+use handles::HomesWalk;
 use lowers::Lowers;
 use tree::{InodeLocks, NameHash, Node, References, Tree};
 use upper::Upper;
-use handles::HomesWalk;
 
 /// A union that is open. All operations may be called from several threads at once.
 ///
@@ -86,10 +89,10 @@ pub struct Union {
     references: References,
     copying: InodeLocks,
     names: NameHash,
+    homes_walk: HomesWalk,
     tree: RwLock<Tree>,
 }
 
-    homes_walk: HomesWalk,
 impl Union {
     /// Opens the stack, and ends what an unclean end of the last union left in its upper.
     ///
@@ -118,10 +121,10 @@ impl Union {
             references: References::new(),
             copying: InodeLocks::default(),
             names: NameHash::default(),
+            homes_walk: HomesWalk::default(),
             tree: RwLock::new(tree),
         };
         union.recover(unclean)?;
-            homes_walk: HomesWalk::default(),
         Ok(union)
     }
 

@@ -51,6 +51,9 @@ pub struct Caller {
     pub uid: u32,
     /// The group that a new file belongs to, unless its directory hands on another.
     pub gid: u32,
+    /// The process that waits for the answer, which may be asked for its groups and capabilities; 0 for one that is not
+    /// seen from here. `None` is this program itself, which may do all.
+    pub process: Option<u32>,
 }
 
 /// A time to set.

@@ -6,7 +6,8 @@ use rustix::fs::XattrFlags;
 use super::Union;
 use super::descriptors::Key;
 use super::errno::{Errno, FsResult};
-use super::types::Ino;
+use super::outdated::Outdated;
+use super::types::{Caller, Ino};
 use super::upper::Spot;
 use crate::mark;
 
@@ -22,7 +23,8 @@ pub(super) fn optional(spot: &Spot, name: &[u8]) -> FsResult<Option<Vec<u8>>> {
     }
 }
 
-const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+const ACCESS_LISTS: [&[u8]; 2] = [ACCESS_LIST, b"system.posix_acl_default"];
 
 impl Union {
     /// The value of an extended attribute.
@@ -64,17 +66,31 @@ impl Union {
         Ok(names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect())
     }
 
-    /// Sets an extended attribute; `flags` has `XATTR_CREATE` and `XATTR_REPLACE`.
+    /// Sets an extended attribute; `flags` has `XATTR_CREATE` and `XATTR_REPLACE`. An access list takes sgid away if the
+    /// caller is not in the file's group (`posix_acl_update_mode`, fs/posix_acl.c).
     ///
     /// # Errors
     /// As `setxattr(2)`.
-    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> FsResult<()> {
+    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32, caller: Caller) -> Outdated<FsResult<()>> {
+        // The mode goes with an access list, and the change time with everything.
+        Outdated::new(ino, self.set_attribute(ino, name, value, flags, caller), true)
+    }
+
+    fn set_attribute(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32, caller: Caller) -> FsResult<()> {
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits).ok_or(Errno::EINVAL)?;
         self.copy_up(ino)?;
         // Who copies data up, or writes late, gives back the one that was there before.
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
-        self.spot(&tree, ino)?.set_xattr(&mark::escape(name), value, flags)?;
+        let spot = self.spot(&tree, ino)?;
+        if name == ACCESS_LIST {
+            // First: with the list the group's bits are a mask, which gives others than the group something.
+            let stat = spot.stat()?;
+            if stat.st_mode & 0o2000 != 0 && !caller.keeps_set_group_id(stat.st_gid) {
+                spot.chmod(stat.st_mode & 0o5777)?;
+            }
+        }
+        spot.set_xattr(&mark::escape(name), value, flags)?;
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
         }
@@ -85,7 +101,11 @@ impl Union {
     ///
     /// # Errors
     /// `ENODATA` when there is none of this name.
-    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
+    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Outdated<FsResult<()>> {
+        Outdated::new(ino, self.remove_attribute(ino, name), true)
+    }
+
+    fn remove_attribute(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
         // Only what is there is worth a copy.
         match self.getxattr(ino, name) {
             // An access list that is not there is what the caller wants (`posix_acl_xattr_set`, fs/posix_acl.c).

@@ -99,8 +99,14 @@ pub(crate) fn forget() {
 /// Runs something in a thread of another user and group, without further groups. All paths must be found from
 /// open directories: the tests' own directory is for root alone.
 pub(crate) fn as_user<T: Send>(uid: u32, gid: u32, run: impl FnOnce() -> T + Send) -> T {
+    as_groups(uid, gid, &[], run)
+}
+
+/// The same with further groups.
+pub(crate) fn as_groups<T: Send>(uid: u32, gid: u32, groups: &[u32], run: impl FnOnce() -> T + Send) -> T {
+    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     let run = || {
-        set_thread_groups(&[]).expect("root may");
+        set_thread_groups(&groups).expect("root may");
         set_thread_gid(Gid::from_raw(gid)).expect("root may");
         set_thread_uid(Uid::from_raw(uid)).expect("root may");
         run()

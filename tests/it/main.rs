@@ -84,6 +84,7 @@ mod mount_program;
 mod mount_read_ahead;
 mod mount_rename;
 mod mount_semantics;
+mod mount_set_ids;
 mod mount_signals;
 mod mount_stress;
 mod mount_threads;

@@ -1,17 +1,16 @@
 //! Attributes through real mounts, each as in a plain directory beside it.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, XattrFlags, copy_file_range,
-    fallocate, ftruncate, getxattr, linkat, listxattr, makedev, mkdirat, mknodat, openat, removexattr, renameat,
-    renameat_with, seek, setxattr, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, SeekFrom, XattrFlags, ftruncate, getxattr, linkat, listxattr,
+    makedev, mkdirat, mknodat, openat, removexattr, renameat, renameat_with, seek, setxattr, symlinkat, unlinkat,
 };
 use rustix::io::{Errno, Result, pwrite};
-use rustix::process::{Gid, Uid};
+use rustix::process::Uid;
 
 use super::beside::{Beside, as_user, blocks, forget, tree};
 use super::mounts::Mounts;
@@ -38,10 +37,6 @@ fn xattr_names(path: &Path) -> Vec<String> {
     let mut names: Vec<String> = names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect();
     names.sort();
     names
-}
-
-fn mode(dir: BorrowedFd<'_>, name: &str) -> u32 {
-    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).unwrap().st_mode & 0o7777
 }
 
 #[test]
@@ -110,7 +105,9 @@ fn extended_attributes_of_every_namespace_are_those_of_a_plain_file() {
     ]
     .concat();
     let names = ["user.a", "trusted.b", "security.c", "system.posix_acl_access"];
-    let content = |name: &str| if name.starts_with("system") { acl.clone() } else { b"one".to_vec() };
+    let content = |name: &str| {
+        if name.starts_with("system") { acl.clone() } else { b"one".to_vec() }
+    };
     let beside = Beside::over(&[&|dir| {
         for file in ["had", "bare"] {
             fs::write(dir.join(file), "content").unwrap();
@@ -189,104 +186,6 @@ fn capabilities_go_with_what_takes_them_away_and_nothing_else() {
     for (name, kept, _) in steps {
         assert_eq!(beside.both(|dir| value(&dir.join(name), "security.capability").is_ok()), *kept, "{name}");
     }
-}
-
-type Step = fn(BorrowedFd<'_>, &str) -> Result<()>;
-
-/// What may take suid and sgid away.
-const STEPS: &[(&str, Step)] = &[
-    ("write", |dir, name| pwrite(openat(dir, name, OFlags::WRONLY, Mode::empty())?, b"x", 0).map(|_| ())),
-    ("append", |dir, name| {
-        let file = openat(dir, name, OFlags::WRONLY | OFlags::APPEND, Mode::empty())?;
-        rustix::io::write(file, b"x").map(|_| ())
-    }),
-    ("direct", |dir, name| {
-        let file = openat(dir, name, OFlags::WRONLY | OFlags::SYNC, Mode::empty())?;
-        pwrite(file, &[b'x'; 4096], 0).map(|_| ())
-    }),
-    ("ftruncate", |dir, name| ftruncate(openat(dir, name, OFlags::WRONLY, Mode::empty())?, 2)),
-    ("ftruncate-same", |dir, name| ftruncate(openat(dir, name, OFlags::WRONLY, Mode::empty())?, 7)),
-    ("open-truncate", |dir, name| openat(dir, name, OFlags::WRONLY | OFlags::TRUNC, Mode::empty()).map(|_| ())),
-    ("fallocate", |dir, name| {
-        fallocate(openat(dir, name, OFlags::WRONLY, Mode::empty())?, FallocateFlags::empty(), 0, 9000)
-    }),
-    ("copy", |dir, name| {
-        let from = openat(dir, "source", OFlags::RDONLY, Mode::empty())?;
-        copy_file_range(from, None, openat(dir, name, OFlags::WRONLY, Mode::empty())?, None, 5).map(|_| ())
-    }),
-    ("chown-group", |dir, name| rustix::fs::chownat(dir, name, None, Some(Gid::from_raw(60)), AtFlags::empty())),
-    ("chmod", |dir, name| rustix::fs::chmodat(dir, name, Mode::from_raw_mode(0o6777), AtFlags::empty())),
-    ("touch", |dir, name| rustix::fs::utimensat(dir, name, &now(), AtFlags::empty())),
-];
-
-fn now() -> rustix::fs::Timestamps {
-    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-    rustix::fs::Timestamps { last_access: now, last_modification: now }
-}
-
-fn set_id_files(dir: &Path) {
-    fs::write(dir.join("source"), "source").unwrap();
-    fs::set_permissions(dir.join("source"), fs::Permissions::from_mode(0o644)).unwrap();
-    for (name, _) in STEPS {
-        for mode in [0o6777, 0o2767, 0o4766] {
-            for owner in [0, 60] {
-                let path = dir.join(format!("{name}-{mode:o}-{owner}"));
-                fs::write(&path, "content").unwrap();
-                chown(&path, Some(owner), Some(owner)).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            }
-        }
-    }
-}
-
-/// As this user; files from below, and then the same ones once they are in the upper.
-fn set_ids_go_as_in_a_plain_directory(uid: u32) {
-    let beside = Beside::over(&[&set_id_files]);
-    for round in 0..2 {
-        let [results, wanted] = ["mnt", "plain"].map(|dir| {
-            let dir = directory(&beside.mounts.at(dir));
-            let mut results = Vec::new();
-            for (what, step) in STEPS {
-                for bits in [0o6777, 0o2767, 0o4766] {
-                    for owner in [0, 60] {
-                        let name = format!("{what}-{bits:o}-{owner}");
-                        if bits == 0o2767 && owner != uid {
-                            // The kernel does not tell a FUSE server the groups that this depends on.
-                            continue;
-                        }
-                        let result = as_user(uid, uid, || step(dir.as_fd(), &name));
-                        results.push((format!("{:o}", mode(dir.as_fd(), &name)), name, result));
-                    }
-                }
-            }
-            results
-        });
-        let wrong: Vec<_> = results.iter().zip(&wanted).filter(|(union, plain)| union != plain).collect();
-        assert!(wrong.is_empty(), "round {round}, left in the union, right in a plain directory: {wrong:#?}");
-        assert!(results.iter().any(|(mode, name, _)| name.starts_with("write-6777") && mode == "777") || uid == 0);
-        forget();
-        beside.same(|dir| results.iter().map(|(_, name, _)| mode(directory(dir).as_fd(), name)).collect::<Vec<_>>());
-        if round == 0 {
-            // All again, from above.
-            for (_, name, _) in &results {
-                beside.same(|dir| {
-                    let bits = name.split('-').rev().nth(1).unwrap();
-                    let bits = u32::from_str_radix(bits, 8).unwrap();
-                    fs::set_permissions(dir.join(name), fs::Permissions::from_mode(bits)).unwrap();
-                });
-            }
-        }
-    }
-}
-
-#[test]
-fn set_ids_go_as_in_a_plain_directory_for_a_user() {
-    set_ids_go_as_in_a_plain_directory(60);
-}
-
-#[test]
-fn set_ids_go_as_in_a_plain_directory_for_root() {
-    set_ids_go_as_in_a_plain_directory(0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use layerctl::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, RenameMode, S
 use super::tree_op::{Name, Op, Outcome, Path, Stat, Tree, Value, When};
 
 /// The user whose operations these are.
-pub(crate) const ROOT_USER: Caller = Caller { uid: 0, gid: 0 };
+pub(crate) const ROOT_USER: Caller = Caller { uid: 0, gid: 0, process: None };
 
 /// An inode with the reference that a lookup or a creation took.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl UnionTree {
     }
 
     fn set(&mut self, held: Held, set: &SetAttr) -> FsResult<Value> {
-        self.union.setattr(held.ino(), set, ROOT_USER)?;
+        self.union.setattr(held.ino(), set, ROOT_USER).untold()?;
         self.done([held])
     }
 
@@ -267,12 +267,12 @@ impl UnionTree {
             }
             Op::SetXattr { path, name, value, flags } => {
                 let file = self.xattr_target(path, name, Errno::EPERM)?;
-                self.union.setxattr(file.ino(), name, value, *flags)?;
+                self.union.setxattr(file.ino(), name, value, *flags, ROOT_USER).untold()?;
                 self.done([file])
             }
             Op::RemoveXattr { path, name } => {
                 let file = self.xattr_target(path, name, Errno::EPERM)?;
-                self.union.removexattr(file.ino(), name)?;
+                self.union.removexattr(file.ino(), name).untold()?;
                 self.done([file])
             }
             Op::GetXattr { path, name } => {
@@ -281,7 +281,7 @@ impl UnionTree {
             }
             Op::Fallocate { path, mode, offset, length } => {
                 let file = self.file(path)?;
-                self.union.fallocate(file.ino(), *offset, *length, *mode, ROOT_USER)?;
+                self.union.fallocate(file.ino(), *offset, *length, *mode, ROOT_USER).untold()?;
                 self.done([file])
             }
             Op::Readlink { path } => {
@@ -311,7 +311,11 @@ impl UnionTree {
                 let mut done = 0;
                 while done < *length {
                     let at = offset + done;
-                    match self.union.copy_file_range((from.ino(), at), (to.ino(), at), length - done, ROOT_USER)? {
+                    match self
+                        .union
+                        .copy_file_range((from.ino(), at), (to.ino(), at), length - done, ROOT_USER)
+                        .untold()?
+                    {
                         0 => break,
                         copied => done += copied,
                     }
@@ -334,7 +338,7 @@ impl UnionTree {
             Op::SlotWrite { slot, offset, data } => self.write(self.slot(*slot)?, *offset, data),
             Op::SlotTruncate { slot, size } => {
                 let set = SetAttr { size: Some(*size), ..SetAttr::default() };
-                self.union.setattr(self.slot(*slot)?, &set, ROOT_USER).map(|_| Value::Nothing)
+                self.union.setattr(self.slot(*slot)?, &set, ROOT_USER).untold().map(|_| Value::Nothing)
             }
             Op::SlotStat { slot } => Ok(Value::Stat(stat_of(&self.union.getattr(self.slot(*slot)?)?))),
             Op::Reopen => {
@@ -345,7 +349,7 @@ impl UnionTree {
     }
 
     fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<Value> {
-        self.union.write(ino, offset, data, false).map(|written| Value::Number(written as u64))
+        self.union.write(ino, offset, data, None).untold().map(Value::Number)
     }
 
     /// Reads as the kernel does, in pieces.

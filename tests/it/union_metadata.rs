@@ -68,11 +68,11 @@ fn what_the_kernel_writes_late_leaves_the_capabilities() {
     let held = session.tree().lookup(&path("f")).expect("lookup");
     let ino = held.ino();
     session.setxattr("f", "security.capability", CAPABILITY).expect("setxattr");
-    assert_eq!(session.union().write_gathered(ino, 3, b"late"), Ok(4));
+    assert_eq!(session.union().write_gathered(ino, 3, b"late").untold(), Ok(4));
     assert_eq!(session.getxattr("f", "security.capability"), Ok(CAPABILITY.to_vec()));
-    assert_eq!(session.union().write(ino, 3, b"now", false), Ok(3));
+    assert_eq!(session.union().write(ino, 3, b"now", None).untold(), Ok(3));
     assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
-    assert_eq!(session.union().write_gathered(ino, 0, b"late"), Ok(4));
+    assert_eq!(session.union().write_gathered(ino, 0, b"late").untold(), Ok(4));
     assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
 }
 
@@ -142,7 +142,7 @@ fn our_own_marks_are_not_visible_and_what_a_program_sets_is_none() {
     for mark in marks {
         assert_eq!(session.getxattr("n", mark), Err(Errno::ENODATA), "{mark}");
         let held = session.lookup("n").expect("lookup");
-        let removed = session.union().removexattr(held.ino(), mark.as_bytes());
+        let removed = session.union().removexattr(held.ino(), mark.as_bytes()).untold();
         assert_eq!(removed, Err(Errno::ENODATA), "{mark}");
     }
     session.reopen();
@@ -158,7 +158,7 @@ fn our_own_marks_are_not_visible_and_what_a_program_sets_is_none() {
     for mark in marks {
         assert_eq!(session.getxattr("d/f", mark), Ok(b"x".to_vec()), "{mark}");
         let held = session.lookup("n").expect("lookup");
-        assert_eq!(session.union().removexattr(held.ino(), mark.as_bytes()), Ok(()), "{mark}");
+        assert_eq!(session.union().removexattr(held.ino(), mark.as_bytes()).untold(), Ok(()), "{mark}");
     }
     assert_eq!(session.snapshot().entries[&vec![b"n".to_vec()]].xattrs.len(), 0);
 }
@@ -191,7 +191,7 @@ fn a_set_group_id_directory_hands_on_group_and_bit() {
     let (sub, file) = (session.stat("d/sub").expect("stat"), session.stat("d/f").expect("stat"));
     assert_eq!((sub.gid, sub.mode, file.gid, file.mode), (50, 0o2755, 50, 0o644));
     let dir = session.ino("d");
-    let caller = Caller { uid: 5, gid: 6 };
+    let caller = Caller { uid: 5, gid: 6, process: None };
     let made = session.union().symlink(dir, b"s", b"t", caller).expect("symlink");
     assert_eq!((made.uid, made.gid), (5, 50));
     drop(session.tree().held(made));
@@ -225,7 +225,7 @@ const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 #[test]
 fn suid_sgid_and_capabilities_are_cleared_as_the_kernel_does() {
-    let user = Caller { uid: 1000, gid: 1000 };
+    let user = Caller { uid: 1000, gid: 1000, process: Some(0) };
     let names = ["write", "truncate", "chown", "fallocate", "root"];
     let layer = names.iter().fold(LayerTree::new(), |layer, name| {
         layer.file_with(name, b"content", |item| {
@@ -236,11 +236,11 @@ fn suid_sgid_and_capabilities_are_cleared_as_the_kernel_does() {
     let mut session = Session::over(&[layer]);
     session.chmod("write", 0o6755).expect("chmod");
     assert_eq!(session.getxattr("write", "security.capability"), Ok(CAPABILITY.to_vec()), "kept by a copy-up");
-    session.union().write(session.ino("write"), 0, b"x", true).expect("write");
+    session.union().write(session.ino("write"), 0, b"x", Some(user)).untold().expect("write");
     let set = SetAttr { size: Some(3), ..SetAttr::default() };
-    session.union().setattr(session.ino("truncate"), &set, user).expect("truncate");
+    session.union().setattr(session.ino("truncate"), &set, user).untold().expect("truncate");
     session.chown("chown", 3, 4).expect("chown");
-    session.union().fallocate(session.ino("fallocate"), 0, 100, 0, user).expect("fallocate");
+    session.union().fallocate(session.ino("fallocate"), 0, 100, 0, user).untold().expect("fallocate");
     session.write("root", 0, b"x").expect("write");
     for name in names {
         let mode = if name == "root" { 0o6755 } else { 0o755 };

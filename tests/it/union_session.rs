@@ -164,7 +164,7 @@ impl Session {
     }
 
     pub(crate) fn setattr(&self, ino: Ino, set: &SetAttr) -> FsResult<Attr> {
-        self.union().setattr(ino, set, ROOT_USER)
+        self.union().setattr(ino, set, ROOT_USER).untold()
     }
 
     /// Sets mtime to the beginning of 2001, so that a later change shows.

@@ -198,8 +198,8 @@ fn a_file_that_is_renamed_while_its_data_are_copied_up_keeps_its_content() {
     }
 }
 
-fn big_file_write(tree: &UnionTree, ino: layerctl::union::Ino) -> layerctl::union::FsResult<usize> {
-    tree.union.write(ino, 0, b"w", false)
+fn big_file_write(tree: &UnionTree, ino: layerctl::union::Ino) -> layerctl::union::FsResult<u64> {
+    tree.union.write(ino, 0, b"w", None).untold()
 }
 
 #[test]
@@ -218,7 +218,10 @@ fn a_change_of_attributes_meets_its_own_directory_while_two_change_places() {
         });
         let changes = (0..4000u32).map(|round| {
             let set = layerctl::union::SetAttr { mode: Some(0o700 + round % 8), ..Default::default() };
-            tree.union.setattr(a.ino(), &set, super::union_driver::ROOT_USER).map(|attr| attr.mode == 0o700 + round % 8)
+            tree.union
+                .setattr(a.ino(), &set, super::union_driver::ROOT_USER)
+                .untold()
+                .map(|attr| attr.mode == 0o700 + round % 8)
         });
         let wrong = changes.filter(|result| *result != Ok(true)).count();
         stop.store(true, Ordering::Relaxed);

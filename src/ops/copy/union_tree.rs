@@ -8,7 +8,7 @@ use crate::ops::pack::{Content, meta_of};
 use crate::union::{Caller, Errno, Ino, NewFile, RenameMode, SetAttr, SetTime, Union};
 
 /// All that is made is root's at first.
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, process: None };
 
 /// A union, of which this process has the only hold.
 pub(super) struct UnionTree<'u>(pub(super) &'u Union);
@@ -72,8 +72,8 @@ impl Tree for UnionTree<'_> {
     fn file(&self, dir: &Ino, name: &[u8], content: &mut dyn Read) -> io::Result<()> {
         let new = NewFile { kind: Kind::File, mode: 0o600, umask: 0, rdev: (0, 0) };
         let ino = self.0.create(*dir, name, new, ROOT)?.ino;
-        let size = copy_data(content, |at, bytes| Ok(self.0.write(ino, at, bytes, false).map(drop)?))?;
-        self.0.setattr(ino, &SetAttr { size: Some(size), ..SetAttr::default() }, ROOT)?;
+        let size = copy_data(content, |at, bytes| Ok(self.0.write(ino, at, bytes, None).untold().map(drop)?))?;
+        self.0.setattr(ino, &SetAttr { size: Some(size), ..SetAttr::default() }, ROOT).untold()?;
         Ok(())
     }
 
@@ -110,15 +110,15 @@ impl Tree for UnionTree<'_> {
         let ino = self.ino(*dir, name)?;
         let mode = Some(meta.mode).filter(|_| meta.kind != Kind::Symlink);
         let set = SetAttr { mode, uid: Some(meta.uid), gid: Some(meta.gid), ..SetAttr::default() };
-        self.0.setattr(ino, &set, ROOT)?;
+        self.0.setattr(ino, &set, ROOT).untold()?;
         for (name, value) in xattrs {
-            match self.0.setxattr(ino, name, value, 0) {
+            match self.0.setxattr(ino, name, value, 0, ROOT).untold() {
                 Ok(()) | Err(Errno::ENOTSUP | Errno::EPERM) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
         let time = Some(SetTime::At(meta.mtime));
-        self.0.setattr(ino, &SetAttr { atime: time, mtime: time, ..SetAttr::default() }, ROOT)?;
+        self.0.setattr(ino, &SetAttr { atime: time, mtime: time, ..SetAttr::default() }, ROOT).untold()?;
         Ok(())
     }
 }
