@@ -7,9 +7,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use crate::container::Security;
+use crate::container::{Ended, Security};
 use crate::error::{Error, Result};
 use crate::ops::{self, Io, Outcome};
+
+/// The exit status of a command that `SIGPIPE` has ended.
+const BROKEN_PIPE: u8 = 141;
 
 /// Mount a container of an image, and run a command in it
 ///
@@ -17,6 +20,9 @@ use crate::ops::{self, Io, Outcome};
 /// command the mount stays until it is unmounted, by `layerctl umount` or umount(8); the container's id and
 /// the mountpoint are printed. With `--` the command, or with nothing after it the image's own, runs with the
 /// mount as its root directory; its exit status is ours, and the mount is gone afterwards.
+///
+/// At a terminal the command has a pseudo-terminal of its own. Files that are standard input, output or error cannot be
+/// written or changed by the command but through what it writes to standard output and error.
 ///
 /// A container that is there already is mounted again with its name: `layerctl run-mount --name NAME`.
 #[derive(Debug, Args)]
@@ -80,7 +86,13 @@ impl RunMount {
             security: Security::parse(&self.security_opt)?,
         };
         match ops::run_mount(&context.store, &request)? {
-            Outcome::Ended(status) => Ok(status),
+            Outcome::Ended(Ended { status, lost: None }) => Ok(status),
+            // It has failed by itself, or because it could write no more.
+            Outcome::Ended(Ended { status, lost: Some(why) }) if !matches!(status, 0 | BROKEN_PIPE) => {
+                super::report(&why);
+                Ok(status)
+            }
+            Outcome::Ended(Ended { lost: Some(why), .. }) => Err(why),
             Outcome::Mounted(mounted) => {
                 let (id, mountpoint) = (mounted.container.hex(), mounted.mountpoint.display().to_string());
                 if context.output.is_json() {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::{process, thread};
@@ -11,26 +11,27 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, chdir, pidfd_open, pidfd_send_signal,
-    set_dumpable_behavior, set_parent_process_death_signal, umask, wait,
+    DumpableBehavior, Pid, Signal, chdir, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask,
 };
 use rustix::system::sethostname;
 use rustix::thread::{
     Gid, Uid, UnshareFlags, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::job::{self, Job};
 use super::program::Program;
 use super::report::{READY, Report};
 use super::user::User;
-use super::{NOT_STARTED, Spec, capability, mounts, seccomp, working_dir};
+use super::{NOT_STARTED, Request, capability, descriptors, mounts, seccomp, working_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{self, Instruction};
 
 /// Entry point of the program when its first argument is [`super::STAGE`], to be called before all else with all of
 /// the process' arguments. Becomes the init of a container, for [`super::run`] in another process.
 pub fn stage(args: &[OsString]) -> ! {
-    let status = match (channel(args.get(2)), channel(args.get(3))) {
-        (Ok(requests), Ok(reporter)) => init(requests, File::from(reporter)),
+    let devpts = args.get(4).map(|number| channel(Some(number))).transpose();
+    let status = match (channel(args.get(2)), channel(args.get(3)), devpts) {
+        (Ok(requests), Ok(reporter), Ok(devpts)) => init(requests, File::from(reporter), devpts),
         _ => {
             eprintln!("layerctl: {} is for layerctl itself", super::STAGE);
             NOT_STARTED
@@ -45,11 +46,11 @@ fn channel(number: Option<&OsString>) -> io::Result<OwnedFd> {
 }
 
 /// Returns the exit status. In two processes: that of init, and, if it could not become the command, its child.
-fn init(requests: OwnedFd, mut reporter: File) -> u8 {
-    match start(requests, &mut reporter) {
-        Ok(command) => {
+fn init(requests: OwnedFd, mut reporter: File, devpts: Option<OwnedFd>) -> u8 {
+    match start(requests, &mut reporter, devpts) {
+        Ok((command, reports)) => {
             drop(reporter);
-            reap(command)
+            job::reap(command, reports)
         }
         Err(error) => {
             // Without a reader there is nobody to tell.
@@ -59,7 +60,8 @@ fn init(requests: OwnedFd, mut reporter: File) -> u8 {
     }
 }
 
-fn start(requests: OwnedFd, reporter: &mut File) -> Result<Pid> {
+/// The command, and where its stops are reported.
+fn start(requests: OwnedFd, reporter: &mut File, devpts: Option<OwnedFd>) -> Result<(Pid, File)> {
     let doing = "prepare the first process of";
     set_parent_process_death_signal(Some(Signal::KILL)).doing(doing, "the container")?;
     if is_closed(&requests).doing(doing, "the container")? {
@@ -68,36 +70,43 @@ fn start(requests: OwnedFd, reporter: &mut File) -> Result<Pid> {
     // Root in the container can neither read nor trace this process, which is more than it is to have.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(doing, "the container")?;
     rustix::thread::set_name(c"layerctl-init").doing(doing, "the container")?;
-    let mut requests = BufReader::new(File::from(requests));
+    // Signals of the caller's terminal are not for the container, nor is the terminal.
+    setsid().doing("make a session for", "the container")?;
+    let requests = File::from(requests);
+    let reports = requests.try_clone().doing(doing, "the container")?;
+    let mut requests = BufReader::new(requests);
     let mut line = Vec::new();
     requests.read_until(b'\n', &mut line).doing("read what to do for", "the container")?;
-    let spec: Spec = serde_json::from_slice(&line).doing("read what to do for", "the container")?;
+    let Request { spec, plan } = serde_json::from_slice(&line).doing("read what to do for", "the container")?;
     let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     sys::new_namespaces(namespaces).doing("make namespaces for", &spec.rootfs)?;
     sethostname(spec.hostname.as_bytes()).doing("set the host name", &spec.hostname)?;
     sys::new_session_keyring().doing("make a session keyring for", "the container")?;
     // Modes are to be as they are given, and for the command as everywhere.
     umask(Mode::empty());
-    mounts::enter(&spec)?;
+    mounts::enter(&spec, devpts)?;
     umask(Mode::from_raw_mode(0o022));
     working_dir::enter(&spec.working_dir)?;
     let user = User::find(&spec.user)?;
     let term = std::env::var_os("TERM").map(OsString::into_vec);
     let filter = if spec.security.seccomp { Some(seccomp::default_filter()?) } else { None };
     let program = Program::find(&spec, &user.home, term.as_deref())?;
+    descriptors::prepare(&plan, user.uid)?;
+    let terminal = descriptors::take_terminal(&plan)?;
     reporter.write_all(READY).doing("report from", "the container")?;
     let Some(command) = sys::fork().doing(doing, "the container")? else {
+        job::enter(terminal.as_ref(), plan.foreground)?;
         confine(filter.as_deref(), spec.security.no_new_privileges)?;
         change_to(&user).doing("become the user", &spec.user)?;
         return Err(program.execute());
     };
-    // The command is not waited for yet, so that this is no other process of the same number.
-    let target = pidfd_open(command, PidfdFlags::empty()).doing("open", "the container's command")?;
-    let forwarder = thread::Builder::new().name("signals".into()).spawn(move || forward(requests, &target));
+    let job = Job::new(command, terminal)?;
+    let forwarder = thread::Builder::new().name("signals".into()).spawn(move || job.obey(requests));
     forwarder.doing("forward signals to", "the container's command")?;
+    descriptors::close()?;
     // Nothing is to be busy because of init.
     chdir("/").doing("change to", "/")?;
-    Ok(command)
+    Ok((command, reports))
 }
 
 /// Whether nobody holds the other end any more.
@@ -130,29 +139,4 @@ fn change_to(user: &User) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)
-}
-
-/// Sends each signal that comes in as a byte, for as long as there is a caller.
-fn forward(requests: BufReader<File>, command: &OwnedFd) {
-    for signal in requests.bytes().map_while(io::Result::ok) {
-        if let Some(signal) = Signal::from_named_raw(signal.into()) {
-            // The command may be gone.
-            let _ = pidfd_send_signal(command, signal);
-        }
-    }
-}
-
-/// Waits for all children, own and adopted, until the command ends. Its exit status; the others end with init.
-fn reap(command: Pid) -> u8 {
-    loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == command => {
-                let signal = status.terminating_signal().map(|signal| signal.saturating_add(128));
-                let status = status.exit_status().or(signal);
-                return status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED);
-            }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return NOT_STARTED,
-        }
-    }
 }

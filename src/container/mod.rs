@@ -5,30 +5,40 @@
 //!
 //! ```text
 //! run ── a thread: unshare(pid), spawn, wait ──▶ init: mounts, pivot_root, reap ──▶ the command
-//!  └──── signals sent to run, through a pipe ───────▶ └─ kill ────────────────────────▶
+//!  ├──── signals and stops, through a socket ─────▶ └─ kill ────────────────────────▶ │ its session,
+//!  └──── keys and output, a pseudo-terminal; files that the caller gave, by pipes ────┘ its process group
 //! ```
 //!
-//! A pipe to init carries one line with the [`Spec`] and after that one byte per signal. A pipe from init carries
+//! A socket to init carries one line with the [`Spec`] and after that [messages](message). A pipe from init carries
 //! whether all was made ready, and what went wrong after all; it is closed by the command's exec.
 //!
-//! Signals that the kernel sends for a terminal reach the whole foreground process group, and so the command,
-//! directly. For that only signals sent by a process are passed on, and init, which as pid 1 ignores what it does
-//! not handle, is sent none. Init dies with the thread that started it, and its namespace with it.
+//! Nothing of the caller's terminal is in the container ([`terminal`]), nor is any file that the caller gave as a standard
+//! descriptor there to be written ([`streams`]). Init leads a session without a terminal, or with the container's, and the
+//! command has a process group in it; what the caller's terminal has to say to the command comes through [`session`].
+//! Init dies with the thread that started it, and its namespace with it.
 
 mod capability;
+mod descriptors;
 mod init;
+mod job;
+mod message;
 mod mounts;
 mod program;
+mod pty;
+mod pump;
 mod report;
 mod root;
 mod seccomp;
 mod security;
+mod session;
+mod streams;
+mod terminal;
 mod user;
 mod working_dir;
 
-use std::ffi::c_int;
-use std::io::{IsTerminal as _, PipeReader, Read as _, Write as _, pipe};
+use std::io::{Read as _, pipe};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -40,25 +50,22 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithOrigin;
-use signal_hook::low_level::siginfo::Cause;
 
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
 use report::{READY, Report};
+use session::{Session, Signals};
+use streams::{Opened, Plan};
 
 pub use init::stage;
 pub use security::Security;
+pub use streams::Streams;
 
 /// The first argument of the program when it is to be a container's init: see [`stage`].
 pub const STAGE: &str = "container-stage";
 
 /// The exit status of a container whose command was never there.
 const NOT_STARTED: u8 = 125;
-
-const FORWARDED: [c_int; 8] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH];
 
 /// What is to run, and where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,8 +76,7 @@ pub struct Spec {
     pub hostname: String,
     /// The command. Its first word is looked up in the container's `PATH` when it has no `/`.
     pub args: Vec<Vec<u8>>,
-    /// `KEY=VALUE`, as in the image. `PATH`, `HOME` and, with a terminal as standard input, the caller's `TERM` are
-    /// added when absent.
+    /// `KEY=VALUE`, as in the image. `PATH`, `HOME` and, with a terminal, the caller's `TERM` are added when absent.
     pub env: Vec<Vec<u8>>,
     /// Absolute; empty for `/`. Created with mode 0755 when missing.
     pub working_dir: Vec<u8>,
@@ -83,70 +89,116 @@ pub struct Spec {
     pub security: Security,
 }
 
+/// What init begins with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    spec: Spec,
+    plan: Plan,
+}
+
+/// How a command has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status as a shell has it: 128+n for signal n.
+    pub status: u8,
+    /// Why something that it has written is not where the caller wanted it, or something that it was to read was not
+    /// all there, if that is so.
+    pub lost: Option<Error>,
+}
+
 /// Runs the command to its end, or kills it with all it has started as soon as the other end of `host`, a pipe, is closed
-/// (by who serves the tree: without files there is nothing left to do), with the caller's standard descriptors, terminal,
-/// network and users, and with mount, pid, ipc and uts namespaces of its own. Returns its exit status as a shell has it: 128+n for signal n.
+/// (by who serves the tree: without files there is nothing left to do), with what stands for the caller's standard
+/// descriptors, with its network and users, and with mount, pid, ipc and uts namespaces and a session of its own. To be
+/// called by the first thread of the process, which is stopped with the command when a terminal stops that.
 ///
-/// From the call on, and also after it, these signals do not end the calling process: `SIGTERM`, `SIGINT`, `SIGHUP`,
-/// `SIGQUIT`, `SIGUSR1`, `SIGUSR2` (those aside that are ignored at the time). They are sent on to the command.
+/// From the call on, and also after it, these signals do not end or stop the calling process: `SIGTERM`, `SIGINT`,
+/// `SIGHUP`, `SIGQUIT`, `SIGUSR1`, `SIGUSR2`, `SIGTSTP` (those aside that are ignored at the time). They are sent on to
+/// the command.
 ///
 /// # Errors
 /// [`Error::CommandNotFound`]; [`Error::CommandNotRunnable`]; [`Error::Usage`] for a user that the container does not
-/// have; [`Error::Io`] for what the namespaces, mounts and pipes need.
-pub fn run(spec: &Spec, host: BorrowedFd<'_>) -> Result<u8> {
+/// have; [`Error::Io`] for what the namespaces, mounts, terminals and pipes need.
+pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>) -> Result<Ended> {
     if spec.args.is_empty() {
         return Err(Error::Usage("there is no command to run".into()));
     }
     let doing = "start a container in";
-    let mut request = serde_json::to_vec(spec).doing(doing, &spec.rootfs)?;
+    let Opened { plan, stdio, devpts, terminals, pumps, files } = streams.open()?;
+    let in_foreground = plan.foreground;
+    let mut request = serde_json::to_vec(&Request { spec: spec.clone(), plan }).doing(doing, &spec.rootfs)?;
     request.push(b'\n');
-    // A signal that is ignored (`nohup`) stays so for the command too, as it would without a container.
-    let forwarded = FORWARDED.into_iter().filter(|signal| !sys::is_ignored(*signal));
-    let mut signals = SignalsInfo::<WithOrigin>::new(forwarded).doing(doing, &spec.rootfs)?;
-    let (requests, mut control) = pipe().doing(doing, &spec.rootfs)?;
-    let (started, start) = mpsc::channel();
+    let signals = Signals::catch().doing(doing, &spec.rootfs)?;
     let no_more_signals = signals.handle();
+    let (control, requests) = UnixStream::pair().doing(doing, &spec.rootfs)?;
+    let mut session = Session::new(signals, control, terminals)?;
+    let (ended, end) = pipe().doing(doing, &spec.rootfs)?;
+    let (started, start) = mpsc::channel();
+    let beginning = Beginning { requests: requests.into(), stdio, devpts, has_terminal: streams.has_terminal() };
     thread::scope(|scope| {
+        let spawn_pump = |pump: pump::Pump| {
+            let name = "pump".to_owned();
+            thread::Builder::new().name(name).spawn_scoped(scope, || pump.run(&ended)).doing(doing, &spec.rootfs)
+        };
+        // Closed on every way out, which ends the pumps.
+        let end = end;
+        let pumps = pumps.into_iter().map(spawn_pump).collect::<Result<Vec<_>>>()?;
         let supervisor = thread::Builder::new()
             .name("container".into())
             .spawn_scoped(scope, move || {
-                let status = supervise(spec, host, requests, &started);
+                let status = supervise(spec, host, beginning, &started);
                 no_more_signals.close();
                 drop(started);
                 status
             })
             .doing(doing, &spec.rootfs)?;
-        // An init that is gone does not read: the supervisor knows why.
-        if start.recv().is_ok() && control.write_all(&request).is_ok() {
-            for origin in signals.forever() {
-                if let (Cause::Sent(_), Ok(signal)) = (origin.cause, u8::try_from(origin.signal)) {
-                    let _ = control.write_all(&[signal]);
-                }
-            }
-        }
-        supervisor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        // Without init the supervisor knows why.
+        let followed = if start.recv().is_ok() { session.run(&request, in_foreground) } else { Ok(()) };
+        let status = joined(supervisor.join());
+        drop(end);
+        let copied: Vec<_> = pumps.into_iter().map(|pump| joined(pump.join())).collect();
+        let given_back = session.end();
+        let set = files.into_iter().map(streams::ReadFile::finish);
+        let all = [followed].into_iter().chain(copied).chain([given_back]).chain(set).collect::<Vec<_>>();
+        Ok(Ended { status: status?, lost: all.into_iter().find_map(Result::err) })
     })
+}
+
+fn joined<T>(result: thread::Result<T>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What init is started with.
+struct Beginning {
+    requests: OwnedFd,
+    stdio: [Stdio; 3],
+    devpts: Option<OwnedFd>,
+    has_terminal: bool,
 }
 
 /// Starts init and waits for it. On a thread of its own: its next child is the first process of a new pid namespace
 /// and the last that it can have, and that child is to die when its parent thread does.
-fn supervise(spec: &Spec, host: BorrowedFd<'_>, requests: PipeReader, started: &mpsc::Sender<()>) -> Result<u8> {
+fn supervise(spec: &Spec, host: BorrowedFd<'_>, beginning: Beginning, started: &mpsc::Sender<()>) -> Result<u8> {
     let doing = "start a container in";
+    let Beginning { requests, stdio: [stdin, stdout, stderr], devpts, has_terminal } = beginning;
     let (mut report, reporter) = pipe().doing(doing, &spec.rootfs)?;
     sys::new_namespaces(UnshareFlags::NEWPID).doing("make a pid namespace for", &spec.rootfs)?;
     let program = own_program()?;
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command.arg0("layerctl").arg(STAGE);
-    command.args([requests.as_raw_fd(), reporter.as_raw_fd()].map(|fd| fd.to_string()));
+    let kept: Vec<_> =
+        [requests.as_fd(), reporter.as_fd()].into_iter().chain(devpts.as_ref().map(OwnedFd::as_fd)).collect();
+    command.args(kept.iter().map(|fd| fd.as_raw_fd().to_string()));
     // What the container can read of its pid 1 is to say nothing about the host.
-    command.env_clear().stdin(Stdio::inherit());
-    if std::io::stdin().is_terminal() {
+    command.env_clear().stdin(stdin).stdout(stdout).stderr(stderr);
+    if has_terminal {
         command.envs(std::env::var_os("TERM").map(|term| ("TERM", term)));
     }
-    sys::keep_only(&mut command, &[requests.as_fd(), reporter.as_fd()]);
+    sys::keep_only(&mut command, &kept);
     let mut init = command.spawn().doing(doing, &spec.rootfs)?;
     // Before the request is sent, and so before anything of the image runs: from now on nothing changes the mount.
-    drop((command, requests, reporter, program));
+    drop((command, requests, reporter, devpts, program));
+    // They are for the first thread. Init would have inherited it.
+    sys::block_signals_but(0).doing(doing, &spec.rootfs)?;
     // Without a receiver `run` has ended, which it does not before this thread.
     let _ = started.send(());
     let process = pidfd(&init).doing("wait for the container in", &spec.rootfs)?;

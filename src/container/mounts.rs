@@ -1,16 +1,15 @@
 //! The mounts of a container, and the change into its tree.
 
-use std::io::stdin;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Dev, FileType, Mode, OFlags, StatVfsMountFlags, makedev, mknodat, openat, statvfs, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_bind, mount_change, mount_remount,
+    move_mount, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
-use rustix::termios::ttyname;
 
 use super::Spec;
 use super::root::{PLAIN, Root};
@@ -18,7 +17,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::sys;
 
 /// Name, major and minor number (Linux: admin-guide/devices.txt).
-const DEVICES: [(&str, u32, u32); 6] =
+pub(super) const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const LINKS: [(&str, &str); 5] = [
@@ -50,8 +49,9 @@ const FROZEN: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/
 
 /// Makes the tree at `spec.rootfs` the root of this process and of its mount namespace, which must be its own, with
 /// the file systems mounted that programs count on. Nothing of the host can be reached by a path after that, also not
-/// by a device: only those of `/dev` can be opened, whatever nodes the image has or the command makes.
-pub(super) fn enter(spec: &Spec) -> Result<()> {
+/// by a device: only those of `/dev` can be opened, whatever nodes the image has or the command makes. `devpts` is the file
+/// system with the command's terminal, if it has one.
+pub(super) fn enter(spec: &Spec, devpts: Option<OwnedFd>) -> Result<()> {
     // Private and not slave: no mount of the host is left here to follow what happens there.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing("make private", "/")?;
     // A new root has to be a mount; as a bind it also has flags of its own.
@@ -65,7 +65,7 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
     let has_sysfs = except(Errno::PERM, sysfs)?;
     root.cover_file("etc/hosts", "/etc/hosts")?;
     root.cover_file("etc/resolv.conf", "/etc/resolv.conf")?;
-    mount_dev(&root)?;
+    mount_dev(&root, devpts)?;
     FROZEN.iter().try_for_each(|path| root.freeze(path))?;
     MASKED.iter().try_for_each(|path| root.mask(path))?;
     if has_sysfs {
@@ -114,7 +114,7 @@ fn add_flags(path: &Path, flags: MountFlags) -> rustix::io::Result<()> {
 
 /// Two file systems: below the one that is seen, which has no devices, is one that has, and of that one the few files
 /// are bound. With `CAP_MKNOD` and no device cgroup, root could otherwise make itself the host's disk.
-fn mount_dev(root: &Root) -> Result<()> {
+fn mount_dev(root: &Root, devpts: Option<OwnedFd>) -> Result<()> {
     if !root.mount("tmpfs", "dev", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755,size=64k")? {
         return Ok(());
     }
@@ -129,12 +129,13 @@ fn mount_dev(root: &Root) -> Result<()> {
         symlinkat(target, &dev, name).doing("make the container's link", Path::new("/dev").join(name))?;
     }
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    root.mount("devpts", "dev/pts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    match devpts {
+        Some(devpts) => mount_terminals(root, &dev, &devpts)?,
+        None => drop(root.mount("devpts", "dev/pts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?),
+    }
     root.mount("tmpfs", "dev/shm", PLAIN, c"mode=1777,size=65536k")?;
     // A kernel may have been built without it.
     except(Errno::NODEV, root.mount("mqueue", "dev/mqueue", PLAIN, c""))?;
-    // Without a terminal there is none.
-    let _ = bind_console(&dev);
     Ok(())
 }
 
@@ -150,9 +151,14 @@ fn bind_device(below: &OwnedFd, dev: &OwnedFd, name: &str, number: Dev) -> rusti
     mount_bind(source, sys::proc_path(dev.as_fd(), name.as_bytes()))
 }
 
-/// The caller's terminal, which is none of the container's `/dev/pts`, gets a name, so that `ttyname` finds one.
-fn bind_console(dev: &OwnedFd) -> rustix::io::Result<()> {
-    let terminal = ttyname(stdin(), Vec::new())?;
-    openat(dev, "console", OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from_raw_mode(0o620))?;
-    mount_bind(terminal, sys::proc_path(dev.as_fd(), b"console"))
+/// The command's terminal is the first of its file system, and `/dev/console` too.
+fn mount_terminals(root: &Root, dev: &OwnedFd, devpts: &OwnedFd) -> Result<()> {
+    let Some(pts) = root.dir("dev/pts")? else { return Ok(()) };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(devpts, "", pts, "", flags).doing("mount", "/dev/pts")?;
+    let bind = || {
+        openat(dev, "console", OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from_raw_mode(0o620))?;
+        mount_bind(sys::proc_path(devpts.as_fd(), b"0"), sys::proc_path(dev.as_fd(), b"console"))
+    };
+    bind().doing("make the container's device", "/dev/console")
 }

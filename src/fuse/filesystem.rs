@@ -287,7 +287,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let _pass = self.change(Operation::Write);
-        let by = caller(request);
+        let by = self.caller(request);
         self.write_file(ino(node), offset, data, flags, by, reply);
     }
 

@@ -12,7 +12,7 @@ use super::mountpoint;
 use super::remove::remove;
 use super::serve_spec::{ServeSpec, Source};
 use crate::archive::{ImageConfig, Process};
-use crate::container::{self, Security, Spec};
+use crate::container::{self, Ended, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
@@ -49,12 +49,12 @@ pub struct Mounted {
 }
 
 /// How it went.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// The mount is live, and stays.
     Mounted(Mounted),
-    /// The command has ended with this status, and the mount is gone.
-    Ended(u8),
+    /// The command has ended, and the mount is gone.
+    Ended(Ended),
 }
 
 /// Does what is asked for.
@@ -102,7 +102,7 @@ fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)>
 
 fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_run: &mut bool) -> Result<Outcome> {
     let spec = match &request.command {
-        Some(command) => Some(process(store, request, container, command)?),
+        Some(command) => Some((process(store, request, container, command)?, Streams::of_caller()?)),
         None => None,
     };
     if container.state()? == ContainerState::Dead
@@ -131,19 +131,19 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
         tied: spec.is_some(),
     };
     let mut server = launch(&serve, Some(&container.log()))?;
-    let Some(spec) = spec else {
+    let Some((spec, streams)) = spec else {
         return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
     };
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     let host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
-    let status = container::run(&Spec { rootfs: mountpoint.clone(), ..spec }, host.as_fd());
-    *has_run = status.is_ok();
+    let ended = container::run(&Spec { rootfs: mountpoint.clone(), ..spec }, &streams, host.as_fd());
+    *has_run = ended.is_ok();
     // The sign to unmount.
     drop(server.stdin.take());
     let served = server.wait().doing("wait for", "the server")?;
-    let status = status?;
+    let ended = ended?;
     if served.success() {
-        return Ok(Outcome::Ended(status));
+        return Ok(Outcome::Ended(ended));
     }
     // A killed one could not even unmount.
     mountpoint::clear_stale(&mountpoint)?;

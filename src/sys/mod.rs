@@ -1,10 +1,10 @@
 //! What rustix does not say in one call. The only module that may use `unsafe`.
 
-mod handle;
-mod keyring;
 pub mod call;
 mod dir;
 pub mod fs;
+mod handle;
+mod keyring;
 mod map;
 mod mount;
 mod open;
@@ -13,12 +13,13 @@ mod process;
 mod seccomp;
 mod retry;
 pub mod sha256;
+mod terminal;
 mod write_back;
 mod xattr;
 
+pub use dir::{Dir, DirEntry};
 pub use handle::file_handle;
 pub use keyring::new_session_keyring;
-pub use dir::{Dir, DirEntry};
 pub use map::map;
 pub use mount::detached_read_only;
 pub use open::{open_below, open_in, open_regular};
@@ -27,6 +28,9 @@ pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespace
 pub use seccomp::{Instruction, filter_system_calls};
 pub use retry::{SystemError, retry};
 pub use retry::{SystemError, is_want, retry};
+pub use terminal::{
+    Disposition, block_signals_but, is_same_open_file, set_disposition, stop_process_group, terminal_device,
+};
 pub use write_back::start_write_back;
 pub use xattr::{
     list_xattrs, list_xattrs_following, proc_path, read_xattr, read_xattr_following, read_xattr_of, read_xattrs,

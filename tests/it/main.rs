@@ -86,7 +86,9 @@ mod mount_rename;
 mod mount_semantics;
 mod mount_set_ids;
 mod mount_signals;
+mod mount_streams;
 mod mount_stress;
+mod mount_terminal;
 mod mount_threads;
 mod mount_times;
 mod mount_union;
@@ -108,6 +110,7 @@ mod review_store;
 mod root_fs;
 mod save;
 mod save_refusals;
+mod screen;
 #[path = "../../fixtures/seeds.rs"]
 mod seeds;
 mod share;
