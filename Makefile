@@ -7,8 +7,8 @@ CARGO ?= cargo
 PROGRAM ?= target/release/layerctl
 SHARE ?= target/share
 
-.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded hostile-commands \
-	roundtrip podman podman-quick crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
+.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded \
+	hostile-commands roundtrip podman podman-quick faults kills crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -73,6 +73,13 @@ powercut: ## SNAPSHOTS (50) power cuts at random moments of the same, on ext4 an
 
 hostile-commands: ## Every program of tests/hostile against the host, as every user, with every option
 	LAYERCTL_HOSTILE=long $(CARGO) test --locked --test it -- --nocapture hostile_commands:: container_program:: container_security::
+
+FAULTS ?=
+faults: ## Each system call of each command and of the mount server fails once (FAULTS="--errors all --only import ...")
+	$(CARGO) test --locked --test faults -- faults $(FAULTS)
+
+kills: ## And at each of them the process is killed (FAULTS="--points 300 ...")
+	$(CARGO) test --locked --test faults -- kills $(FAULTS)
 
 compare-real: ## Real images: our mounts against buildah's (needs buildah and the images, see the script)
 	$(CARGO) build --release --locked --quiet

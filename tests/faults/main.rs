@@ -1,0 +1,65 @@
+//! What happens to a store, its mounts and its commands when a system call fails or a process is killed.
+//!
+//! `faults` makes each call of each command fail in turn, `kills` kills the process there. A point
+//! is a process, the part that the thread plays in it, a group of calls, and the how-manieth of these: the undisturbed run
+//! tells how many there are. [`judge`] has the rules. All is on a tmpfs(5) in a mount namespace of its own.
+
+mod call;
+mod campaign;
+#[path = "../../fixtures/generator.rs"]
+#[allow(dead_code)]
+mod generator;
+mod ground;
+mod judge;
+mod load;
+mod point;
+mod scenario;
+mod state;
+mod template;
+mod traced;
+mod tracer;
+mod tree;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use campaign::Campaign;
+
+fn main() -> ExitCode {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else {
+        println!("faults: see `make faults` and `make kills`");
+        return ExitCode::SUCCESS;
+    };
+    match command.as_str() {
+        "gate" => tracer::gate(rest),
+        "trace" => tracer::trace(rest),
+        "load" => load::run(rest),
+        mode @ ("faults" | "kills") => match Campaign::parse(mode, rest) {
+            Some(campaign) => on_tmpfs(|work| campaign.run(work)),
+            None => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: faults|kills [--errors one|all] [--points N] [--jobs N] [--only SCENARIO] [--site TEXT]");
+    ExitCode::from(2)
+}
+
+/// Works in a directory that is a tmpfs, where no other mount namespace has copies of what is mounted.
+fn on_tmpfs(work: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace needs root");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts are private");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    mount(Some("faults"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some("mode=0700")).expect("a tmpfs is mounted");
+    let code = work(dir.path());
+    umount2(dir.path(), MntFlags::MNT_DETACH).expect("the tmpfs goes");
+    code
+}
