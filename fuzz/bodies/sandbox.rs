@@ -80,7 +80,7 @@ impl Sandbox {
     pub(crate) fn has(&self, name: &str, index: &Index) {
         let (dir, scratch) = (self.open(name), self.open("scratch"));
         let mut found = Vec::new();
-        let mut copy = || scratch.try_clone().ok();
+        let mut copy = || scratch.try_clone().map(Some);
         compare(index, dir.as_fd(), false, &mut copy, &mut |other| found.push(other)).expect("it can be read");
         compare_content(index, dir.as_fd(), |_| true, &mut |other| found.push(other)).expect("it can be read");
         assert!(found.is_empty(), "the files are not what the index says: {found:?}");

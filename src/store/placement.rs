@@ -146,7 +146,7 @@ mod tests {
         assert!(!at("dir/content").exists());
         assert!(placement.put(staged("missing"), at("x")).is_err());
         let user = std::fs::File::open(at("used.json")).unwrap();
-        flock(&user, FlockOperation::LockShared).unwrap();
+        call::flock(&user, FlockOperation::LockShared).unwrap();
         placement.take_back();
 
         assert_eq!(std::fs::read(at("name")).unwrap(), b"old name");
