@@ -9,7 +9,6 @@ use std::{process, thread};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
-use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, chdir, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask,
 };

@@ -34,7 +34,7 @@ use super::terms::Terms;
 use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
-use crate::union::{Caller, Errno, FsResult, Ino, NewFile, Outdated, RenameMode, SetAttr, Union};
+use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, Outdated, RenameMode, SetAttr, Union};
 
 /// A label that is not there. `ls -l` asks for it of every file, which is a message each, unless it is told once that a file
 /// system has no labels (coreutils, gnulib's file-has-acl.c). Where SELinux is on, the kernel does not ask us.

@@ -10,8 +10,8 @@ mod mount;
 mod open;
 mod own_mount;
 mod process;
-mod seccomp;
 mod retry;
+mod seccomp;
 pub mod sha256;
 mod terminal;
 mod write_back;
@@ -25,9 +25,8 @@ pub use mount::detached_read_only;
 pub use open::{open_below, open_in, open_regular};
 pub use own_mount::{FS_TYPE, is_in_own_mount};
 pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespaces};
-pub use seccomp::{Instruction, filter_system_calls};
-pub use retry::{SystemError, retry};
 pub use retry::{SystemError, is_want, retry};
+pub use seccomp::{Instruction, filter_system_calls};
 pub use terminal::{
     Disposition, block_signals_but, is_same_open_file, set_disposition, stop_process_group, terminal_device,
 };

@@ -16,6 +16,7 @@ use super::errno::{Errno, FsResult};
 use super::marks;
 pub(super) use super::marks::Mark;
 use crate::index::NodeId;
+use crate::mark;
 use crate::sys::{self, call};
 use crate::whiteout;
 
