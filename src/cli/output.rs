@@ -42,12 +42,16 @@ impl Output {
 
     /// Prints bytes as they are.
     pub(super) fn bytes(&self, bytes: &[u8]) -> Result<()> {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        match write(bytes) {
             // Who reads no further has what he wanted.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             written => written.doing("write to", "standard output"),
         }
+    }
+
+    /// Prints a result that somebody has to get: here a reader that is gone is an error, too.
+    pub(super) fn deliver(&self, result: &str) -> Result<()> {
+        write(format!("{result}\n").as_bytes()).doing("print the result to", "standard output")
     }
 
     pub(super) fn line(&self, line: &str) -> Result<()> {
@@ -67,6 +71,11 @@ impl Output {
         let lines: Vec<&[String]> = std::iter::once(&head).chain(rows).map(<[String; N]>::as_slice).collect();
         self.text(&columns(&lines, &[]))
     }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
 /// Rows in columns, three spaces apart. On a terminal that is too narrow for them, columns of these numbers are cut.

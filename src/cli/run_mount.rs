@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Context;
 use crate::container::{Ended, Security};
 use crate::error::{Error, Result};
-use crate::ops::{self, Io, Outcome};
+use crate::ops::{self, Io, Mounted, Outcome};
 
 /// The exit status of a command that `SIGPIPE` has ended.
 const BROKEN_PIPE: u8 = 141;
@@ -18,7 +18,8 @@ const BROKEN_PIPE: u8 = 141;
 ///
 /// Makes a fresh rw layer over the image's layers and mounts it at MOUNTPOINT, or in the store. Without a
 /// command the mount stays until it is unmounted, by `layerctl umount` or umount(8); the container's id and
-/// the mountpoint are printed. With `--` the command, or with nothing after it the image's own, runs with the
+/// the mountpoint are printed; when they cannot be, the mount is taken back. With `--` the command, or with nothing
+/// after it the image's own, runs with the
 /// mount as its root directory; its exit status is ours, and the mount is gone afterwards.
 ///
 /// At a terminal the command has a pseudo-terminal of its own. Files that are standard input, output or error cannot be
@@ -93,15 +94,26 @@ impl RunMount {
                 Ok(status)
             }
             Outcome::Ended(Ended { lost: Some(why), .. }) => Err(why),
-            Outcome::Mounted(mounted) => {
-                let (id, mountpoint) = (mounted.container.hex(), mounted.mountpoint.display().to_string());
-                if context.output.is_json() {
-                    context.output.json(&json!({ "Id": id, "Mountpoint": mountpoint }))?;
-                } else {
-                    context.output.line(&format!("{id} {mountpoint}"))?;
+            Outcome::Mounted(mounted) => match print(context, &mounted) {
+                Ok(()) => Ok(0),
+                Err(error) => {
+                    // A mount of which nobody knows would stay for ever.
+                    if let Err(why) = ops::take_back(&context.store, &mounted) {
+                        super::report(&why);
+                    }
+                    Err(error)
                 }
-                Ok(0)
-            }
+            },
         }
     }
+}
+
+fn print(context: &Context, mounted: &Mounted) -> Result<()> {
+    let (id, mountpoint) = (mounted.container.hex(), mounted.mountpoint.display().to_string());
+    let result = if context.output.is_json() {
+        format!("{:#}", json!({ "Id": id, "Mountpoint": mountpoint }))
+    } else {
+        format!("{id} {mountpoint}")
+    };
+    context.output.deliver(&result)
 }

@@ -67,6 +67,9 @@ pub const STAGE: &str = "container-stage";
 /// The exit status of a container whose command was never there.
 const NOT_STARTED: u8 = 125;
 
+/// The exit status of a command that `SIGINT` has ended.
+const INTERRUPTED: u8 = 130;
+
 /// What is to run, and where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
@@ -156,7 +159,7 @@ pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>) -> Result<Ended
         let status = joined(supervisor.join());
         drop(end);
         let copied: Vec<_> = pumps.into_iter().map(|pump| joined(pump.join())).collect();
-        let given_back = session.end();
+        let given_back = session.end(matches!(status, Ok(INTERRUPTED)));
         let set = files.into_iter().map(streams::ReadFile::finish);
         let all = [followed].into_iter().chain(copied).chain([given_back]).chain(set).collect::<Vec<_>>();
         Ok(Ended { status: status?, lost: all.into_iter().find_map(Result::err) })

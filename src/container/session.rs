@@ -126,8 +126,9 @@ impl Session {
     }
 
     /// Gives the caller's terminals back, when everything that the command has written is on them.
-    pub(super) fn end(mut self) -> Result<()> {
-        self.terminals.iter_mut().try_for_each(Terminal::give_back)
+    pub(super) fn end(mut self, was_interrupted: bool) -> Result<()> {
+        self.terminals.iter_mut().try_for_each(Terminal::give_back)?;
+        self.terminals.first().filter(|_| was_interrupted).map_or(Ok(()), Terminal::interrupt)
     }
 
     fn wait(&self, init_lives: bool) -> Result<Vec<(Event, PollFlags)>> {
@@ -261,7 +262,10 @@ impl Session {
             Err(Errno::IO) => terminal.forget(),
             Err(Errno::INTR | Errno::AGAIN) => {}
             count => {
-                self.keys.extend(keys.iter().take(count.doing("read from the terminal of", name(0))?));
+                let count = count.doing("read from the terminal of", name(0))?;
+                let keys = keys.get(..count).unwrap_or_default();
+                terminal.sees(keys);
+                self.keys.extend(keys);
                 self.send_keys()?;
             }
         }

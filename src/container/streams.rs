@@ -229,10 +229,9 @@ impl Streams {
         Ok(())
     }
 
-    /// Whether another program reads what the command writes, or writes what it reads, and may want the terminal itself.
+    /// Whether another program reads what the command writes, and may want the terminal itself.
     fn is_in_pipeline(&self) -> bool {
-        let [input, output, _] = self.kinds;
-        input == Kind::Pipe || output == Kind::Pipe
+        self.kinds.get(1) == Some(&Kind::Pipe)
     }
 }
 

@@ -4,7 +4,8 @@
 //! line discipline makes signals and lines of them. It is raw only when the command is in the foreground of the
 //! pseudo-terminal and this process in that of the caller's. A command that begins in a pipeline, or in the background,
 //! begins in the background of the pseudo-terminal too, and gets the keyboard when it first reads from it or sets its
-//! modes, which stops it (`SIGTTIN`, `SIGTTOU`): until then other programs may have it.
+//! modes, which stops it (`SIGTTIN`, `SIGTTOU`): until then other programs may have it. So does one whose standard input is
+//! not the terminal.
 
 use std::io::PipeReader;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -54,6 +55,9 @@ pub(super) struct Terminal {
     took_line_ends: bool,
     /// Whether the command is to have the keyboard whenever this process has it.
     wants_keyboard: bool,
+    had_keyboard: bool,
+    /// Whether the last key was the one that interrupts.
+    interrupt: bool,
     turn: Arc<Mutex<()>>,
     alive: PipeReader,
     /// For the pump, until that begins.
@@ -73,6 +77,7 @@ impl Terminal {
         let input = able_to(&descriptors, OFlags::RDONLY).doing(doing, name(number))?;
         let output = able_to(&descriptors, OFlags::WRONLY).doing(doing, name(number))?;
         let (alive, writer) = sign().doing(doing, name(number))?;
+        let has = |wanted: usize| descriptors.iter().any(|(number, _)| *number == wanted);
         let mut terminal = Self {
             number,
             input,
@@ -80,9 +85,11 @@ impl Terminal {
             _slave: slave,
             master: Some(Arc::new(master)),
             saved: None,
-            makes_line_ends: is_controlling && descriptors.iter().any(|(number, _)| *number == 1),
+            makes_line_ends: is_controlling && has(1),
             took_line_ends: false,
-            wants_keyboard: is_controlling && !is_in_pipeline,
+            wants_keyboard: is_controlling && has(0) && !is_in_pipeline,
+            had_keyboard: false,
+            interrupt: false,
             turn: Arc::default(),
             alive,
             writer: Some(writer),
@@ -92,13 +99,18 @@ impl Terminal {
     }
 
     fn begin(&mut self) -> rustix::io::Result<()> {
+        self.copy_modes()?;
+        self.resize()
+    }
+
+    /// Gives the pseudo-terminal the modes of the caller's.
+    fn copy_modes(&mut self) -> rustix::io::Result<()> {
+        let Some(master) = &self.master else { return Ok(()) };
         let mut modes = tcgetattr(&self.input)?;
         // A command in the background may write.
         modes.local_modes -= LocalModes::TOSTOP;
-        if let Some(master) = &self.master {
-            tcsetattr(master.as_fd(), OptionalActions::Now, &modes)?;
-        }
-        self.resize()?;
+        tcsetattr(master.as_fd(), OptionalActions::Now, &modes)?;
+        self.took_line_ends = false;
         self.take_line_ends()
     }
 
@@ -139,7 +151,7 @@ impl Terminal {
     /// [is ours](Self::is_ours).
     pub(super) fn take_keyboard(&mut self) -> Result<Vec<u8>> {
         let typed = self.typed().doing("read from the terminal of", name(self.number))?;
-        self.set_raw().doing("set the modes of the terminal of", name(self.number))?;
+        self.begin_keyboard().doing("set the modes of the terminal of", name(self.number))?;
         Ok(typed)
     }
 
@@ -164,6 +176,14 @@ impl Terminal {
         Ok(typed)
     }
 
+    fn begin_keyboard(&mut self) -> rustix::io::Result<()> {
+        if !std::mem::replace(&mut self.had_keyboard, true) {
+            // Of the program that had it meanwhile, if the command began in the background.
+            self.copy_modes()?;
+        }
+        self.set_raw()
+    }
+
     fn set_raw(&mut self) -> rustix::io::Result<()> {
         let saved = match self.saved.take() {
             Some(saved) => saved,
@@ -182,6 +202,22 @@ impl Terminal {
         if self.makes_line_ends && self.took_line_ends {
             self.took_line_ends = false;
             self.change_line_ends(true)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what is typed for [`Self::interrupt`].
+    pub(super) fn sees(&mut self, keys: &[u8]) {
+        let interrupt = self.saved.as_ref().map(|modes| modes.special_codes[SpecialCodeIndex::VINTR]);
+        self.interrupt = keys.last().is_some_and(|key| *key != 0 && Some(*key) == interrupt);
+    }
+
+    /// Sends `SIGINT` to this process and its group, as the caller's terminal would have if it had not been raw, when that
+    /// key was the last one: it is for the script, too, in which a command was interrupted.
+    pub(super) fn interrupt(&self) -> Result<()> {
+        if self.interrupt && self.is_ours()? {
+            let sent = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
+            sent.doing("interrupt the process group of", "this process")?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ pub use live::{Live, LiveBranch, LiveRecord};
 pub use pack::pack;
 pub use prune::{Prune, Pruned, prune};
 pub use remove::remove;
-pub use run_mount::{Mounted, Outcome, RunMount, run_mount};
+pub use run_mount::{Mounted, Outcome, RunMount, run_mount, take_back};
 pub use save::{Save, SaveForm, save};
 pub use serve::serve;
 pub(crate) use timestamp::{rfc3339, seconds};

@@ -11,6 +11,7 @@ use super::launch::launch;
 use super::mountpoint;
 use super::remove::remove;
 use super::serve_spec::{ServeSpec, Source};
+use super::umount::umount;
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Ended, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
@@ -46,6 +47,18 @@ pub struct Mounted {
     pub container: ContainerId,
     /// Where.
     pub mountpoint: PathBuf,
+    /// What is left of it when it is [taken back](take_back).
+    leaves: Leaves,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// The container, which was there before.
+    Container,
+    /// Nothing: the server removes the container.
+    Nothing,
+    /// Nothing: the container was made for this mount.
+    New,
 }
 
 /// How it went.
@@ -65,12 +78,30 @@ pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
     let io = Io::chosen(request.io)?;
     let (container, is_new) = container_for(store, request)?;
     let mut has_run = false;
-    let outcome = mount(store, request, io, &container, &mut has_run);
+    let mut outcome = mount(store, request, io, &container, &mut has_run);
     if outcome.is_err() && is_new && !has_run {
         // Nothing was written to it.
         let _ = store.remove_container(&container);
     }
+    if let Ok(Outcome::Mounted(mounted)) = &mut outcome
+        && is_new
+        && mounted.leaves == Leaves::Container
+    {
+        mounted.leaves = Leaves::New;
+    }
     outcome
+}
+
+/// Ends a mount of which the caller cannot be told, and removes the container if it was made for it.
+///
+/// # Errors
+/// As [`umount`] and [`remove`].
+pub fn take_back(store: &Store, mounted: &Mounted) -> Result<()> {
+    let id = mounted.container.hex();
+    match mounted.leaves {
+        Leaves::Container | Leaves::Nothing => umount(store, &id, false),
+        Leaves::New => remove(store, &id, true).map(|_| ()),
+    }
 }
 
 fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)> {
@@ -132,7 +163,8 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
     };
     let mut server = launch(&serve, Some(&container.log()))?;
     let Some((spec, streams)) = spec else {
-        return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint }));
+        let leaves = if request.remove { Leaves::Nothing } else { Leaves::Container };
+        return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint, leaves }));
     };
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     let host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::disk::{Disk, system};
 use super::mount_commit::image;
-use super::mounts::Mounts;
+use super::mounts::{Mounts, said};
 
 const ROUNDS: usize = 12;
 
@@ -75,4 +75,32 @@ fn what_is_unmounted_is_on_the_disk() {
         assert!(fs::read_to_string(mounts.at("cut").join(&new)).is_ok_and(|found| found == content), "{mount}");
         mounts.umount8(mounts.at("cut"));
     }
+}
+
+#[test]
+fn a_mount_that_nobody_is_told_of_does_not_stay() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    let containers = || super::mount_command::containers(&mounts);
+    let gone = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    mounts.run(&["run-mount", "--name", "kept", &base, "--", "nosuch"]).fails(127, &["nosuch"]);
+    mounts.mount(&["--name", "kept", &base]);
+    mounts.umount("kept");
+    let before = containers();
+    for args in [&["run-mount", &base][..], &["run-mount", "--rm", &base], &["run-mount", "--name", "kept"]] {
+        for format in [&[][..], &["--format", "json"]] {
+            let full = fs::File::options().write(true).open("/dev/full").unwrap();
+            let mut command = mounts.program(&[format, args].concat());
+            said(command.stdout(full)).fails(125, &["standard output", "No space left on device"]);
+            let mut command = mounts.program(&[format, args].concat());
+            said(command.stdout(gone())).fails(125, &["standard output", "Broken pipe"]);
+            mounts.assert_nothing_is_live();
+            assert_eq!(containers(), before, "{args:?}");
+        }
+    }
+    assert_eq!(mounts.ps("kept").0, "exited");
 }

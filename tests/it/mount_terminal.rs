@@ -250,3 +250,17 @@ fn streams_that_are_no_terminal_stay_apart() {
     screen.shows("status-130 130");
     modes_are_restored(&mut screen);
 }
+
+#[test]
+fn an_interrupt_ends_the_callers_script_too() {
+    let mounts = mounts();
+    // One that interrupts itself does not.
+    let loops = |script: &str| format!("for x in 1 2 3; do {}; echo after-$x-$?; done", inside(script));
+    let (code, shown) = Screen::script(&mounts, &loops("kill -INT $$")).ends();
+    assert_eq!((code, shown.as_str()), (Some(0), "after-1-130\r\nafter-2-130\r\nafter-3-130\r\n"));
+    let mut screen = Screen::script(&mounts, &loops("echo go-$((1+1)); exec sleep 1000"));
+    screen.shows("go-2");
+    screen.types("\x03");
+    let (code, shown) = screen.ends();
+    assert!(code.is_none() && !shown.contains("after"), "{code:?} {shown}");
+}
