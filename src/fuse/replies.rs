@@ -47,7 +47,7 @@ impl Filesystem {
     pub(super) fn entry(&self, result: FsResult<Attr>, reply: ReplyEntry) {
         match result {
             Ok(attr) => {
-                reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &self.file_attr(&attr), generation(&attr))
+                reply.entry_with_ttls(&self.valid(attr.ino), &FOREVER, &self.file_attr(&attr), generation(&attr));
             }
             Err(error) => reply.error(errno(error)),
         }

@@ -164,7 +164,7 @@ impl Store {
         };
         let store = Self { root: root.to_owned(), writable: false, durable: true };
         for dir in [store.root.clone(), store.root.join("layers")] {
-            match dir.symlink_metadata() {
+            match sys::fs::symlink_metadata(&dir) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 found => {
                     let found = found.doing("find", &dir)?;
