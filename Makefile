@@ -57,7 +57,7 @@ torture-quick:
 
 podman-quick:
 	$(CARGO) build --locked
-	LAYERCTL=target/debug/layerctl scripts/podman --if-installed
+	LAYERCTL=target/debug/layerctl scripts/podman --if-possible
 
 podman: ## podman with this program as its mount_program: run, build, commit (needs podman and runc)
 	$(CARGO) build --release --locked --quiet

@@ -78,7 +78,7 @@ struct Scan {
     builder: Builder,
     /// Files of several names, by device and inode.
     links: HashMap<(u64, u64), NodeId>,
-    trust: Trust,
+    trust: Option<Trust>,
     references: Vec<Reference>,
 }
 
@@ -102,12 +102,7 @@ struct Pending {
 /// # Errors
 /// [`ScanError`] when something in it cannot be read, or refers to layers below it.
 pub fn scan(dir: &Path) -> Result<Index, ScanError> {
-    let index = scan_lower(dir, Trust { users: true, ..Trust::default() })?;
-    let Some(reference) = index.references().first() else { return Ok(index) };
-    let path = index.path(reference.node).unwrap_or_default();
-    let path = path.into_iter().fold(dir.to_owned(), |path, name| path.join(std::ffi::OsStr::from_bytes(name)));
-    let why = "is marked as a part of another layer's file: commit that layer first";
-    Err(ScanError { path, source: io::Error::other(why) })
+    indexed(dir, None)
 }
 
 /// Indexes the directory `dir`, which may refer to layers below it: it must not change as long as the index is in use.
@@ -116,6 +111,11 @@ pub fn scan(dir: &Path) -> Result<Index, ScanError> {
 /// [`ScanError`] when something in it cannot be read, or refers to other layers in a way that `trust` does not allow or that
 /// could lead out of them.
 pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
+    indexed(dir, Some(trust))
+}
+
+/// Without `trust` nothing may refer to other layers.
+fn indexed(dir: &Path, trust: Option<Trust>) -> Result<Index, ScanError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
@@ -242,6 +242,12 @@ struct Found {
 }
 
 impl Found {
+    /// Whether something in it says that the file is not whole, or may not be.
+    fn is_of_another(&self, kind: Kind) -> bool {
+        let origin = self.origin.is_some() && kind == Kind::Directory;
+        origin || self.redirect.is_some() || self.metacopy.is_some() || self.own_metacopy.is_some()
+    }
+
     /// What the marks say, if the caller believes them.
     fn referent(self, stat: &Stat, kind: Kind, trust: Trust) -> Result<Option<Referent>, Refusal> {
         let refuse = |name: &[u8], why: &str| Refusal::Mark(format!("has {}, {why}", name.escape_ascii()));
@@ -299,7 +305,13 @@ impl Found {
     }
 }
 
-fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, trust: Trust) -> Result<Described, Refusal> {
+fn describe(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &Stat,
+    kind: Kind,
+    trust: Option<Trust>,
+) -> Result<Described, Refusal> {
     let mut marked = false;
     let mut xattrs = Xattrs::new();
     let mut found = Found::default();
@@ -329,7 +341,14 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, trust: Tr
         Kind::Symlink => call::readlinkat(dir, name)?.into_bytes(),
         _ => Vec::new(),
     };
-    let referent = found.referent(stat, kind, trust)?;
+    let referent = match trust {
+        Some(trust) => found.referent(stat, kind, trust)?,
+        None if found.is_of_another(kind) => {
+            let why = "is marked as a part of another layer's file: commit that layer first";
+            return Err(Refusal::Mark(why.to_owned()));
+        }
+        None => None,
+    };
     Ok(Described { node: NewNode { meta: meta(stat, kind), target, xattrs, digest: None }, marked, referent })
 }
 

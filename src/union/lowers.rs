@@ -25,7 +25,7 @@ use crate::sys::call;
 /// More directories than this are not kept merged at a time.
 const MERGED_MAX: usize = 20_000;
 /// More directories than this are never in each other: a path is shorter, but a tree can be made deeper.
-const DEPTH_MAX: usize = 65_536;
+pub(super) const DEPTH_MAX: usize = 65_536;
 /// How a lower file is opened: whatever is there, it is not followed, waited for, or touched.
 const DATA: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOATIME).union(OFlags::CLOEXEC);

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::lowers::{LowerDir, Lowers, Place};
+use super::lowers::{DEPTH_MAX, LowerDir, Lowers, Place};
 use super::types::Ino;
 use crate::index::{Kind, NodeId, Reference, Referent};
 use crate::mark::Origin;
@@ -139,6 +139,8 @@ impl Lowers {
                 }
                 Some(parts)
             }
+            // The root is merged with the roots below, and has no other place.
+            Referent::Origin(origin) if origin.node == NodeId::ROOT.0 => None,
             Referent::Origin(origin) => self.parts_of(self.origin_below(place, origin)?, place.layer),
         }
     }
@@ -198,6 +200,10 @@ impl Lowers {
             }
             let (parent, name) = index.names(at.node).next()?;
             names.push(name);
+            // A forged index could have a ring.
+            if names.len() > DEPTH_MAX {
+                return None;
+            }
             at.node = parent;
         };
         for name in names.into_iter().rev() {
@@ -217,6 +223,10 @@ impl Lowers {
             }
             let (parent, name) = self.layer(at)?.index.names(at.node).next()?;
             names.push(name);
+            // A forged index could have a ring.
+            if names.len() > DEPTH_MAX {
+                return None;
+            }
             at.node = parent;
         }
         let mut parts = self.roots_below(limit);

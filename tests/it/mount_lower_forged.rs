@@ -116,6 +116,16 @@ fn forged_marks_of_our_own_are_refused() {
         mark(&mounts, "up1/moved", "trusted.layerctl.origin", value.as_bytes());
         refused(&mounts, &["up1/moved"]);
     }
+    // The root of the layer below, which would be seen in itself.
+    mounts.run(&["union", "-o", "dirs=up3:low", "mnt"]).ok();
+    fs::rename(mounts.at("mnt/a"), mounts.at("mnt/moved")).unwrap();
+    mounts.umount("mnt");
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(mounts.at("up3/moved"), "trusted.layerctl.origin", &mut value).unwrap();
+    let origin = String::from_utf8(value[..length].to_vec()).unwrap();
+    let (layer_and_key, _) = origin.rsplit_once('.').unwrap();
+    mark(&mounts, "up1/moved", "trusted.layerctl.origin", format!("{layer_and_key}.0").as_bytes());
+    refused(&mounts, &["up1/moved", "layers below"]);
     fs::remove_dir(mounts.at("up1/moved")).unwrap();
     mounts.write("up1/file", "x");
     mark(&mounts, "up1/file", "trusted.layerctl.metacopy", b"y");
