@@ -115,8 +115,8 @@ fn is_closed(pipe: &impl AsFd) -> rustix::io::Result<bool> {
     Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)))
 }
 
-/// Has the system calls of the command filtered from here on, for which the capabilities are needed that are given up next,
-/// as a filter must not take set-user-id programs their privileges.
+/// Filters the system calls of this process from here on. Without `no_new_privs`, which would keep set-user-id programs from
+/// gaining privileges, that needs `CAP_SYS_ADMIN`, so it comes before the capabilities are dropped.
 fn confine(filter: Option<&[Instruction]>, no_new_privileges: bool) -> Result<()> {
     if no_new_privileges {
         set_no_new_privs(true).doing("set no_new_privs for", "the container's command")?;

@@ -198,7 +198,7 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, beginning: Beginning, started: &
     }
     sys::keep_only(&mut command, &kept);
     let mut init = command.spawn().doing(doing, &spec.rootfs)?;
-    // Before the request is sent, and so before anything of the image runs: from now on nothing changes the mount.
+    // Closed before the request is sent, and so before a program of the image runs: then no process can change the mount.
     drop((command, requests, reporter, devpts, program));
     // They are for the first thread. Init would have inherited it.
     sys::block_signals_but(0).doing(doing, &spec.rootfs)?;
@@ -214,10 +214,9 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, beginning: Beginning, started: &
     if failure == READY { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }
 }
 
-/// This program on a mount of its own, from which init is executed. The container's first process is an executable that
-/// the command reaches as `/proc/self/exe` while it is being executed (also as its interpreter, or by a link), and
-/// as `/proc/1/exe`. There, the mount is what keeps the host's file from changes of its content, mode, owner and
-/// attributes (CVE-2019-5736).
+/// Opens this program on a read-only mount of its own, from which init is executed. The command reaches init's executable
+/// as `/proc/1/exe`, and as `/proc/self/exe` while it is executed itself (as the command, its interpreter, or by a link).
+/// The mount keeps the host's file from changes of its content, mode, owner and attributes (CVE-2019-5736).
 fn own_program() -> Result<OwnedFd> {
     match sys::detached_read_only(Path::new("/proc/self/exe")) {
         Err(Errno::NOSYS) => {

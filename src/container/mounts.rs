@@ -79,7 +79,7 @@ pub(super) fn enter(spec: &Spec, devpts: Option<OwnedFd>) -> Result<()> {
     entered.doing("change the root to", &spec.rootfs)
 }
 
-/// Hides how often each processor of the host was too hot, which tells what else runs there, as Docker does.
+/// Hides how often each processor of the host was too hot, as Docker does: the counts tell what else runs on it.
 fn mask_processors(root: &Root) -> Result<()> {
     let dir = "sys/devices/system/cpu";
     for name in root.names(dir)? {
@@ -91,7 +91,7 @@ fn mask_processors(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// Whether a mount was made, when this one error means that the kernel has no such file system to give.
+/// Whether the mount was made. The error `refusal` means that the kernel does not offer this file system here.
 fn except(refusal: Errno, mounted: Result<bool>) -> Result<bool> {
     match mounted {
         Err(Error::Io { source, .. }) if source.raw_os_error() == Some(refusal.raw_os_error()) => Ok(false),

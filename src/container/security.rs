@@ -1,4 +1,4 @@
-//! What a command may do beside what its user and capabilities let it do.
+//! The security options of a command: `--security-opt`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 pub struct Security {
     /// Whether the system calls are filtered.
     pub seccomp: bool,
-    /// Whether no set-user-id program and no file capability gives the command privileges that it does not have.
+    /// Whether set-user-id programs and file capabilities give the command no privileges (`no_new_privs`).
     pub no_new_privileges: bool,
 }
 
@@ -23,7 +23,7 @@ impl Security {
     /// The defaults with these options, of which the last one of a kind holds.
     ///
     /// # Errors
-    /// [`Error::Usage`] for any other option, since what is asked for is not given otherwise.
+    /// [`Error::Usage`] for any other option.
     pub fn parse<S: AsRef<str>>(options: &[S]) -> Result<Self> {
         options.iter().try_fold(Self::default(), |security, option| security.with(option.as_ref()))
     }

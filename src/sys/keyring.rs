@@ -8,8 +8,8 @@ use std::ptr;
 /// `KEYCTL_JOIN_SESSION_KEYRING` (linux/keyctl.h).
 const JOIN_SESSION_KEYRING: libc::c_ulong = 1;
 
-/// Gives the calling thread, and what it starts and executes, an empty session keyring without a name in place of the
-/// one that it was started with. On a kernel without keys there is none to replace.
+/// Replaces the session keyring of the calling thread, and of all processes that it starts later, by an empty one without
+/// a name. A kernel without keys has none to replace.
 ///
 /// # Errors
 /// As `keyctl(2)`: `EDQUOT` when the user has too many keys.

@@ -22,9 +22,9 @@ struct MountAttributes {
     userns: u64,
 }
 
-/// Makes a bind mount of what is at `path`, read-only, nosuid and nodev, which is in no mount namespace, and opens its
-/// root. When the descriptor is closed the mount is no longer anybody's to change: files that were opened, executed
-/// or mapped through it keep it, and mount(2) and `mount_setattr(2)` refuse it (fs/namespace.c: it has no namespace).
+/// Makes a read-only, nosuid and nodev bind mount of the file at `path` that belongs to no mount namespace, and opens its
+/// root. A file that is opened, executed or mapped through the mount keeps it. After the descriptor is closed, mount(2)
+/// and `mount_setattr(2)` refuse to change the mount, since it has no namespace (fs/namespace.c).
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` when the mount at `path` is unbindable or of another mount namespace;

@@ -25,8 +25,8 @@ struct Program {
     instructions: *const Instruction,
 }
 
-/// Has each later system call of the calling thread, and of all that it starts and executes, decided by `filter`,
-/// for good. The privileges that set-user-id programs gain are left alone.
+/// Makes `filter` decide about each later system call of the calling thread and of all processes that it starts. It cannot
+/// be taken back. Set-user-id programs still gain their privileges.
 ///
 /// # Errors
 /// `EACCES` without `CAP_SYS_ADMIN`, unless the thread has `no_new_privs`; `EINVAL` for a filter that is no valid

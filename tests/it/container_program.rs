@@ -73,3 +73,19 @@ fn a_command_inherits_nothing_of_its_caller() {
         assert_eq!(said(&mut command), Said { code: 0, out: String::new(), err: "held\n".into() }, "{option}");
     }
 }
+
+#[test]
+fn a_program_that_cannot_be_bound_runs_no_command() {
+    let program = OwnProgram::new();
+    let attack = compiled("groups.c", Machine::X86_64, &[]);
+    program.mounts.import("attack", &image(&[("bin/attack", 0o755, &attack)], &[]));
+    let dir = program.mounts.mkdir("unbindable");
+    rustix::mount::mount("tmpfs", &dir, "tmpfs", rustix::mount::MountFlags::empty(), c"").unwrap();
+    rustix::mount::mount_change(&dir, rustix::mount::MountPropagationFlags::UNBINDABLE).unwrap();
+    fs::copy(program.mounts.at("layerctl"), dir.join("layerctl")).unwrap();
+    let mut command = program.mounts.command(dir.join("layerctl"));
+    command.args(["run-mount", "--rm", "attack", "--", "/bin/attack"]);
+    said(&mut command).fails(125, &["unbindable", "run a copy"]);
+    rustix::mount::unmount(&dir, rustix::mount::UnmountFlags::DETACH).unwrap();
+    program.mounts.assert_nothing_is_live();
+}

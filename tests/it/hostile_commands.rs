@@ -133,7 +133,7 @@ fn a_tree_that_leads_elsewhere_is_not_entered() {
     }
 }
 
-/// A user or group file that never ends, or is another's, is not waited for.
+/// A user or group file may be a device that never ends, or a pipe that has no writer.
 #[test]
 fn a_user_file_that_is_none_is_refused() {
     let attack = compiled("privileges.c", Machine::X86_64, &["GAINS"]);
@@ -143,4 +143,14 @@ fn a_user_file_that_is_none_is_refused() {
         let mut command: Command = program.command(&["run-mount", "--rm", "attack", "--", "/bin/attack"]);
         said(&mut command).fails(2, &[name]);
     }
+    let program = OwnProgram::new();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut pipe = tar::Header::new_gnu();
+    pipe.set_entry_type(tar::EntryType::Fifo);
+    pipe.set_mode(0o666);
+    pipe.set_size(0);
+    tar.append_data(&mut pipe, "etc/passwd", std::io::empty()).unwrap();
+    super::root_fs::add(&mut tar, "bin/attack", 0o755, Some(&attack));
+    program.mounts.import("attack", &super::root_fs::finish(tar));
+    said(&mut program.command(&["run-mount", "--rm", "attack", "--", "/bin/attack"])).fails(2, &["etc/passwd"]);
 }
