@@ -67,7 +67,9 @@ crash: ## KILLS (200) processes killed at random moments of imports, mounts, com
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/torture crash $(KILLS)
 
-powercut: ## SNAPSHOTS (50) power cuts at random moments of the same, on ext4 and xfs
+POWERCUT ?= --without each
+powercut: ## Power cuts at every flush on ext4, xfs and btrfs, also without each fsync; and SNAPSHOTS (50) at random moments
+	$(CARGO) test --locked --test faults -- powercut $(POWERCUT)
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/torture powercut $(SNAPSHOTS)
 

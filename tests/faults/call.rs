@@ -17,6 +17,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group!("open": SYS_open "open", SYS_openat "openat", SYS_openat2 "openat2"),
     group!("read": SYS_read "read", SYS_pread64 "pread64", SYS_readv "readv", SYS_preadv "preadv", SYS_preadv2 "preadv2"),
     group!("write": SYS_write "write", SYS_pwrite64 "pwrite64", SYS_writev "writev", SYS_pwritev "pwritev", SYS_pwritev2 "pwritev2"),
+    group!("reply": SYS_writev "writev"),
     group!("fsync": SYS_fsync "fsync", SYS_fdatasync "fdatasync", SYS_syncfs "syncfs", SYS_sync_file_range "sync_file_range"),
     group!("rename": SYS_rename "rename", SYS_renameat "renameat", SYS_renameat2 "renameat2"),
     group!("link": SYS_link "link", SYS_linkat "linkat", SYS_symlink "symlink", SYS_symlinkat "symlinkat"),
@@ -52,6 +53,9 @@ pub(crate) const GROUPS: &[Group] = &[
         SYS_chdir "chdir", SYS_fchdir "fchdir"),
     group!("random": SYS_getrandom "getrandom"),
 ];
+
+/// A write to `/dev/fuse`, which is the answer to a request. It fails only when the request or the connection is gone (fs/fuse/dev.c).
+pub(crate) const REPLY: &str = "reply";
 
 /// Which group a call is in, by its number, and its own name.
 pub(crate) fn find(number: i64) -> Option<(&'static Group, &'static str)> {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::ground::Ground;
 use super::judge::{Baseline, Place};
+use super::known;
 use super::point::{ERRORS, Fault, Point, Site};
 use super::scenario::{SCENARIOS, Scenario};
 use super::template;
@@ -53,6 +54,9 @@ impl Campaign {
             for nth in 1..=*count {
                 let faults: Vec<Fault> =
                     self.faults.iter().copied().filter(|fault| fault.can_happen(&site.call)).collect();
+                if faults.is_empty() {
+                    continue;
+                }
                 // Another one for each call, so that a site comes to all of them.
                 let one = usize::try_from(hash(format!("{site} {nth}").as_bytes())).unwrap_or(0) % faults.len();
                 let wanted = if self.all { &faults[..] } else { &faults[one..=one] };
@@ -94,7 +98,8 @@ impl Campaign {
         println!("{} scenarios, {all} points, {} of them tried", scenarios.len(), points.len());
         let start = Instant::now();
         let hangs: Mutex<BTreeMap<(usize, Site), u32>> = Mutex::default();
-        let (done, missed, skipped) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (done, missed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (skipped, spared) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let findings: Vec<usize> = self.each(points.len(), |job, number| {
             let (at, point) = &points[number];
             let key = (*at, point.site.clone());
@@ -117,17 +122,22 @@ impl Campaign {
                 return outcome.findings.len();
             };
             done.fetch_add(1, Ordering::Relaxed);
+            let is_new = |finding: &&String| !known::is_known(scenarios[*at].name, &point.site, finding);
+            let new = outcome.findings.iter().filter(is_new).count();
             for finding in &outcome.findings {
-                println!("{} {point} ({hit}): {finding}", scenarios[*at].name);
+                let word = if is_new(&finding) { "" } else { "known: " };
+                println!("{word}{} {point} ({hit}): {finding}", scenarios[*at].name);
             }
-            usize::from(!outcome.findings.is_empty())
+            spared.fetch_add(usize::from(new == 0 && !outcome.findings.is_empty()), Ordering::Relaxed);
+            usize::from(new > 0)
         });
         let found: usize = findings.iter().sum();
         println!(
-            "{} points hit, {} not come to, {} left out after hangs; {found} with findings; {} s",
+            "{} points hit, {} not come to, {} left out after hangs; {found} with findings, {} with known ones; {} s",
             done.into_inner(),
             missed.into_inner(),
             skipped.into_inner(),
+            spared.into_inner(),
             start.elapsed().as_secs()
         );
         ExitCode::from(u8::from(found > 0))

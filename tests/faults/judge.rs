@@ -87,7 +87,7 @@ impl Place<'_> {
             let start = self.prepare(scenario);
             let before = state::read(self.ground.dir(), start);
             let names = Names::of(self.ground.dir());
-            let mut traced = Traced::start(self.ground, scenario.args, scenario.input, None);
+            let mut traced = Traced::start(self.ground, scenario.args, scenario.input, "count");
             let said = traced.said(PATIENCE);
             assert_eq!(said.code, Some(scenario.status), "{}: {}", scenario.name, said.brief());
             let out = names.and(self.ground.dir()).printed(&said.out);
@@ -145,7 +145,7 @@ impl Place<'_> {
         let mut outcome = Outcome::default();
         let start = self.prepare(scenario);
         let names = Names::of(self.ground.dir());
-        let mut traced = Traced::start(self.ground, scenario.args, scenario.input, Some(point));
+        let mut traced = Traced::start(self.ground, scenario.args, scenario.input, &point.to_string());
         let said = traced.said(PATIENCE);
         let names = names.and(self.ground.dir());
         check_manners("it", &said, Some(point), &mut outcome);
@@ -296,6 +296,15 @@ impl Place<'_> {
         let mounted = self.ground.mounted();
         if !mounted.is_empty() {
             outcome.findings.push(format!("a mount stays: {mounted:?}"));
+        }
+        let lives = || std::fs::read_dir(self.ground.at("store/run")).map_or(0, Iterator::count);
+        if lives() > 0 {
+            // What a dead server has left there goes with the next mount.
+            self.ground.run(&["run-mount", "--name", "next", "small", "m"], Input::Nothing);
+            let ended = self.ground.run(&["rm", "-f", "next"], Input::Nothing);
+            if lives() > 0 {
+                outcome.findings.push(format!("run/ has something left after another mount ({})", ended.brief()));
+            }
         }
         if !self.ground.debris().is_empty() {
             let import = self.ground.run(&["import", "in/small.tar"], Input::Nothing);

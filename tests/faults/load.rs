@@ -69,14 +69,24 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(!path.is_dir()).open(path)
 }
 
+/// Writes and closes, which may be what tells that the write has failed.
+fn write(mut file: File, content: &[u8]) -> io::Result<()> {
+    file.write_all(content)?;
+    Ok(nix::unistd::close(file)?)
+}
+
 impl Op {
     fn apply(&self, dir: &Path) -> io::Result<()> {
         let at = |name: &str| dir.join(name);
         let mode = Mode::from_raw_mode;
         match self {
-            Create(name, size) => File::create(at(name))?.write_all(&content(*size)),
-            Append(name, size) => File::options().append(true).open(at(name))?.write_all(&content(*size)),
-            Put(name, offset) => open(&at(name))?.write_all_at(b"CHANGED", *offset),
+            Create(name, size) => write(File::create(at(name))?, &content(*size)),
+            Append(name, size) => write(File::options().append(true).open(at(name))?, &content(*size)),
+            Put(name, offset) => {
+                let file = open(&at(name))?;
+                file.write_all_at(b"CHANGED", *offset)?;
+                Ok(nix::unistd::close(file)?)
+            }
             Sync(name) => open(&at(name))?.sync_all(),
             Unlink(name) => std::fs::remove_file(at(name)),
             Rmdir(name) => std::fs::remove_dir(at(name)),

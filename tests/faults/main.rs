@@ -6,13 +6,16 @@
 
 mod call;
 mod campaign;
+mod disk;
 #[path = "../../fixtures/generator.rs"]
 #[allow(dead_code)]
 mod generator;
 mod ground;
 mod judge;
+mod known;
 mod load;
 mod point;
+mod powercut;
 mod scenario;
 mod state;
 mod template;
@@ -21,7 +24,7 @@ mod tracer;
 mod tree;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -32,8 +35,7 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some((command, rest)) = args.split_first() else {
-        println!("faults: see `make faults` and `make kills`");
-        return ExitCode::SUCCESS;
+        return short();
     };
     match command.as_str() {
         "gate" => tracer::gate(rest),
@@ -43,12 +45,29 @@ fn main() -> ExitCode {
             Some(campaign) => on_tmpfs(|work| campaign.run(work)),
             None => usage(),
         },
+        "powercut" => on_tmpfs(|work| powercut::run(rest, work).unwrap_or_else(usage)),
         _ => usage(),
     }
 }
 
+/// A part of all, as a test among others: in processes of their own, each with its mount namespace.
+fn short() -> ExitCode {
+    let ourselves = std::env::current_exe().expect("this program has a path");
+    let runs: [&[&str]; 3] = [
+        &["faults", "--points", "220"],
+        &["kills", "--points", "140"],
+        &["powercut", "--only", "import", "--fs", "btrfs", "--without", "each"],
+    ];
+    let is_good = |args: &&[&str]| Command::new(&ourselves).args(*args).status().expect("it starts").success();
+    // All are run, whatever the first ones say.
+    let failed = runs.iter().filter(|args| !is_good(args)).count();
+    println!("{} passed, {failed} failed", runs.len() - failed);
+    ExitCode::from(u8::from(failed > 0))
+}
+
 fn usage() -> ExitCode {
     eprintln!("usage: faults|kills [--errors one|all] [--points N] [--jobs N] [--only SCENARIO] [--site TEXT]");
+    eprintln!("       powercut [--only SCENARIO] [--fs TYPE] [--without each]");
     ExitCode::from(2)
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::call::REPLY;
+
 /// Calls of one kind: which process makes them, which of its threads, and what they do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Site {
@@ -21,8 +23,6 @@ pub(crate) enum Fault {
     Error(&'static str, i32),
     /// The process is killed instead of the call.
     Kill,
-    /// The call is not made and says 0.
-    Skip,
 }
 
 /// The errors that each call is made to fail with.
@@ -37,7 +37,10 @@ pub(crate) const ERRORS: [Fault; 5] = [
 impl Fault {
     /// Whether a call can fail so at all: getrandom(2) can only be interrupted, and Rust's library relies on that.
     pub(crate) fn can_happen(&self, call: &str) -> bool {
-        call != "random" || !matches!(self, Self::Error(name, _) if *name != "EINTR")
+        match self {
+            Self::Error(name, _) => call != REPLY && (call != "random" || *name == "EINTR"),
+            Self::Kill => true,
+        }
     }
 }
 
@@ -60,7 +63,6 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Error(name, _) => name,
             Self::Kill => "KILL",
-            Self::Skip => "SKIP",
         })
     }
 }
@@ -77,7 +79,7 @@ impl FromStr for Point {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text} is not PROCESS:THREAD:CALL:N:FAULT");
         let [process, thread, call, nth, fault] = *text.split(':').collect::<Vec<_>>() else { return Err(wrong()) };
-        let known = ERRORS.iter().chain([&Fault::Kill, &Fault::Skip]).find(|known| known.to_string() == fault);
+        let known = ERRORS.iter().chain([&Fault::Kill]).find(|known| known.to_string() == fault);
         Ok(Self {
             site: Site { process: process.to_owned(), thread: thread.to_owned(), call: call.to_owned() },
             nth: nth.parse().map_err(|_| wrong())?,

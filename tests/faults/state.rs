@@ -98,7 +98,11 @@ pub(crate) fn read(dir: &Path, start: SystemTime) -> Tree {
         let Ok(meta) = path.symlink_metadata() else { continue };
         let below = path.strip_prefix(dir).expect("below the point's directory");
         let text = names.plain(&below.display().to_string());
-        // Made once and for all, or of one run. What is in tmp/ is judged by itself.
+        // Made once and for all, or of one run, or private to the union until it opens the directory again. What is in
+        // tmp/ and run/ is judged by itself.
+        if text.ends_with("/.wh..wh.work") || text.ends_with("/.wh..wh.plnk") || text.starts_with("store/run/") {
+            continue;
+        }
         if text == "store/lock" || text.starts_with("store/tmp/") || text.ends_with("/log") {
             continue;
         }

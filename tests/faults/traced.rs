@@ -1,14 +1,14 @@
 //! A run of the program under the tracer, seen from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::ground::{Ground, Input, Said};
-use super::point::{Point, Site};
+use super::point::Site;
 
 pub(crate) struct Traced<'a> {
     ground: &'a Ground,
@@ -20,22 +20,38 @@ pub(crate) struct Traced<'a> {
     pub(crate) hit: Option<String>,
     /// How often each site was come to; complete at the end of all processes.
     pub(crate) counts: BTreeMap<Site, u32>,
+    /// The names of what was flushed.
+    pub(crate) flushes: BTreeSet<String>,
+    /// Names that files got, and that no flush of their directory, or of all, has followed.
+    pub(crate) unflushed: BTreeSet<PathBuf>,
+    is_syncfs: bool,
     has_ended: bool,
 }
 
 impl<'a> Traced<'a> {
-    /// Starts the program; without a point its calls are counted.
-    pub(crate) fn start(ground: &'a Ground, args: &[&str], input: Input, point: Option<&Point>) -> Self {
+    /// Starts the program, for what the tracer is to do.
+    pub(crate) fn start(ground: &'a Ground, args: &[&str], input: Input, what: &str) -> Self {
         let outputs = (ground.at("traced.out"), ground.at("traced.err"));
-        let what = point.map_or("count".to_owned(), ToString::to_string);
         let ourselves = std::env::current_exe().expect("this program has a path");
         let mut command = ground.command(ourselves.to_str().expect("a name in UTF-8"), input);
-        command.args(["trace", &what]).arg(&outputs.0).arg(&outputs.1).args(["--", super::ground::PROGRAM]).args(args);
+        command.args(["trace", what]).arg(&outputs.0).arg(&outputs.1).args(["--", super::ground::PROGRAM]).args(args);
         let mut tracer = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the tracer starts");
         let reader = BufReader::new(tracer.stdout.take().expect("a pipe"));
         let (sender, lines) = channel();
         std::thread::spawn(move || reader.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
-        Self { ground, tracer, lines, outputs, status: None, hit: None, counts: BTreeMap::new(), has_ended: false }
+        Self {
+            ground,
+            tracer,
+            lines,
+            outputs,
+            status: None,
+            hit: None,
+            counts: BTreeMap::new(),
+            flushes: BTreeSet::new(),
+            unflushed: BTreeSet::new(),
+            is_syncfs: false,
+            has_ended: false,
+        }
     }
 
     fn read_until(&mut self, patience: Duration, is_enough: impl Fn(&Self) -> bool) -> bool {
@@ -66,6 +82,15 @@ impl<'a> Traced<'a> {
                 });
                 self.counts.extend(site);
             }
+            "flush" => {
+                self.is_syncfs = rest.starts_with("syncfs");
+                self.flushes.insert(rest.to_owned());
+            }
+            "named" => {
+                self.unflushed.insert(rest.into());
+            }
+            // What is flushed is a directory, or, with syncfs(2), all.
+            "flushed" => self.unflushed.retain(|name| !self.is_syncfs && name.parent() != Some(Path::new(rest))),
             "end" => self.has_ended = true,
             other => panic!("the tracer says {other}"),
         }

@@ -1,7 +1,7 @@
 //! A process of its own that runs the program with all that it starts, counts their system calls, and disturbs one.
 //!
-//! `trace count|POINT OUT ERR -- PROGRAM ARG...`: the program's outputs go to two files, and standard output gets a line
-//! for each event: `hit N CALL WHAT`, `exited STATUS` of the program itself, at the end of all its processes
+//! `trace count|flushes|without NAME|POINT OUT ERR -- PROGRAM ARG...`: the program's outputs go to two files, and standard output gets a line
+//! for each event: `hit N CALL WHAT`, `flush NAME`, `flushed WHAT`, `named WHAT`, `exited STATUS` of the program itself, at the end of all its processes
 //! `count SITE N` for each site, and `end`. A filter (seccomp) stops only the calls that are asked for. A call counts once its
 //! process is in `main`, which Rust's runtime shows by a poll(2): what the loader does is not ours.
 
@@ -45,8 +45,18 @@ struct Process {
     runs: bool,
 }
 
+/// What the tracer is there for.
+enum Task {
+    Count,
+    Disturb(Point),
+    /// To name each flush, and to leave out those of one name.
+    Flushes {
+        without: Option<String>,
+    },
+}
+
 struct Tracer {
-    point: Option<Point>,
+    task: Task,
     was_hit: bool,
     main: Pid,
     /// By thread, the process.
@@ -60,10 +70,18 @@ struct Tracer {
 /// See above.
 pub(crate) fn trace(args: &[String]) -> ExitCode {
     let [what, out, err, _, program @ ..] = args else { return ExitCode::from(2) };
-    let point: Option<Point> = (what != "count").then(|| what.parse().expect("a point"));
-    let groups = match &point {
-        Some(point) => point.site.call.clone(),
-        None => GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(","),
+    let task = match what.as_str() {
+        "count" => Task::Count,
+        "flushes" => Task::Flushes { without: None },
+        text => match text.strip_prefix("without ") {
+            Some(name) => Task::Flushes { without: Some(name.to_owned()) },
+            None => Task::Disturb(text.parse().expect("a point")),
+        },
+    };
+    let groups = match &task {
+        Task::Disturb(point) => point.site.call.clone(),
+        Task::Flushes { .. } => "fsync,rename,link".to_owned(),
+        Task::Count => GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(","),
     };
     let create = |path: &String| File::create(path).expect("a file for what is printed");
     let mut command = Command::new("/proc/self/exe");
@@ -81,7 +99,7 @@ pub(crate) fn trace(args: &[String]) -> ExitCode {
         | Options::PTRACE_O_EXITKILL;
     ptrace::setoptions(main, options).expect("it can be traced");
     let mut tracer = Tracer {
-        point,
+        task,
         was_hit: false,
         main,
         threads: HashMap::from([(main, main)]),
@@ -186,22 +204,41 @@ impl Tracer {
             return;
         }
         let thread = if pid == tgid { "main".to_owned() } else { thread_name(tgid, pid) };
-        let site = Site { process: part.clone(), thread, call: group.name.to_owned() };
+        let is_reply = word == "writev" && object(pid, word, &registers) == "/dev/fuse";
+        let call = if is_reply { call::REPLY } else { group.name };
+        let site = Site { process: part.clone(), thread, call: call.to_owned() };
         let count = self.counts.entry(site.clone()).or_default();
         *count += 1;
-        let Some(point) = &self.point else { return };
-        if point.site != site || point.nth != *count || self.was_hit {
-            return;
-        }
-        self.was_hit = true;
-        say(&format!("hit {count} {word} {}", object(pid, word, &registers)));
-        let result: i64 = match point.fault {
-            Fault::Kill => {
-                let _ = kill(tgid, Signal::SIGKILL);
+        let result = match &self.task {
+            Task::Count => return,
+            Task::Flushes { .. } if call != "fsync" => {
+                say(&format!("named {}", new_name(pid, word, &registers)));
                 return;
             }
-            Fault::Error(_, errno) => -i64::from(errno),
-            Fault::Skip => 0,
+            Task::Flushes { without } => {
+                let name = flush_name(word, &object(pid, word, &registers));
+                let is_left_out = without.as_ref() == Some(&name);
+                say(&format!("flush {name}"));
+                if !is_left_out {
+                    say(&format!("flushed {}", object(pid, word, &registers)));
+                    return;
+                }
+                0
+            }
+            Task::Disturb(point) => {
+                if point.site != site || point.nth != *count || self.was_hit {
+                    return;
+                }
+                self.was_hit = true;
+                say(&format!("hit {count} {word} {}", object(pid, word, &registers)));
+                match point.fault {
+                    Fault::Kill => {
+                        let _ = kill(tgid, Signal::SIGKILL);
+                        return;
+                    }
+                    Fault::Error(_, errno) => -i64::from(errno),
+                }
+            }
         };
         registers.orig_rax = u64::MAX;
         registers.rax = u64::from_ne_bytes(result.to_ne_bytes());
@@ -213,6 +250,19 @@ impl Tracer {
 fn is_signal_stack(registers: &libc::user_regs_struct) -> bool {
     let flag = |value: i32| u64::from(value.unsigned_abs());
     registers.rdx == flag(libc::PROT_READ | libc::PROT_WRITE) && registers.r10 & flag(libc::MAP_STACK) != 0
+}
+
+/// What is flushed, without what is another in each run.
+fn flush_name(word: &str, object: &str) -> String {
+    let object = object.split_once("/point/").map_or(object, |(_, below)| below);
+    let is_odd = |part: &&str| part.len() >= 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts = object.split('/').map(|part| match part {
+        part if is_odd(&part) => "ID",
+        part if part.starts_with('#') => "NAMELESS",
+        part if part.starts_with(".layerctl-") => "TEMPORARY",
+        part => part,
+    });
+    format!("{word} {}", parts.collect::<Vec<_>>().join("/"))
 }
 
 fn tgid(thread: Pid) -> Option<Pid> {
@@ -251,10 +301,21 @@ fn object(pid: Pid, word: &str, registers: &libc::user_regs_struct) -> String {
         let target = std::fs::read_link(format!("/proc/{pid}/fd/{}", registers.rdi));
         return target.map(|target| target.display().to_string()).unwrap_or_default();
     };
+    text(pid, arguments[which])
+}
+
+/// The name that a call gives to a file.
+fn new_name(pid: Pid, word: &str, registers: &libc::user_regs_struct) -> String {
+    let is_short = matches!(word, "rename" | "link" | "symlink");
+    text(pid, if is_short { registers.rsi } else { registers.r10 })
+}
+
+/// A text in the memory of a process.
+fn text(pid: Pid, at: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut memory = File::open(format!("/proc/{pid}/mem"))?;
-        memory.seek(SeekFrom::Start(arguments[which]))?;
-        let mut bytes = vec![0; 256];
+        memory.seek(SeekFrom::Start(at))?;
+        let mut bytes = vec![0; 1024];
         let length = memory.read(&mut bytes)?;
         bytes.truncate(length);
         Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
