@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use super::temporary::{Temporary, link};
+use super::temporary::{Temporary, flush_name, link};
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{call, fs};
 use rustix::fs::{Mode, OFlags};
@@ -80,14 +80,16 @@ impl OutputFile {
                     // No call replaces a name by a nameless file: another name comes first.
                     Err(Errno::EXIST) => {
                         let named = Temporary::named(&file, &target).doing("put into place", &name)?;
-                        named.rename(&target).doing("put into place", &name)
+                        named.rename(&target).doing("put into place", &name)?;
                     }
-                    linked => linked.doing("put into place", &name),
+                    linked => linked.doing("put into place", &name)?,
                 }
+                flush_name(&file, &target).doing("flush the directory of", &name)
             }
             Place::Named { file, target } => {
                 file.file.sync_data().doing("write", &name)?;
-                file.rename(&target).doing("put into place", &name)
+                let file = file.rename(&target).doing("put into place", &name)?;
+                flush_name(&file, &target).doing("flush the directory of", &name)
             }
         }
     }

@@ -100,14 +100,15 @@ impl Temporary {
         &self.path
     }
 
-    /// Gives it the name `target`, in place of what has it.
+    /// Gives it the name `target`, in place of what has it; it stays open.
     ///
     /// # Errors
-    /// As `rename(2)`.
-    pub(super) fn rename(mut self, target: &Path) -> io::Result<()> {
+    /// As `rename(2)`, and as `fcntl(2)`.
+    pub(super) fn rename(mut self, target: &Path) -> io::Result<File> {
+        let file = self.file.try_clone()?;
         fs::rename(&self.path, target)?;
         self.has_moved = true;
-        Ok(())
+        Ok(file)
     }
 }
 
@@ -126,6 +127,23 @@ pub(super) fn link(file: &File, to: &Path) -> Result<()> {
     use std::os::fd::AsRawFd as _;
     let from = format!("/proc/self/fd/{}", file.as_raw_fd());
     call::linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Makes the name `target` of the open `file` durable.
+///
+/// # Errors
+/// As `fsync(2)`.
+pub(super) fn flush_name(file: &File, target: &Path) -> Result<()> {
+    let dir = target.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    match call::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        // A directory that may be written to and not read cannot be opened to be flushed.
+        Err(Errno::ACCESS) => call::syncfs(file),
+        opened => match call::fsync(opened?) {
+            // A directory of a file system that has nothing to flush.
+            Err(Errno::INVAL) => Ok(()),
+            flushed => flushed,
+        },
+    }
 }
 
 fn name(target: &Path, number: u32) -> PathBuf {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::error::{Context as _, Error, Result};
 use crate::ops::output_file::OutputFile;
-use crate::ops::temporary::Temporary;
+use crate::ops::temporary::{Temporary, flush_name};
 use crate::sys::{Dir, call, fs};
 use crate::tarball::BLOCK;
 
@@ -144,7 +144,10 @@ impl Target for DirTarget {
         // An empty directory is replaced in one step (rename(2)).
         match dir.rename(&target) {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Err(not_empty(&name)),
-            renamed => renamed.doing("put into place", &name),
+            renamed => {
+                let dir = renamed.doing("put into place", &name)?;
+                flush_name(&dir, &target).doing("flush the directory of", &name)
+            }
         }
     }
 }
