@@ -60,8 +60,19 @@ impl Names {
 }
 
 /// Keys of records whose values are of this run.
-const OF_NOW: [&str; 10] =
-    ["created", "imported", "started", "pid", "live", "Created", "Imported", "CreatedAt", "Started", "LastTagTime"];
+const OF_NOW: [&str; 11] = [
+    "created",
+    "imported",
+    "started",
+    "pid",
+    "live",
+    "Created",
+    "Imported",
+    "CreatedAt",
+    "Started",
+    "StartedAt",
+    "LastTagTime",
+];
 
 fn timeless(value: &mut Value) {
     match value {
