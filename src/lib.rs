@@ -43,7 +43,6 @@ pub mod cli;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod container;
 pub mod error;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod fuse;
 pub mod id;
 pub mod index;
@@ -54,7 +53,6 @@ pub mod stack;
 pub mod store;
 pub mod sys;
 pub mod tarball;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod union;
 pub mod whiteout;
 

@@ -13,6 +13,13 @@
 //! | `trusted.layerctl.escaped.NAME`, `user.layerctl.escaped.NAME` | content: the attribute NAME |
 
 use std::borrow::Cow;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
+
+use crate::sys;
 
 /// Ours, for root and for users.
 pub const OWN: [&[u8]; 2] = [b"trusted.layerctl.", b"user.layerctl."];
@@ -44,6 +51,58 @@ impl Origin {
         let key = u64::from_str_radix(fields.next()?, 16).ok()?;
         Some(Self { layer, key, node: fields.next()?.parse().ok()? })
     }
+}
+
+/// The attribute of an upper's root that records the prefix of all other marks of ours in it, after its own prefix.
+pub const PREFIX: &[u8] = b"prefix";
+/// `PROC_USER_INIT_INO` (include/linux/proc_ns.h): the inode number of the initial user namespace.
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Whether this process sees attributes of the prefix `trusted.`: only with the capability, and only in the initial
+/// user namespace.
+///
+/// # Errors
+/// As `capget(2)` and `stat(2)`.
+pub fn sees_trusted() -> io::Result<bool> {
+    if !rustix::thread::capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(false);
+    }
+    Ok(sys::call::stat("/proc/self/ns/user")?.st_ino == INITIAL_USER_NAMESPACE)
+}
+
+/// That marks may be hidden from this process.
+#[must_use]
+pub fn hidden() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "it may have marks (trusted.layerctl.*) that only a process with CAP_SYS_ADMIN in the initial user namespace sees: \
+         run the command with that capability",
+    )
+}
+
+/// An attribute of a directory; none also where the file system has none of the kind.
+///
+/// # Errors
+/// As `fgetxattr(2)`.
+pub fn attribute(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
+    match sys::read_xattr_of(dir, name) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The prefix that is recorded at the root of an upper.
+///
+/// # Errors
+/// As `fgetxattr(2)`.
+pub fn recorded_prefix(root: BorrowedFd<'_>) -> rustix::io::Result<Option<Vec<u8>>> {
+    for prefix in OWN.into_iter().rev() {
+        if let Some(value) = attribute(root, &[prefix, PREFIX].concat())? {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether some union takes an attribute of this name for a mark of its own.

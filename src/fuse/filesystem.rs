@@ -22,6 +22,7 @@ use fuser::{
 };
 
 use super::counters::{Counters, Operation};
+use super::flush_failures::FlushFailures;
 use super::gate::{Gate, Pass};
 use super::given::Given;
 use super::ids::Ids;
@@ -49,6 +50,7 @@ pub(super) struct Filesystem {
     pub(super) counters: Arc<Counters>,
     pub(super) seeks: Seeks,
     pub(super) given: Arc<Given>,
+    pub(super) flush_failures: FlushFailures,
     pub(super) gate: Arc<Gate>,
     pub(super) wakeful: Arc<Wakeful>,
     pub(super) read_ahead: ReadAhead,
@@ -135,10 +137,11 @@ impl fuser::Filesystem for Filesystem {
 
     fn forget(&self, _request: &Request, node: INodeNo, count: u64) {
         self.count(Operation::Forget);
-        if self.union.forget(ino(node), count)
-            && let Some(opens) = &self.opens
-        {
-            opens.forget(&self.union, ino(node));
+        if self.union.forget(ino(node), count) {
+            self.flush_failures.forget(ino(node));
+            if let Some(opens) = &self.opens {
+                opens.forget(&self.union, ino(node));
+            }
         }
     }
 
@@ -313,9 +316,10 @@ impl fuser::Filesystem for Filesystem {
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
+    fn fsync(&self, request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.count(Operation::Fsync);
-        empty(self.flush(node, datasync), reply);
+        let flushed = self.flush(node, datasync);
+        empty(self.flush_failures.answer(ino(node), request.pid(), flushed), reply);
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -432,6 +436,7 @@ impl fuser::Filesystem for Filesystem {
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(Operation::Listxattr);
         let mut names = self.union.listxattr(ino(node));
+        // error: it goes on with the names.
         if !self.terms.access_lists
             && let Ok(names) = &mut names
         {

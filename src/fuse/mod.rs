@@ -25,11 +25,13 @@ mod behaviour;
 mod counters;
 mod data;
 mod filesystem;
+mod flush_failures;
 mod gate;
 mod given;
 mod ids;
 mod io;
 mod late;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mounts;
 mod opens;
 mod page_cache;

@@ -165,7 +165,7 @@ impl Opens {
                 if data.is_none() {
                     flags = FopenFlags::FOPEN_KEEP_CACHE;
                 }
-                // Without the right, or on a file system that is stacked too high, all works by the page cache.
+                // error: without the right, or on a file system that is stacked too high, all works by the page cache.
                 let backing = data.filter(|_| may_pass).and_then(|data| reply.register(data).ok());
                 free.insert(Open { handles: 0, executing: 0, backing, writable: false })
             }

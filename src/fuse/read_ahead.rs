@@ -114,7 +114,8 @@ impl ReadAhead {
         }
         state.ready.extend(&files);
         state.batches.insert(*first, Batch { last: *last, size: (size * 2).min(MOST) });
-        let _ = self.queue.try_send(files);
+        // error: the reader is faster than the thread, and needs none of it.
+        self.queue.try_send(files).unwrap_or_default();
     }
 }
 

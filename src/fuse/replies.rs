@@ -35,6 +35,7 @@ pub(super) fn attribute(result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr)
 
 /// The attributes that an operation gave, on their way to the kernel.
 pub(super) fn given(answer: &Answer<'_>, result: FsResult<Attr>) -> FsResult<Attr> {
+    // error: it goes on with the result.
     if let Ok(attr) = &result
         && attr.kind == Kind::Directory
     {

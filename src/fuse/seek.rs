@@ -33,6 +33,7 @@ impl Seek {
         match union.lseek(self.ino, self.offset, self.whence).map(i64::try_from) {
             Ok(Ok(hole)) if self.whence == libc::SEEK_HOLE => Some(hole),
             Ok(Ok(data)) if data == self.offset => None,
+            // error: the answer itself tells it.
             _ => Some(self.offset.max(0)),
         }
     }

@@ -13,6 +13,7 @@ use rustix::mount::MountFlags;
 use super::behaviour::Behaviour;
 use super::counters::Counters;
 use super::filesystem::Filesystem;
+use super::flush_failures::FlushFailures;
 use super::gate::Gate;
 use super::given::Given;
 use super::io::Io;
@@ -24,6 +25,7 @@ use super::seek;
 use super::terms::Terms;
 use super::wakeful::Wakeful;
 use crate::error::{Context as _, Error, Result};
+use crate::sys::call;
 use crate::union::Union;
 
 const DEVICE: &str = "/dev/fuse";
@@ -68,9 +70,10 @@ impl Session {
     /// [`Error::Unsupported`] without `/dev/fuse`; [`Error::Io`] when the kernel refuses the mount.
     pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> Result<Self> {
         let device = open_device()?;
-        let root_mode = union
-            .getattr(crate::union::Ino::ROOT)
-            .map_or(libc::S_IFDIR | 0o755, |root| root.kind.mode_bits() | root.mode);
+        let root = union.getattr(crate::union::Ino::ROOT).map_err(std::io::Error::from);
+        let root = root.doing("read the root of", mountpoint)?;
+        let root_mode = root.kind.mode_bits() | root.mode;
+        let stack_depth = stack_depth(&union)?;
         let Behaviour { volatile, without_access_lists, ids, labels, .. } = &options.behaviour;
         let mut data = format!(
             "fd={},rootmode={root_mode:o},user_id={},group_id={},default_permissions,allow_other",
@@ -102,12 +105,13 @@ impl Session {
             union: union.clone(),
             seeks,
             given: given.clone(),
+            flush_failures: FlushFailures::default(),
             gate: gate.clone(),
             wakeful: Wakeful::start(),
             read_ahead,
             late,
             counters: counters.clone(),
-            terms: Terms { access_lists: !without_access_lists, ..Terms::new(writeback, stack_depth(&union)) },
+            terms: Terms { access_lists: !without_access_lists, ..Terms::new(writeback, stack_depth) },
             ids: ids.clone(),
             volatile: *volatile,
             opens: (options.io == Io::Passthrough).then(Arc::default),
@@ -129,7 +133,9 @@ impl Session {
                 Ok(Self { session, counters, gate, threads, mount })
             }
             (started, _) => {
-                let _ = mounts::unmount(mountpoint, true);
+                // error: the mount is not ours, or gone: what kept it from being served is said.
+                mounts::unmount(mountpoint, true).unwrap_or_default();
+                // error: it is said below.
                 if options.io == Io::Passthrough
                     && started.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
                 {
@@ -175,13 +181,14 @@ impl Session {
 
 /// How many file systems are under the files of the upper, and this one on top of them: the fewer it says, the more may be
 /// stacked on it (include/linux/fs.h, `FILESYSTEM_MAX_STACK_DEPTH`).
-fn stack_depth(union: &Union) -> u32 {
-    let on_overlayfs = |path: &Path| rustix::fs::statfs(path).is_ok_and(|found| found.f_type == OVERLAYFS_MAGIC);
-    if union.branches().first().is_some_and(|branch| on_overlayfs(&branch.path)) { 2 } else { 1 }
+fn stack_depth(union: &Union) -> Result<u32> {
+    let Some(branch) = union.branches().first() else { return Ok(1) };
+    let found = call::statfs(&*branch.path).doing("find the file system of", &branch.path)?;
+    Ok(if found.f_type == OVERLAYFS_MAGIC { 2 } else { 1 })
 }
 
 fn open_device() -> Result<OwnedFd> {
-    match rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+    match call::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Err(Raw::NOENT | Raw::NODEV | Raw::NXIO) => Err(Error::Unsupported(format!(
             "{DEVICE} is not there: the kernel's fuse module is not loaded, or this container was not given the device"
         ))),

@@ -45,28 +45,37 @@ impl Terms {
             // would overtake buffered reads.
         ];
         for flag in wanted {
-            // A kernel that lacks one only asks more often.
-            let _ = config.add_capabilities(flag);
+            // error: a kernel that lacks one only asks more often.
+            config.add_capabilities(flag).unwrap_or_default();
         }
         if self.access_lists {
-            let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
+            // error: a kernel that lacks it takes them for attributes like others.
+            config.add_capabilities(InitFlags::FUSE_POSIX_ACL).unwrap_or_default();
         }
         if passes {
             // The kernel does not let a mount have this and the write-back cache.
             config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).map_err(|_| io::ErrorKind::Unsupported)?;
-            let _ = config.set_max_stack_depth(self.stack_depth);
+            // error: a kernel that lacks it does with less.
+            config.set_max_stack_depth(self.stack_depth).unwrap_or_default();
             // An `open` is sent, so it can carry the flag, and nothing is copied up that is cut off next.
-            let _ = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
+            // error: a kernel that lacks it does with less.
+            config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC).unwrap_or_default();
         } else if self.writeback {
+            // error: without it every write is a message.
             self.writeback = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
         }
         self.no_open = !passes && config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
         self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        let _ = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        let _ = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        let _ = config.set_max_write(MAX_WRITE);
-        let _ = config.set_max_readahead(MAX_WRITE);
-        let _ = config.set_max_background(MAX_BACKGROUND);
+        // error: a kernel that lacks it asks more often.
+        config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).unwrap_or_default();
+        // error: a kernel that lacks it asks more often.
+        config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).unwrap_or_default();
+        // error: a kernel that lacks it asks more often.
+        config.set_max_write(MAX_WRITE).unwrap_or_default();
+        // error: a kernel that lacks it asks more often.
+        config.set_max_readahead(MAX_WRITE).unwrap_or_default();
+        // error: a kernel that lacks it asks more often.
+        config.set_max_background(MAX_BACKGROUND).unwrap_or_default();
         Ok(())
     }
 }

@@ -47,12 +47,15 @@ impl Wakeful {
             began: Instant::now(),
             thread: OnceLock::new(),
         });
+        // error: what cannot be read or opened is not asked for, and costs only time.
         let is_heard = std::fs::read_to_string(DRIVER).is_ok_and(|driver| driver.trim() != "none");
+        // error: what cannot be opened is not asked for either.
         if is_heard && std::env::var_os(OFF).is_none() && std::fs::File::options().write(true).open(DEVICE).is_ok() {
             let weak = Arc::downgrade(&wakeful);
             let run = move || ask_when_thick(&weak);
+            // error: without the thread processors sleep as ever.
             if let Ok(started) = std::thread::Builder::new().name("wakeful".to_owned()).spawn(run) {
-                let _ = wakeful.thread.set(started.thread().clone());
+                wakeful.thread.get_or_init(|| started.thread().clone());
             }
         }
         wakeful
@@ -81,7 +84,11 @@ fn ask_when_thick(wakeful: &Weak<Wakeful>) {
             continue;
         }
         let asking = std::fs::File::options().write(true).open(DEVICE);
-        let _ = asking.as_ref().map(|mut device| device.write_all(&NO_SLEEP.to_ne_bytes()));
+        // error: the processors sleep as ever.
+        if let Ok(mut device) = asking.as_ref() {
+            // error: then they do too.
+            device.write_all(&NO_SLEEP.to_ne_bytes()).unwrap_or_default();
+        }
         let mut seen = None;
         while seen.replace(now.count.load(Relaxed)) != Some(now.count.load(Relaxed)) {
             std::thread::sleep(MOMENT);

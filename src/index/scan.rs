@@ -122,6 +122,12 @@ fn indexed(dir: &Path, trust: Option<Trust>) -> Result<Index, ScanError> {
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = Rc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
+    if mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
+        let at_root = |source: io::Error| ScanError { path: dir.to_owned(), source };
+        if !mark::sees_trusted().map_err(at_root)? {
+            return Err(at_root(mark::hidden()));
+        }
+    }
     let stat = call::fstat(&root).map_err(failed(dir))?;
     let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), trust, references: Vec::new() };
     let described = describe(root.as_fd(), b"", &stat, Kind::Directory, trust).map_err(|refusal| refusal.at(dir))?;

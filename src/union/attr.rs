@@ -44,7 +44,8 @@ impl Union {
         let generation = self.lowers.generation(ino).or(node.generation).unwrap_or_default();
         let mut attr = attr_of(ino, generation, &stat, nlink)?;
         if node.metacopy {
-            attr.blocks = self.lowers.node(ino).and_then(|node| node.meta()).map_or(0, |meta| meta.blocks);
+            let meta = self.lowers.node(ino).and_then(|node| node.meta()).ok_or(Errno::EIO)?;
+            attr.blocks = meta.blocks;
         }
         Ok(Some(attr))
     }

@@ -24,12 +24,11 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno as Raw;
-use rustix::thread::CapabilitySet;
 
 use super::errno::{Errno, FsResult};
 use super::upper::{Spot, Upper};
 use crate::mark;
-use crate::sys::{self, call};
+use crate::sys::call;
 
 /// What is remembered of a directory or file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,30 +41,33 @@ pub(super) enum Mark {
     Discard,
 }
 
-/// The attribute that records the prefix, after its own prefix.
-const RECORD: &[u8] = b"prefix";
-/// `PROC_USER_INIT_INO` (include/linux/proc_ns.h): the inode number of the initial user namespace.
-const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
-
 const TRUSTED: &[u8] = mark::OWN[0];
 const USER: &[u8] = mark::OWN[1];
 
 /// Finds the prefix of the marks of the upper `root`, and records it. None where its file system has no attributes.
 ///
-/// `work` is a directory of it in which nothing matters; `is_empty` tells that there is nothing else in it.
+/// `work` is a directory of it in which nothing matters; `is_empty` tells that there is nothing else in it. An upper that is
+/// not `is_private` may be another user's, who can set marks of the prefix `user.`, and would have a file of a lower layer
+/// shown as their own: there root believes none.
 ///
 /// # Errors
-/// When marks of it may be hidden from this process; when attributes cannot be read or set for another reason
+/// When marks of it may be hidden from this process, or may not be believed; when attributes cannot be read or set for another reason
 /// than that there are none of the kind.
 pub(super) fn prefix(
     root: BorrowedFd<'_>,
     work: BorrowedFd<'_>,
+    is_private: bool,
     is_empty: impl FnOnce() -> FsResult<bool>,
 ) -> io::Result<Option<&'static [u8]>> {
-    let sees_all = sees_trusted()?;
-    if let Some(recorded) = recorded(root)? {
+    let sees_all = mark::sees_trusted()?;
+    if let Some(recorded) = mark::recorded_prefix(root)? {
         return match mark::OWN.into_iter().find(|prefix| **prefix == *recorded) {
-            Some(TRUSTED) if !sees_all => Err(hidden()),
+            Some(TRUSTED) if !sees_all => Err(mark::hidden()),
+            Some(USER) if sees_all && !is_private => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "its marks are attributes that any user may set (user.layerctl.*): use it without CAP_SYS_ADMIN, as when they \
+                 were made",
+            )),
             Some(prefix) => Ok(Some(prefix)),
             None => Err(io::Error::other(format!(
                 "its marks have the prefix {}, which this version does not know",
@@ -73,7 +75,7 @@ pub(super) fn prefix(
             ))),
         };
     }
-    let has_user_marks = has_marks(root, USER)?;
+    let has_user_marks = (is_private || !sees_all) && has_marks(root, USER)?;
     let candidates: &[&[u8]] = match sees_all {
         // A version that recorded nothing was used without the capability.
         true if has_user_marks && !has_marks(root, TRUSTED)? => &[USER],
@@ -81,7 +83,7 @@ pub(super) fn prefix(
         // An ordinary user has never had another choice.
         false if has_user_marks && !rustix::process::geteuid().is_root() => &[USER],
         false if is_empty()? => &[USER],
-        false => return Err(hidden()),
+        false => return Err(mark::hidden()),
     };
     for prefix in candidates {
         if can_set(work, prefix)? {
@@ -92,45 +94,10 @@ pub(super) fn prefix(
     Ok(None)
 }
 
-/// Whether this process sees attributes of the prefix `trusted.`: only with the capability, and only in the initial
-/// user namespace.
-fn sees_trusted() -> io::Result<bool> {
-    if !rustix::thread::capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN) {
-        return Ok(false);
-    }
-    Ok(call::stat("/proc/self/ns/user")?.st_ino == INITIAL_USER_NAMESPACE)
-}
-
-fn hidden() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "it may have marks (trusted.layerctl.*) that only a process with CAP_SYS_ADMIN in the initial user namespace sees: \
-         run the command with that capability",
-    )
-}
-
-/// An attribute of a directory; none also where the file system has none of the kind.
-fn attribute(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<Option<Vec<u8>>> {
-    match sys::read_xattr_of(dir, name) {
-        Ok(value) => Ok(Some(value)),
-        Err(Raw::NODATA | Raw::NOTSUP) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn recorded(root: BorrowedFd<'_>) -> FsResult<Option<Vec<u8>>> {
-    for prefix in [USER, TRUSTED] {
-        if let Some(value) = attribute(root, &[prefix, RECORD].concat())? {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
-}
-
 /// Whether an upper of a version that recorded nothing has marks of this prefix at its root.
 fn has_marks(root: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<bool> {
     for name in [&b"described"[..], b"moved", b"impure"] {
-        if attribute(root, &[prefix, name].concat())?.is_some() {
+        if mark::attribute(root, &[prefix, name].concat())?.is_some() {
             return Ok(true);
         }
     }
@@ -144,7 +111,7 @@ fn can_set(work: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<bool> {
 
 /// Records a prefix: where everybody sees it, if that can be.
 fn record(root: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<()> {
-    if set(root, &[USER, RECORD].concat(), prefix)? || set(root, &[prefix, RECORD].concat(), prefix)? {
+    if set(root, &[USER, mark::PREFIX].concat(), prefix)? || set(root, &[prefix, mark::PREFIX].concat(), prefix)? {
         return Ok(());
     }
     Err(Errno::EPERM)
@@ -214,15 +181,17 @@ mod tests {
         std::fs::create_dir(dir.path().join("work")).unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
         let work = std::fs::File::open(dir.path().join("work")).unwrap();
-        let found = || prefix(root.as_fd(), work.as_fd(), || Ok(false));
-        if !sees_trusted().unwrap() {
+        let found = || prefix(root.as_fd(), work.as_fd(), true, || Ok(false));
+        if !mark::sees_trusted().unwrap() {
             assert_eq!(found().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
             return;
         }
         assert_eq!(found().unwrap(), Some(TRUSTED));
-        assert_eq!(recorded(root.as_fd()).unwrap().as_deref(), Some(TRUSTED));
+        assert_eq!(mark::recorded_prefix(root.as_fd()).unwrap().as_deref(), Some(TRUSTED));
         record(root.as_fd(), USER).unwrap();
         assert_eq!(found().unwrap(), Some(USER));
+        let public = prefix(root.as_fd(), work.as_fd(), false, || Ok(false));
+        assert_eq!(public.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         record(root.as_fd(), b"other.").unwrap();
         assert!(found().unwrap_err().to_string().contains("other."));
     }
@@ -231,11 +200,14 @@ mod tests {
     fn an_upper_of_an_earlier_version_has_the_prefix_of_its_marks() {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let found = || prefix(root.as_fd(), root.as_fd(), || Ok(false));
-        if !sees_trusted().unwrap() {
+        let found = || prefix(root.as_fd(), root.as_fd(), true, || Ok(false));
+        if !mark::sees_trusted().unwrap() {
             return;
         }
         assert!(set(root.as_fd(), b"user.layerctl.moved", b"y").unwrap());
         assert_eq!(found().unwrap(), Some(USER));
+        // In a directory that another user may have made they are nothing.
+        rustix::fs::fremovexattr(&root, "user.layerctl.prefix").unwrap();
+        assert_eq!(prefix(root.as_fd(), root.as_fd(), false, || Ok(false)).unwrap(), Some(TRUSTED));
     }
 }

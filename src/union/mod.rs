@@ -102,7 +102,9 @@ impl Union {
     pub fn open(stack: Stack) -> std::io::Result<Self> {
         let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
         let (upper, unclean) = match &stack.upper {
-            Some(path) => Upper::open(path).map(|(upper, unclean)| (Some(upper), unclean))?,
+            Some(path) => {
+                Upper::open(path, stack.lowers_are_immutable).map(|(upper, unclean)| (Some(upper), unclean))?
+            }
             None => (None, false),
         };
         let lowers = Lowers::new(stack.lowers)?;

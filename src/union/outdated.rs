@@ -16,6 +16,7 @@ impl<T> Outdated<FsResult<T>> {
     /// `changed` says whether attributes have changed that the reply does not have. An operation that fails may have
     /// changed some.
     pub(super) fn new(ino: Ino, result: FsResult<T>, changed: bool) -> Self {
+        // error: it goes on with the result.
         let ino = (changed || result.is_err()).then_some(ino);
         Self { result, ino }
     }

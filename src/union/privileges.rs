@@ -25,7 +25,7 @@ impl Caller {
         let Some(process) = self.process else { return true };
         match of(process) {
             Ok(known) => known.capabilities & FSETID != 0,
-            // In doubt they go.
+            // error: in doubt they go.
             Err(_) => false,
         }
     }
@@ -38,7 +38,7 @@ impl Caller {
         }
         match of(process) {
             Ok(known) => known.groups.contains(&gid) || known.capabilities & FSETID != 0,
-            // In doubt it goes.
+            // error: in doubt it goes.
             Err(_) => false,
         }
     }
@@ -48,7 +48,7 @@ impl Caller {
 fn of(process: u32) -> Result<Privileges> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let mut known = parse(&status).ok_or(std::io::ErrorKind::InvalidData)?;
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user"));
+    let namespace = |process: &str| crate::sys::fs::read_link(format!("/proc/{process}/ns/user"));
     if namespace(&process.to_string())? != namespace("self")? {
         known.capabilities = 0;
     }
@@ -59,6 +59,7 @@ fn parse(status: &str) -> Option<Privileges> {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let groups: std::result::Result<_, _> = field("Groups")?.split_whitespace().map(str::parse).collect();
     let capabilities = u64::from_str_radix(field("CapEff")?.trim(), 16).ok()?;
+    // error: there is none but of a number.
     Some(Privileges { groups: groups.ok()?, capabilities })
 }
 

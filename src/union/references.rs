@@ -83,6 +83,7 @@ impl Lowers {
 
     fn unresolved(&self, place: Place, why: String) -> Unresolved {
         let layer = self.layer(place);
+        // error: there is none; a node without a path is the root.
         let names = layer.and_then(|layer| layer.index.path(place.node)).unwrap_or_default();
         let dir = layer.map(|layer| layer.dir.clone()).unwrap_or_default();
         Unresolved { path: names.into_iter().fold(dir, |path, name| path.join(OsStr::from_bytes(name))), why }

@@ -46,11 +46,11 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 impl Upper {
-    /// Opens `path`. The second value tells whether the last union did not end well.
+    /// Opens `path`, which `is_private` to the store. The second value tells whether the last union did not end well.
     ///
     /// # Errors
     /// `EBUSY` when another union has it; when this process could not see its marks; what the system says.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, bool)> {
+    pub(super) fn open(path: &Path, is_private: bool) -> io::Result<(Self, bool)> {
         let root = call::open(path, DIRECTORY.difference(OFlags::NOFOLLOW | OFlags::NOATIME), Mode::empty())?;
         if sys::is_in_own_mount(path)? {
             return Err(io::Error::new(
@@ -63,7 +63,8 @@ impl Upper {
         let is_new = make_private(&root, whiteout::WORK)?;
         let unclean = !is_new || is_there(&root, whiteout::LINKS)? || is_there(&root, whiteout::ORPHANS)?;
         let work = open_directory(root.as_fd(), whiteout::WORK)?;
-        let marks = marks::prefix(root.as_fd(), work.as_fd(), || Ok(read_directory(root.as_fd())?.is_empty()))?;
+        let marks =
+            marks::prefix(root.as_fd(), work.as_fd(), is_private, || Ok(read_directory(root.as_fd())?.is_empty()))?;
         let syncing = call::openat(&root, c".", DIRECTORY.difference(OFlags::NOATIME), Mode::empty())?;
         let upper = Self {
             root: Arc::new(root),
@@ -340,7 +341,7 @@ mod tests {
     #[test]
     fn a_private_directory_that_is_there_is_opened_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let (upper, unclean) = Upper::open(dir.path()).unwrap();
+        let (upper, unclean) = Upper::open(dir.path(), true).unwrap();
         assert!(!unclean);
         drop(upper.private(whiteout::LINKS).unwrap());
         let changed = || std::fs::metadata(dir.path()).map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap();

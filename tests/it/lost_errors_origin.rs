@@ -8,7 +8,7 @@ use syn::{Expr, GenericArgument, Pat, PathArguments, ReturnType, Stmt, Type};
 
 /// Functions and methods of other crates that make no system call, or return no result.
 const NO_SYSTEM_CALL: &str = "
-    parse from_str from_hex from_utf8 from_utf8_lossy to_str into_string from_bytes_with_nul from_bytes_until_nul
+    parse from_str from_str_radix from_hex from_utf8 from_utf8_lossy to_str into_string from_bytes_with_nul from_bytes_until_nul
     try_from try_into from into from_slice from_value to_value to_string to_owned to_vec to_bytes
     checked_add checked_sub checked_mul checked_div checked_rem checked_next_power_of_two try_reserve try_reserve_exact
     lock read_arc write_arc try_lock into_inner get_mut set get_or_init duration_since elapsed

@@ -68,6 +68,7 @@ mod mount_crash;
 mod mount_data;
 mod mount_dead;
 mod mount_ending;
+mod mount_faults;
 mod mount_fixture;
 mod mount_handles;
 mod mount_helper;
