@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
-use crate::sys::call;
+use crate::sys::{call, retry};
 
 /// Bytes that a pipe may hold: what anybody may ask for (`/proc/sys/fs/pipe-max-size`).
 const PIPE: usize = 1 << 20;
@@ -61,7 +61,7 @@ impl Read for Incoming {
                 return Err(io::Error::other("nobody wants more of it"));
             }
         }
-        self.file.read(buffer)
+        retry(|| self.file.read(buffer))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::incoming::{Incoming, Stop};
 use super::members::{is_archive_member, normal_name};
 use crate::error::{Context as _, Error, Result};
-use crate::sys::fs;
+use crate::sys::{fs, retry};
 use crate::tarball::{BLOCK, Compression, Refusal, decompress_within, is_header, refusal_of};
 
 /// Bytes that are looked at to find out what a stream is.
@@ -169,9 +169,7 @@ impl Read for Sniffed {
         if self.seen.len() as u64 >= SNIFF_LIMIT {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its first headers do not end"));
         }
-        let read = self.source.read(buffer).inspect_err(|error| {
-            self.failed |= error.kind() != io::ErrorKind::Interrupted;
-        })?;
+        let read = retry(|| self.source.read(buffer)).inspect_err(|_| self.failed = true)?;
         self.seen.extend_from_slice(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }

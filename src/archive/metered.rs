@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use crate::sys::retry;
+
 /// Bytes that the headers of one member may have: names and extended attributes together have less.
 const HEADER_LIMIT: u64 = 4 << 20;
 
@@ -40,8 +42,7 @@ impl Meter {
 
     fn keep<T>(&self, done: io::Result<T>) -> io::Result<T> {
         done.inspect_err(|error| {
-            let errno = error.raw_os_error().filter(|_| error.kind() != io::ErrorKind::Interrupted);
-            self.failure.set(self.failure.get().or(errno));
+            self.failure.set(self.failure.get().or(error.raw_os_error()));
         })
     }
 }
@@ -62,7 +63,9 @@ impl<R: Read> Read for Metered<'_, R> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its headers do not end"));
         }
         let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let read = self.meter.keep(self.source.read(buffer.get_mut(..wanted).unwrap_or_default()))?;
+        // The tar crate takes an interrupted read for a failure.
+        let buffer = buffer.get_mut(..wanted).unwrap_or_default();
+        let read = self.meter.keep(retry(|| self.source.read(buffer)))?;
         self.meter.left.set(left.saturating_sub(read as u64));
         Ok(read)
     }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Result};
 use crate::fuse;
-use crate::sys::open_regular;
+use crate::sys::{fs, open_regular};
 
 /// How long a server may take to say what it is doing.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -246,7 +246,7 @@ pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
-    std::fs::write(path, content).doing("write", path)
+    fs::write(path, content).doing("write", path)
 }
 
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {

@@ -59,7 +59,7 @@ pub(super) fn unpacked_layer(dir: PathBuf, what: &str, mut tar: impl Read) -> Re
     fs::create_dir_all(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let path = dir.join(StagedLayer::SPLIT);
-    let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
+    let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
     let unpacked = unpack(&mut tar, into.as_fd(), &mut split, &Limits::of_own());
     let Unpacked { diff_id, size, content_bytes, entries, index } =
         unpacked.map_err(|failure| failed(&diff, what, failure))?;

@@ -1,13 +1,12 @@
 //! The server's side of a [`live`] mount's directory.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode};
 
 use super::live::{self, ANSWER_PATIENCE, CONTROL, LOCK, Live, LiveBranch, branch_line, open_dir, socket_path, write};
 use super::packing::Packing;
@@ -15,6 +14,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::fuse::Counters;
 use crate::id::Digest;
 use crate::store::{Staging, Store};
+use crate::sys::{call, fs};
 use crate::union::Branch;
 
 /// A new name under `run/` for the mount of this process at `mountpoint`.
@@ -55,8 +55,8 @@ impl Announcement {
     pub(super) fn new(store: &Store, branches: &[LiveBranch]) -> Result<Self> {
         let staging = store.stage_briefly()?;
         let dir = staging.dir().join("live");
-        std::fs::create_dir(&dir).doing("create", &dir)?;
-        let lock = File::create_new(dir.join(LOCK)).doing("lock", &dir)?;
+        fs::create_dir(&dir).doing("create", &dir)?;
+        let lock = fs::create_new(dir.join(LOCK)).doing("lock", &dir)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", &dir)?;
         // Until the end of the process, however that comes.
         std::mem::forget(lock);
@@ -84,7 +84,13 @@ impl Announcement {
         let json = serde_json::to_vec(&live.record).map_err(|error| Error::corrupt(dir, error.to_string()))?;
         write(&dir.join("mount.json"), &json)?;
         let handle = open_dir(dir)?;
-        let bind = |name| UnixListener::bind(socket_path(&handle, name)).doing("listen at", dir);
+        let bind = |name| {
+            let path = socket_path(&handle, name);
+            let listener = UnixListener::bind(&path).doing("listen at", dir)?;
+            // This process has no umask.
+            call::chmod(&path, Mode::RWXU).doing("listen at", dir)?;
+            Ok(listener)
+        };
         if let Some(packing) = packing {
             let listener = bind(packing.socket())?;
             packing.listen(listener).doing("start a thread for", dir)?;

@@ -54,3 +54,28 @@ pub(super) fn check_default(root: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let set_mode = |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        for (mode, is_right) in [(0o700, true), (0o755, true), (0o775, false), (0o757, false), (0o1777, false)] {
+            set_mode(mode);
+            assert_eq!(check(dir.path()).is_ok(), is_right, "{mode:o}");
+        }
+        set_mode(0o755);
+        assert!(check(&dir.path().join("none")).is_err() && check_default(&dir.path().join("none")).is_ok());
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+            assert!(check(dir.path()).is_ok(), "root has named it");
+            let error = check_default(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("user 65534") && error.contains("--root"), "{error}");
+        }
+    }
+}

@@ -75,7 +75,7 @@ impl StagedLayer {
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
-    std::fs::write(path, content).doing("write", path)
+    fs::write(path, content).doing("write", path)
 }
 
 /// An image that is complete in its staging directory, and its names beside it, each with its place.

@@ -28,6 +28,8 @@ pub struct Staging {
     place: Place,
     /// Removes what dead processes have left.
     collecting: Option<JoinHandle<Result<()>>>,
+    /// What came of that.
+    collected: Result<()>,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,7 @@ impl Staging {
     }
 
     fn clear(&mut self) -> Result<()> {
-        let mut done = match std::mem::replace(&mut self.place, Place::Gone) {
+        let done = match std::mem::replace(&mut self.place, Place::Gone) {
             Place::Gone => Ok(()),
             Place::Own { .. } => remove(&self.dir).doing("remove", &self.dir),
             Place::Shared { prefix } => names_in(&self.dir).and_then(|names| {
@@ -106,9 +108,9 @@ impl Staging {
             }),
         };
         if let Some(collecting) = self.collecting.take() {
-            done = done.and(collecting.join().unwrap_or(Ok(())));
+            self.collected = collecting.join().unwrap_or(Ok(()));
         }
-        done
+        done.and(std::mem::replace(&mut self.collected, Ok(())))
     }
 }
 
@@ -142,8 +144,8 @@ impl Store {
         if staging.has_little_room()
             && let Some(collecting) = staging.collecting.take()
         {
-            #[expect(clippy::let_underscore_must_use, reason = "whoever needs the room is told when there is none")]
-            let _ = collecting.join();
+            // Whatever needs the room is told when there is none; `finish` says why.
+            staging.collected = collecting.join().unwrap_or(Ok(()));
         }
         Ok(staging)
     }
@@ -166,7 +168,7 @@ impl Store {
                 let prefix = name.get(..16).unwrap_or_default().to_owned();
                 let dir = self.root.join("tmp");
                 let top = File::open(&dir).doing("open", &dir)?;
-                Ok(Staging { dir, top, place: Place::Shared { prefix }, collecting: None })
+                Ok(Staging { dir, top, place: Place::Shared { prefix }, collecting: None, collected: Ok(()) })
             }
             staged => staged,
         }
@@ -203,10 +205,16 @@ impl Store {
         fs::create_dir(&dir).doing("create", &dir)?;
         let path = dir.join(OWNER);
         let made = (|| {
-            let owner = File::create_new(&path).doing("create", &path)?;
+            let owner = fs::create_new(&path).doing("create", &path)?;
             call::flock(&owner, FlockOperation::NonBlockingLockExclusive).doing("lock", &path)?;
             let top = File::open(&dir).doing("open", &dir)?;
-            Ok(Staging { dir: dir.clone(), top, place: Place::Own { _owner: owner }, collecting: None })
+            Ok(Staging {
+                dir: dir.clone(),
+                top,
+                place: Place::Own { _owner: owner },
+                collecting: None,
+                collected: Ok(()),
+            })
         })();
         made.inspect_err(|_| {
             // By their names, as there may be no descriptor left.

@@ -5,8 +5,9 @@
 #![allow(clippy::disallowed_methods, reason = "these are the wrappers that are used in their place")]
 #![allow(clippy::missing_errors_doc, reason = "those of the standard library's functions of the same names")]
 
-use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Result};
+use std::fs::{DirBuilder, File, Metadata};
+use std::io::{ErrorKind, Result, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::retry;
@@ -57,14 +58,29 @@ pub fn canonicalize(path: impl AsRef<Path>) -> Result<PathBuf> {
     retry(|| std::fs::canonicalize(&path))
 }
 
-/// As [`std::fs::create_dir`].
+/// As [`std::fs::create_dir`], with the mode 0755 at most: a mount's server has no umask.
 pub fn create_dir(path: impl AsRef<Path>) -> Result<()> {
-    retry(|| std::fs::create_dir(&path))
+    retry(|| DirBuilder::new().mode(0o755).create(&path))
 }
 
-/// As [`std::fs::create_dir_all`].
+/// As [`std::fs::create_dir_all`], with the mode of [`create_dir`].
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
-    retry(|| std::fs::create_dir_all(&path))
+    retry(|| DirBuilder::new().recursive(true).mode(0o755).create(&path))
+}
+
+/// As [`File::create`], with the mode 0644 at most.
+pub fn create(path: impl AsRef<Path>) -> Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o644).open(path)
+}
+
+/// As [`File::create_new`], with the mode 0644 at most.
+pub fn create_new(path: impl AsRef<Path>) -> Result<File> {
+    File::options().read(true).write(true).create_new(true).mode(0o644).open(path)
+}
+
+/// As [`std::fs::write`], with the mode 0644 at most.
+pub fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
+    create(path)?.write_all(content.as_ref())
 }
 
 /// As [`std::fs::hard_link`].

@@ -50,13 +50,13 @@ pub fn open_below(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
 }
 
 /// Opens the regular file at `path`; `None` when something else stands there. A link is not followed, and nobody waits
-/// for the other end of a fifo.
+/// for the other end of a fifo. A file that is made has the mode 0644, whatever the umask is (a mount's server has none).
 ///
 /// # Errors
 /// As `open(2)`.
 pub fn open_regular(path: &Path, flags: OFlags) -> Result<Option<File>> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match call::open(path, flags, Mode::from_raw_mode(0o666)) {
+    match call::open(path, flags, Mode::from_raw_mode(0o644)) {
         // A link, a socket or a fifo that nobody reads, a directory.
         Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(None),
         opened => {

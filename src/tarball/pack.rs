@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 
 use super::BLOCK;
 use crate::index::{Kind, Meta, Time, Xattrs};
+use crate::sys::retry;
 use crate::whiteout;
 
 /// Bytes that a name and a link's target may have in a ustar header.
@@ -201,7 +202,7 @@ impl<W: Write> Pack<W> {
         let mut buffer = vec![0; usize::try_from(size).map_or(BUFFER, |size| size.min(BUFFER))];
         while left > 0 {
             let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-            let read = content.read(buffer.get_mut(..wanted).unwrap_or_default())?;
+            let read = retry(|| content.read(buffer.get_mut(..wanted).unwrap_or_default()))?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

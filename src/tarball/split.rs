@@ -15,6 +15,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::Failure;
+use crate::sys::retry;
 
 pub(super) const MAGIC: &[u8; 17] = b"layerctl split 1\n";
 /// Literal bytes that are gathered before they are written.
@@ -155,7 +156,7 @@ impl<'a> Reader<'a> {
         most: u64,
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
-        let bytes = self.plain.fill_buf().map_err(Self::failed)?;
+        let bytes = self.filled()?;
         let length = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         let bytes =
             bytes.get(..length).filter(|bytes| !bytes.is_empty()).ok_or_else(|| Failure::bad("is cut short"))?;
@@ -176,6 +177,15 @@ impl<'a> Reader<'a> {
 
     /// Whether nothing follows.
     pub(super) fn is_at_end(&mut self) -> Result<bool, Failure> {
-        Ok(self.plain.fill_buf().map_err(Self::failed)?.is_empty())
+        Ok(self.filled()?.is_empty())
+    }
+
+    /// The bytes at hand; none at the end only.
+    fn filled(&mut self) -> Result<&[u8], Failure> {
+        // Of a buffer that has bytes the second call makes no system call.
+        match retry(|| self.plain.fill_buf().map(<[u8]>::len)).map_err(Self::failed)? {
+            0 => Ok(&[]),
+            _ => self.plain.fill_buf().map_err(Self::failed),
+        }
     }
 }

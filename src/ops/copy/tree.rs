@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use crate::index::{Kind, Meta, Xattrs};
+use crate::sys::retry;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +145,7 @@ pub(super) fn copy_data(
     loop {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match content.read(rest)? {
+            match retry(|| content.read(rest))? {
                 0 => break,
                 read => filled += read,
             }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Digester};
 use crate::index::{Kind, Time};
 use crate::ops::pack::Content;
-use crate::sys::fs;
+use crate::sys::{fs, retry};
 use crate::union::{Attr, Ino, Union};
 
 /// A directory that is being compared.
@@ -182,7 +182,7 @@ fn content(union: &Union, ino: Ino) -> io::Result<Digest> {
     let mut digester = Digester::new();
     let mut buffer = vec![0; 128 << 10];
     loop {
-        let read = content.read(&mut buffer)?;
+        let read = retry(|| content.read(&mut buffer))?;
         match buffer.get(..read) {
             Some(bytes) if !bytes.is_empty() => digester.update(bytes),
             _ => return Ok(digester.finish()),

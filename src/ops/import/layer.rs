@@ -89,7 +89,7 @@ pub(in super::super) fn unpack_layer(
     fs::create_dir_all(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
     let path = dir.join(StagedLayer::SPLIT);
-    let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
+    let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
 
     let (source, seen) = Checked::new(Watched { source, task });
     let (compression, mut tar) = decompress_within(Box::new(source), limits.ratio).map_err(read_failed)?;

@@ -15,6 +15,7 @@ use crate::id::{DiffId, Digest, Digester};
 use crate::ops::layer_tar::write_layer_tar;
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Lease, Store};
+use crate::sys::retry;
 use crate::tarball::{Codec, Compress};
 
 const BUFFER: usize = 256 << 10;
@@ -95,7 +96,7 @@ fn copy(packed: Packed, name: &str, target: &mut dyn Target) -> Result<()> {
     target.file(name, size, &mut |out, path| {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let read = file.read(&mut buffer).doing("read", path)?;
+            let read = retry(|| file.read(&mut buffer)).doing("read", path)?;
             let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
             out.write_all(bytes).doing("write", path)?;
         }

@@ -1,6 +1,5 @@
 //! Where an archive goes: into a tar, or a directory.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -129,7 +128,7 @@ impl Target for DirTarget {
     fn file(&mut self, name: &str, _: u64, content: Content<'_>) -> Result<()> {
         let shown = self.name.join(name);
         let mut out =
-            BufWriter::with_capacity(256 << 10, File::create(self.dir.path().join(name)).doing("create", &shown)?);
+            BufWriter::with_capacity(256 << 10, fs::create(self.dir.path().join(name)).doing("create", &shown)?);
         content(&mut out, &shown)?;
         out.flush().doing("write", &shown)
     }

@@ -81,7 +81,7 @@ fn keep(store: &Store, layer: DiffId) -> Result<Option<File>> {
     }
     let staging = store.stage()?;
     let path = staging.dir().join("json");
-    std::fs::write(&path, "").doing("write", &path)?;
+    fs::write(&path, "").doing("write", &path)?;
     store.flush(&staging)?;
     store.replace_part(&staging, layer, Some("json"), &path)?;
     store.keep(layer)
@@ -199,7 +199,7 @@ impl Round<'_> {
         let bytes = reference.index.as_bytes();
         if self.checked.index.as_ref().is_none_or(|index| index.as_bytes() != bytes) {
             let path = self.staging.dir().join("index");
-            std::fs::write(&path, bytes).doing("write", &path)?;
+            fs::write(&path, bytes).doing("write", &path)?;
             self.store.flush(&self.staging)?;
             self.store.replace_part(&self.staging, self.layer, Some("index"), &path)?;
             is_changed = true;

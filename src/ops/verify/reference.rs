@@ -145,7 +145,7 @@ impl Unpacking<'_> {
         let (diff, path) = (dir.join("diff"), dir.join("split"));
         fs::create_dir_all(&diff).doing("create", &diff)?;
         let into = File::open(&diff).doing("open", &diff)?;
-        let mut split = BufWriter::new(File::create(&path).doing("create", &path)?);
+        let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);
         let how = How { wanted: &wanted, is_dear: true, ..How::new(limits) };
         let unpacked = match unpack_as(&how, tar, into.as_fd(), &mut split) {

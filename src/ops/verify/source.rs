@@ -165,6 +165,8 @@ fn regular_file(dir: &Path, name: &[u8]) -> Result<Option<File>> {
     };
     let file = match opened {
         Err(Errno::NOENT) => return Ok(None),
+        // A link that leads elsewhere.
+        Err(Errno::XDEV | Errno::LOOP) => return Err(Error::corrupt(path(), "is no regular file")),
         opened => File::from(opened.doing("open", path())?),
     };
     if fs::metadata_of(&file).doing("read", path())?.is_file() {
