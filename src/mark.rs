@@ -48,6 +48,7 @@ impl Origin {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = std::str::from_utf8(text).ok()?.splitn(3, '.');
         let layer = fields.next()?.parse().ok()?;
+        // error: text that is no number makes no mark, and no system call is made.
         let key = u64::from_str_radix(fields.next()?, 16).ok()?;
         Some(Self { layer, key, node: fields.next()?.parse().ok()? })
     }
