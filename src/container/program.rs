@@ -46,6 +46,7 @@ impl Program {
                 // A script's `#!`, or a program's loader.
                 match fs::metadata(OsStr::from_bytes(path.as_bytes())) {
                     Ok(_) => Error::InterpreterNotFound { command },
+                    // error: execve(2) has said it already
                     Err(_) => Error::CommandNotFound { command },
                 }
             }
@@ -71,6 +72,7 @@ fn look_up(word: &[u8], path: &[u8], name: &str) -> Result<Vec<u8>> {
     for dir in path.split(|byte| *byte == b':').filter(|_| !word.is_empty()) {
         let file = Path::new(if dir.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(dir) })
             .join(OsStr::from_bytes(word));
+        // error: as execvp(3), which looks in the next directory; execve(2) tells of what is found
         let Ok(metadata) = fs::metadata(&file) else { continue };
         if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
             return Ok(file.into_os_string().into_vec());
