@@ -17,6 +17,6 @@ pub(super) fn widen(device: &str) {
     let bdi = Path::new("/sys/class/bdi").join(device);
     for (limit, value) in [("max_ratio", MAX_RATIO), ("read_ahead_kb", READ_AHEAD_KIB)] {
         // error: the limit stays what it was, and all works, more slowly.
-        std::fs::write(bdi.join(limit), value).unwrap_or_default();
+        crate::sys::fs::write(bdi.join(limit), value).unwrap_or_default();
     }
 }
