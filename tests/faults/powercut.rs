@@ -222,12 +222,11 @@ impl Cutter<'_> {
         }
         let events = std::mem::take(&mut *disk.log.lock().expect("no panic"));
         let done = durable(state::read(self.ground.dir(), start));
-        let below = |path: PathBuf| if path.is_absolute() { path } else { self.ground.dir().join(path) };
-        let is_record = |path: &PathBuf| {
+        let is_record = |path: &&PathBuf| {
             let kinds = ["store/diff", "store/layers", "store/images", "store/images/names", "out"];
             path.parent().is_some_and(|dir| kinds.iter().any(|kind| dir == self.ground.at(kind)))
         };
-        let unflushed = traced.unflushed.iter().cloned().map(below).filter(is_record).collect();
+        let unflushed = traced.unflushed.iter().filter(is_record).cloned().collect();
         traced.ends(PATIENCE);
         let flushes = std::mem::take(&mut traced.flushes);
         drop(traced);

@@ -87,7 +87,8 @@ impl<'a> Traced<'a> {
                 self.flushes.insert(rest.to_owned());
             }
             "named" => {
-                self.unflushed.insert(rest.into());
+                // The program works in the point's directory.
+                self.unflushed.insert(self.ground.dir().join(rest));
             }
             // What is flushed is a directory, or, with syncfs(2), all.
             "flushed" => self.unflushed.retain(|name| !self.is_syncfs && name.parent() != Some(Path::new(rest))),
