@@ -58,6 +58,7 @@ impl Template {
             command: false,
             live: LIVE.into(),
             ended: false,
+            lost: None,
         };
         store.set_mount(&container, &mount).expect("it can be written");
         let live = root.join("run").join(LIVE);

@@ -79,6 +79,7 @@ pub fn main() -> ExitCode {
         },
         // Its standard error is the container's log.
         Some(ops::SERVE) => ops::serve().map(|()| 0),
+        Some(ops::MOUNT_TASK) => ops::mount_task().map(|()| 0),
         _ => match Arguments::try_parse_from(&args) {
             Ok(arguments) => run(arguments, args.iter().any(|word| word == "--")),
             Err(error) => return usage(error, args.iter().any(|word| word == "run-mount")),

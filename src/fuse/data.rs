@@ -70,12 +70,21 @@ impl Filesystem {
         let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback;
         let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then_some(caller);
         let given = self.given.clone();
+        let (losses, room) = (self.losses.clone(), self.room.clone());
+        if gathered && let Some(room) = &room {
+            room.spend(data.len() as u64);
+        }
         let write = move |union: &Union, data: &[u8]| {
             let done = match gathered {
                 true => union.write_gathered(ino, offset, data),
                 false => union.write(ino, offset, data, kills),
             };
-            done.tell(|ino| given.outdate(ino))
+            let written = done.tell(|ino| given.outdate(ino));
+            if gathered && let Err(error) = &written {
+                // The program has been told that it is written.
+                Self::lose(&losses, room.as_ref(), union, ino, *error);
+            }
+            written
         };
         match self.union.try_copy_up(ino) {
             Ok(true) => written(write(&self.union, data), reply),
@@ -83,7 +92,12 @@ impl Filesystem {
                 let data = data.to_vec();
                 self.late.put(&self.union, move |union: &Union| written(write(union, &data), reply));
             }
-            Err(error) => reply.error(errno(error)),
+            Err(error) => {
+                if gathered {
+                    Self::lose(&self.losses, self.room.as_ref(), &self.union, ino, error);
+                }
+                reply.error(errno(error));
+            }
         }
     }
 

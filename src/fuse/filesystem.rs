@@ -27,9 +27,11 @@ use super::gate::{Gate, Pass};
 use super::given::Given;
 use super::ids::Ids;
 use super::late::Late;
+use super::losses::Losses;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
 use super::replies::{attribute, empty, given, written};
+use super::room::Room;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
 use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time};
@@ -52,6 +54,9 @@ pub(super) struct Filesystem {
     pub(super) given: Arc<Given>,
     pub(super) flush_failures: FlushFailures,
     pub(super) gate: Arc<Gate>,
+    pub(super) losses: Arc<Losses>,
+    /// Where the kernel gathers writes.
+    pub(super) room: Option<Arc<Room>>,
     pub(super) wakeful: Arc<Wakeful>,
     pub(super) read_ahead: ReadAhead,
     pub(super) late: Late,
@@ -90,12 +95,22 @@ impl Filesystem {
     /// Counts an operation that changes something, and lets it pass.
     fn change(&self, operation: Operation) -> Pass<'_> {
         self.count(operation);
+        if let Some(room) = &self.room {
+            room.change();
+        }
         self.gate.pass()
     }
 
     /// On a volatile mount `ENOSYS`, after which the kernel sends no more of them (fs/fuse/file.c, `fuse_fsync`).
     fn flush(&self, node: INodeNo, datasync: bool) -> FsResult<()> {
         if self.volatile { Err(Errno::ENOSYS) } else { self.union.fsync(ino(node), datasync) }
+    }
+
+    /// Something that a program was told is written cannot be stored. When each write waits for it, its program is told.
+    pub(super) fn lose(losses: &Losses, room: Option<&Arc<Room>>, union: &Union, ino: Ino, error: Errno) {
+        if !room.is_some_and(|room| room.is_synchronous()) {
+            losses.add(union, ino, error);
+        }
     }
 
     fn lists(&self, directory: INodeNo, offset: u64) {

@@ -12,16 +12,20 @@
 //! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
 //! - [`mod@io`]: by which way data go
 //! - [`late`]: requests that wait for a copy-up, and keep no others waiting
+//! - [`losses`]: what programs have written that could not be stored
 //! - [`opens`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
 //! - [`read_ahead`]: having files ready before they are asked for
+//! - [`room`]: that a write is told when the disk is full
 //! - [`wakeful`]: processors that stay awake while requests come thick
+//! - [`connection`]: the kernel's control of a mount's connection
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
 //! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
 //! what it has seen, and asks for nothing twice.
 
 mod behaviour;
+mod connection;
 mod counters;
 mod data;
 mod filesystem;
@@ -31,12 +35,14 @@ mod given;
 mod ids;
 mod io;
 mod late;
+mod losses;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mounts;
 mod opens;
 mod page_cache;
 mod read_ahead;
 mod replies;
+mod room;
 mod seek;
 mod session;
 mod terms;
@@ -44,9 +50,12 @@ mod value;
 mod wakeful;
 
 pub use behaviour::Behaviour;
+pub use connection::Connection;
 pub use counters::{Counters, Operation};
 pub use gate::{Gate, Held};
 pub use ids::{IdMap, Ids};
 pub use io::Io;
-pub use mounts::{Mount, abort, is_mountpoint, mounts, set_mount_flags, unmount};
-pub use session::{MountOptions, Session};
+pub use losses::Losses;
+pub use mounts::{Mount, abort, is_mountpoint, mount_at, mounts, mounts_of, set_mount_flags, unmount};
+pub use room::Remount;
+pub use session::{MountOptions, Serving, Session};

@@ -23,35 +23,16 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// `major:minor`.
-    pub(super) fn device(&self) -> &str {
+    /// `major:minor`, which no two live file systems share.
+    #[must_use]
+    pub fn device(&self) -> &str {
         &self.device
     }
 
-    /// Unmounts it, if it is still what is to be seen at its place.
-    ///
-    /// # Errors
-    /// As [`unmount`].
-    pub fn unmount(&self, lazy: bool) -> Result<()> {
-        if mount_at(&self.mountpoint).is_some_and(|there| there.device == self.device) {
-            unmount(&self.mountpoint, lazy)?;
-        }
-        Ok(())
-    }
-
-    /// Ends it for everybody, after all that was written has reached the server. Other mount namespaces may have
-    /// copies of it, which would else keep it alive for as long as they are there.
-    ///
-    /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when it cannot be unmounted.
-    pub fn end(&self) -> Result<()> {
-        if mount_at(&self.mountpoint).is_some_and(|there| there.device == self.device) {
-            let written = std::fs::File::open(&self.mountpoint).map(|root| rustix::fs::syncfs(&root));
-            // What could not be written then cannot be written at all.
-            let _ = written;
-            abort(&self.mountpoint)?;
-        }
-        Ok(())
+    /// Whether it is one of ours.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.fs_type == FS_TYPE
     }
 }
 
@@ -83,22 +64,45 @@ pub fn set_mount_flags(mountpoint: &Path, flags: MountFlags) -> Result<()> {
 }
 
 /// Whether the kernel has a mount of ours exactly here.
-#[must_use]
-pub fn is_mountpoint(mountpoint: &Path) -> bool {
-    mounts().any(|mount| mount.fs_type == FS_TYPE && mount.mountpoint == mountpoint)
+///
+/// # Errors
+/// As [`mounts`].
+pub fn is_mountpoint(mountpoint: &Path) -> Result<bool> {
+    Ok(mounts()?.into_iter().any(|mount| mount.is_ours() && mount.mountpoint == mountpoint))
 }
 
 /// What is mounted exactly here, and not under something else.
-#[must_use]
-pub(super) fn mount_at(mountpoint: &Path) -> Option<Mount> {
-    mounts().filter(|mount| mount.mountpoint == mountpoint).last()
+///
+/// # Errors
+/// As [`mounts`].
+pub fn mount_at(mountpoint: &Path) -> Result<Option<Mount>> {
+    Ok(mounts()?.into_iter().rfind(|mount| mount.mountpoint == mountpoint))
 }
 
 /// All mounts of this mount namespace, in the order in which they were made.
-pub fn mounts() -> impl Iterator<Item = Mount> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let lines: Vec<_> = text.split(|byte| *byte == b'\n').filter_map(parse_mount).collect();
-    lines.into_iter()
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) when the kernel's list cannot be read: then it is not known what is mounted.
+pub fn mounts() -> Result<Vec<Mount>> {
+    read_mounts("/proc/self/mountinfo").doing("read", "/proc/self/mountinfo")
+}
+
+/// All mounts of the mount namespace of a process; none when there is no such process any more.
+///
+/// # Errors
+/// As [`mounts`].
+pub fn mounts_of(process: u32) -> Result<Vec<Mount>> {
+    let path = format!("/proc/{process}/mountinfo");
+    match read_mounts(&path) {
+        // A zombie's list is `EINVAL`.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EINVAL)) => Ok(Vec::new()),
+        read => read.doing("read", path),
+    }
+}
+
+fn read_mounts(path: &str) -> std::io::Result<Vec<Mount>> {
+    let text = std::fs::read(path)?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse_mount).collect())
 }
 
 fn parse_mount(line: &[u8]) -> Option<Mount> {

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
@@ -18,9 +19,11 @@ use super::gate::Gate;
 use super::given::Given;
 use super::io::Io;
 use super::late;
+use super::losses::Losses;
 use super::mounts::{self, FS_TYPE, Mount};
 use super::page_cache;
 use super::read_ahead::{self, ReadAhead};
+use super::room::{Remount, Room};
 use super::seek;
 use super::terms::Terms;
 use super::wakeful::Wakeful;
@@ -52,9 +55,13 @@ pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
     gate: Arc<Gate>,
+    losses: Arc<Losses>,
+    room: Option<Arc<Room>>,
     /// Threads that hold the union.
     threads: [JoinHandle<()>; 3],
     mount: Mount,
+    /// How many threads answer requests.
+    wanted: usize,
 }
 
 impl std::fmt::Debug for Session {
@@ -83,7 +90,16 @@ impl Session {
         );
         labels.iter().for_each(|label| data.extend([",", label]));
         let data = CString::new(data).map_err(|_| Error::Usage("a mount option has a NUL byte".into()))?;
-        rustix::mount::mount(options.source.as_str(), mountpoint, FS_TYPE, options.flags, data.as_c_str())
+        let upper = union.branches().first().filter(|branch| branch.writable).map(|branch| branch.path.clone());
+        let gathers = options.io == Io::Cached && !options.flags.contains(MountFlags::RDONLY);
+        // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
+        // asks again at the next `stat`: not where nothing is written.
+        let room = upper.filter(|_| gathers).map(|upper| Room::of(&upper)).transpose()?;
+        let mut flags = options.flags;
+        if room.as_ref().is_some_and(|room| room.is_synchronous()) {
+            flags |= MountFlags::SYNCHRONOUS;
+        }
+        rustix::mount::mount(options.source.as_str(), mountpoint, FS_TYPE, flags, data.as_c_str())
             .doing("mount a union at", mountpoint)?;
         if let Some(propagation) = options.behaviour.propagation()
             && let Err(error) = rustix::mount::mount_change(mountpoint, propagation)
@@ -95,23 +111,22 @@ impl Session {
         let (seeks, questions) = seek::questions();
         let (read_ahead, batches) = ReadAhead::new();
         let (late, requests) = late::requests();
-        let takes_changes = union.branches().first().is_some_and(|branch| branch.writable);
-        // With it the kernel drops what it knows of a file's blocks at each close (fs/fuse/file.c, `fuse_flush`), and
-        // asks again at the next `stat`: not where nothing is written.
-        let writeback = options.io == Io::Cached && !options.flags.contains(MountFlags::RDONLY) && takes_changes;
         let given = Arc::new(Given::new());
         let gate = Arc::new(Gate::default());
+        let losses = Arc::new(Losses::default());
         let filesystem = Filesystem {
             union: union.clone(),
             seeks,
             given: given.clone(),
             flush_failures: FlushFailures::default(),
             gate: gate.clone(),
+            losses: losses.clone(),
+            room: room.clone(),
             wakeful: Wakeful::start(),
             read_ahead,
             late,
             counters: counters.clone(),
-            terms: Terms { access_lists: !without_access_lists, ..Terms::new(writeback, stack_depth) },
+            terms: Terms { access_lists: !without_access_lists, ..Terms::new(room.is_some(), stack_depth) },
             ids: ids.clone(),
             volatile: *volatile,
             opens: (options.io == Io::Passthrough).then(Arc::default),
@@ -119,32 +134,42 @@ impl Session {
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = options.threads > 1;
-        let mount = mounts::mount_at(mountpoint);
+        let mount = mounts::mount_at(mountpoint).and_then(|mount| {
+            mount
+                .ok_or(std::io::ErrorKind::NotFound)
+                .map_err(std::io::Error::from)
+                .doing("find the mount at", mountpoint)
+        });
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config).and_then(|session| {
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
             let late = late::do_all(requests, gate.clone(), union.clone())?;
             Ok(([read_ahead, late, seek::answer_all(questions, session.notifier(), union)?], session))
         });
         match (started, mount) {
-            (Ok((threads, session)), Some(mount)) => {
+            (Ok((threads, session)), Ok(mount)) => {
                 given.invalidate_by(session.notifier());
                 gate.flush_by(session.notifier());
                 page_cache::widen(mount.device());
-                Ok(Self { session, counters, gate, threads, mount })
+                if let Some(Err(error)) = room.as_ref().map(|room| room.keep(mount.device())) {
+                    mounts::abort(mountpoint)?;
+                    return Err(error).doing("start a thread for", mountpoint);
+                }
+                Ok(Self { session, counters, gate, losses, room, threads, mount, wanted: options.threads.max(1) })
             }
-            (started, _) => {
-                // error: the mount is not ours, or gone: what kept it from being served is said.
-                mounts::unmount(mountpoint, true).unwrap_or_default();
-                // error: it is said below.
+            (started, mount) => {
+                // Nothing is served, so nothing may wait for it.
+                let ended = mounts::abort(mountpoint);
                 if options.io == Io::Passthrough
                     && started.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
                 {
+                    ended?;
                     return Err(Error::Unsupported(
                         "this kernel's FUSE cannot pass data through (Linux 6.9 can)".into(),
                     ));
                 }
-                let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
-                Err(started.err().unwrap_or_else(gone)).doing("begin to serve", mountpoint)
+                started.doing("begin to serve", mountpoint)?;
+                mount.and(ended)?;
+                Err(Error::Unsupported(format!("{}: cannot be served", mountpoint.display())))
             }
         }
     }
@@ -161,22 +186,90 @@ impl Session {
         self.gate.clone()
     }
 
+    /// What could not be stored.
+    #[must_use]
+    pub fn losses(&self) -> Arc<Losses> {
+        self.losses.clone()
+    }
+
+    /// By which the mount is made synchronous when there is little room, and gathers writes again when there is enough. To be
+    /// called before [`Session::serve`].
+    pub fn remount_by(&self, remount: Remount) {
+        if let Some(room) = &self.room {
+            room.remount_by(remount);
+        }
+    }
+
     /// The mount, as others may unmount it too.
     #[must_use]
     pub fn mounted(&self) -> Mount {
         self.mount.clone()
     }
 
-    /// Answers requests until somebody unmounts. Afterwards nothing here refers to the union any more.
+    /// Begins to answer requests; returns when all threads do that.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when not all threads can be started. Then the mount must be ended, and this process.
+    pub fn serve(self) -> Result<Serving> {
+        let Self { session, threads, mount, wanted, .. } = self;
+        let before = thread_count()?;
+        let running = std::thread::Builder::new().name("session".to_owned()).spawn(move || session.run());
+        let running = running.doing("start a thread for", &mount.mountpoint)?;
+        // fuser does not say when its threads run.
+        while thread_count()? < before + 1 + wanted {
+            if running.is_finished() {
+                let serving = Serving { running, threads };
+                // With the connection ended at once there is nothing to be served, which is no failure.
+                return if mounts::mount_at(&mount.mountpoint)?.is_some_and(|there| there == mount) {
+                    Err(serving
+                        .end()
+                        .err()
+                        .unwrap_or_else(|| Error::Unsupported("the mount's threads have ended".into())))
+                } else {
+                    Ok(serving)
+                };
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(Serving { running, threads })
+    }
+}
+
+/// A mount whose requests are answered.
+#[derive(Debug)]
+pub struct Serving {
+    running: JoinHandle<std::io::Result<()>>,
+    threads: [JoinHandle<()>; 3],
+}
+
+impl Serving {
+    /// Waits for the end of the mount. Afterwards nothing here refers to the union any more.
     ///
     /// # Errors
     /// [`Error::Io`] when the connection to the kernel breaks.
-    pub fn serve(self) -> Result<()> {
-        let result = self.session.run().doing("serve", DEVICE);
-        // Its reference to the union may be the last one, and then the upper is closed by it.
-        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+    pub fn end(self) -> Result<()> {
+        let result = match self.running.join() {
+            Ok(result) => result.doing("serve", DEVICE),
+            Err(_) => Err(Error::Unsupported("a thread that serves a mount has panicked".into())),
+        };
+        if result.is_ok() {
+            for thread in self.threads {
+                // Its reference to the union may be the last one, and then the upper is closed by it.
+                if thread.join().is_err() {
+                    return Err(Error::Unsupported("a thread that serves a mount has panicked".into()));
+                }
+            }
+        }
         result
     }
+}
+
+/// How many threads this process has.
+fn thread_count() -> Result<usize> {
+    let path = "/proc/self/status";
+    let status = std::fs::read_to_string(path).doing("read", path)?;
+    let count = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+    count.ok_or_else(|| Error::corrupt(path, "does not say how many threads there are"))
 }
 
 /// How many file systems are under the files of the upper, and this one on top of them: the fewer it says, the more may be

@@ -8,13 +8,16 @@ use std::time::Duration;
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{live, mountpoint};
+use super::live::{self, LiveRecord};
+use super::mount_task::{self, Action, Outcome};
+use super::mountpoint;
+use super::placed::Placed;
+use super::wait::{PATIENCE, STEP, Wait};
 use crate::error::{Context as _, Error, Result};
 use crate::store::{Container, ContainerState, MountRecord, Store};
 
-/// How long is waited for a server that is unmounted and about to end.
-const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long is waited for a server that is unmounted and shows no progress.
+const UNSEEN_PATIENCE: Duration = Duration::from_secs(20);
 /// `FUSE_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const FUSE_MAGIC: FsWord = 0x6573_5546;
 
@@ -32,6 +35,9 @@ pub(super) enum Access {
 pub(super) struct MountRoot {
     /// What is known of the mount.
     pub(super) record: MountRecord,
+    live: LiveRecord,
+    place: Placed,
+    dir: PathBuf,
     root: OwnedFd,
 }
 
@@ -46,10 +52,47 @@ impl MountRoot {
         path.strip_prefix(self.path()).map_or_else(|_| path.to_owned(), |below| self.record.mountpoint.join(below))
     }
 
-    /// Has the kernel write out what it has gathered.
-    pub(super) fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.root).doing("flush", &self.record.mountpoint)
+    /// Has all that was written go to the server; false when it does, but may not be there yet.
+    pub(super) fn sync(&self) -> Result<bool> {
+        let what =
+            format!("the mount at {}: all that was written to it is in its rw layer", self.record.mountpoint.display());
+        let mut wait = Wait::new(what, Some(self.live.pid), PATIENCE);
+        let order = self.place.order(&self.live, &self.dir, Action::Flush);
+        match mount_task::run(&order, &mut wait)? {
+            Some(outcome) => Ok(matches!(outcome, Outcome::Done { .. })),
+            None => Err(Error::Unsupported(format!(
+                "the mount at {}: its server (process {}) shows no progress",
+                self.record.mountpoint.display(),
+                self.live.pid
+            ))),
+        }
     }
+
+    /// What was written and could not be brought to the rw layer, as an error: what is read of the mount lacks it.
+    ///
+    /// # Errors
+    /// That; and when the server cannot be asked.
+    pub(super) fn check_lost(&self, container: &Container) -> Result<()> {
+        let lost = live::ask(&self.dir)?.and_then(|live| live.lost);
+        lost.map_or(Ok(()), |lost| Err(lacks(container, &lost)))
+    }
+}
+
+/// That a container lacks what was written to it.
+pub(super) fn lacks(container: &Container, lost: &str) -> Error {
+    let name = &container.record.name;
+    Error::Unsupported(format!(
+        "container {name}: {lost}; `layerctl umount {name}` says it once more, and then it is taken as it is"
+    ))
+}
+
+/// That nothing is lost of what was written to a container that is not mounted, or that `umount` has said it.
+///
+/// # Errors
+/// What is lost.
+pub(super) fn check_recorded_loss(container: &Container) -> Result<()> {
+    let lost = container.mount()?.and_then(|mount| mount.lost);
+    lost.map_or(Ok(()), |lost| Err(lacks(container, &lost)))
 }
 
 /// Finds the way. Where the mount has gone and its server is about to end, that is waited for: what is at the mountpoint
@@ -58,27 +101,42 @@ impl MountRoot {
 /// # Errors
 /// [`Error::InUse`] when somebody else has the container, and its mount is not to be seen from here.
 pub(super) fn access(store: &Store, container: &Container) -> Result<Access> {
-    let mut waited = Duration::ZERO;
+    let mut wait = None;
     loop {
         let is_running = container.state()? == ContainerState::Running;
         if is_running
-            && mountpoint::is_mounted(store, container)?
+            && let Some((live, place)) = mountpoint::mounted(store, container)?
+            && place != Placed::Nowhere
             && let Some(record) = container.mount()?
-            && let Some(root) = open_root(&record.mountpoint)?
+            && let Some(root) = open_root(&place.path(&live))?
         {
-            return Ok(Access::Mounted(MountRoot { record, root }));
+            let dir = store.run_dir().join(&record.live);
+            return Ok(Access::Mounted(MountRoot { record, live, place, dir, root }));
         }
         // It writes down its end before it lets go, and that may take a while.
         let mount = container.mount()?;
-        let has_server = is_running || mount.is_some_and(|mount| live::has_server(&store.run_dir().join(mount.live)));
+        let has_server =
+            is_running || mount.as_ref().is_some_and(|mount| live::has_server(&store.run_dir().join(&mount.live)));
         match container.lock() {
-            Err(Error::InUse { .. }) if has_server && waited < PATIENCE => {
-                std::thread::sleep(PAUSE);
-                waited += PAUSE;
+            Err(Error::InUse { .. }) if has_server && goes_on(&mut wait, container, mount.map(|mount| mount.pid))? => {
+                std::thread::sleep(STEP);
+            }
+            Err(Error::InUse { kind, name, .. }) if has_server => {
+                let by =
+                    "it is unmounted, but its server has not ended: a process may have a file open in it".to_owned();
+                return Err(Error::InUse { kind, name, by });
             }
             locked => return locked.map(Access::Locked),
         }
     }
+}
+
+/// Whether the last server of a container is waited for any longer.
+fn goes_on(wait: &mut Option<Wait>, container: &Container, server: Option<u32>) -> Result<bool> {
+    let begin = || {
+        Wait::new(format!("container {}: its last server has ended", container.record.name), server, UNSEEN_PATIENCE)
+    };
+    wait.get_or_insert_with(begin).goes_on()
 }
 
 /// Takes the container for a server, and waits for the last one if that is just ending.
@@ -86,12 +144,20 @@ pub(super) fn access(store: &Store, container: &Container) -> Result<Access> {
 /// # Errors
 /// [`Error::InUse`] when somebody else has it.
 pub(super) fn lock(store: &Store, container: &Container) -> Result<File> {
-    let mut waited = Duration::ZERO;
+    let mut wait = None;
     loop {
         match container.lock() {
-            Err(Error::InUse { .. }) if waited < PATIENCE && !mountpoint::is_mounted(store, container)? => {
-                std::thread::sleep(PAUSE);
-                waited += PAUSE;
+            Err(Error::InUse { kind, name, by }) => {
+                if mountpoint::is_mounted(store, container)? {
+                    return Err(Error::InUse { kind, name, by });
+                }
+                let server = container.mount()?.map(|mount| mount.pid);
+                if !goes_on(&mut wait, container, server)? {
+                    let by = "it is unmounted, but its server has not ended: a process may have a file open in it"
+                        .to_owned();
+                    return Err(Error::InUse { kind, name, by });
+                }
+                std::thread::sleep(STEP);
             }
             locked => return locked,
         }
@@ -105,5 +171,8 @@ fn open_root(mountpoint: &Path) -> Result<Option<OwnedFd>> {
         Err(Errno::NOENT | Errno::NOTCONN | Errno::CONNABORTED) => return Ok(None),
         opened => opened.doing("open", mountpoint)?,
     };
-    Ok(rustix::fs::fstatfs(&root).is_ok_and(|found| found.f_type == FUSE_MAGIC).then_some(root))
+    match rustix::io::retry_on_intr(|| rustix::fs::fstatfs(&root)) {
+        Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(None),
+        found => Ok((found.doing("look at", mountpoint)?.f_type == FUSE_MAGIC).then_some(root)),
+    }
 }

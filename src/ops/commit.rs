@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::access::{Access, access};
+use super::access::{Access, access, check_recorded_loss};
 use super::image_config::{Document, Setting, Step};
 use super::pack::pack;
 use super::packed_layer::packed_layer;
@@ -33,7 +33,8 @@ pub struct Commit {
 /// has changed nothing gives an image with the same layers. In a mounted one changes wait until the layer is packed.
 ///
 /// # Errors
-/// [`Error::InUse`] while somebody else has it; what keeps a layer from being packed.
+/// [`Error::InUse`] while somebody else has it; when something is lost of what was written to it, until `umount` has said
+/// that; what keeps a layer from being packed.
 pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     super::descriptors::allow_all();
     let container = store.find_container(&request.container)?;
@@ -52,9 +53,12 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     let dir = staging.dir().join("layer");
     // Held to the end, so that the container is neither mounted nor removed meanwhile.
     let (layer, _lock) = match access(store, &container)? {
-        Access::Locked(lock) => (stage(store, &container, dir, latest)?, Some(lock)),
+        Access::Locked(lock) => {
+            check_recorded_loss(&container)?;
+            (stage(store, &container, dir, latest)?, Some(lock))
+        }
         Access::Mounted(root) => {
-            let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec) };
+            let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec), is_written: false };
             (mounted_layer(store, &container, root, dir, wish)?, None)
         }
     };

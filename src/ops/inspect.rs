@@ -41,7 +41,7 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     let mount = container.mount()?;
     let is_live = matches!(state, ContainerState::Running | ContainerState::Dead);
     let running = mount.as_ref().filter(|_| state == ContainerState::Running);
-    let live = running.and_then(|mount| live::ask(&store.run_dir().join(&mount.live)));
+    let live = running.map_or(Ok(None), |mount| live::ask(&store.run_dir().join(&mount.live)))?;
     let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
     let config = readable(store.image(container.record.image))?;
     let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);
@@ -138,7 +138,7 @@ fn mount_value(store: &Store, name: &str) -> Result<Value> {
         found => found.doing("find", name)?,
     };
     let dir = live::at_mountpoint(&store.run_dir(), &path)?.ok_or_else(missing)?;
-    let live = live::ask(&dir).ok_or_else(missing)?;
+    let live = live::ask(&dir)?.ok_or_else(missing)?;
     Ok(json!({
         "Mountpoint": text(&live.record.mountpoint),
         "Pid": live.record.pid,

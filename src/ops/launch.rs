@@ -1,18 +1,17 @@
 //! Starting a server process, and waiting until its mount is live.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use super::mountpoint;
+use super::ourselves::{OURSELVES, start_ourselves};
 use super::serve_spec::{Reply, ServeSpec};
 use crate::error::{Context as _, Error, Result};
-use crate::sys;
 
 /// The hidden command by which this program becomes a server.
 pub const SERVE: &str = "serve";
-const OURSELVES: &str = "/proc/self/exe";
 
 /// Starts a server and returns when its mount is live. What it says to nobody goes to the file `log`. It closes its
 /// standard output when it ends, or wants the command to end that the mount is for.
@@ -29,29 +28,26 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
         Some(path) => File::options().create(true).append(true).open(path).doing("open", path)?.into(),
         None => Stdio::null(),
     };
-    let mut command = Command::new(OURSELVES);
-    command.arg(SERVE).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-    // A lock that a script holds must not live on in a server.
-    sys::keep_only(&mut command, &[]);
-    let mut child = command.spawn().doing("start", OURSELVES)?;
-    let line = serde_json::to_vec(spec).map_err(|error| Error::Unsupported(error.to_string()))?;
+    let mut child = start_ourselves(SERVE, spec, stderr)?;
     let mut answer = String::new();
-    if let (Some(stdin), Some(stdout)) = (child.stdin.as_mut(), child.stdout.as_mut()) {
-        // A server that is dead already says why by its silence.
-        let _ = stdin.write_all(&line).and_then(|()| stdin.write_all(b"\n"));
-        let _ = BufReader::new(stdout).read_line(&mut answer);
-    }
-    match serde_json::from_str(&answer) {
-        Ok(Reply::Ready) => Ok(child),
-        Ok(Reply::Failed { message, code }) => {
-            let _ = child.wait();
-            Err(Error::Relayed { message, code })
+    let heard = match child.stdout.as_mut() {
+        Some(stdout) => BufReader::new(stdout).read_line(&mut answer).map(drop),
+        None => Ok(()),
+    };
+    let reply = heard.is_ok().then(|| serde_json::from_str(&answer));
+    match reply {
+        Some(Ok(Reply::Ready)) => return Ok(child),
+        Some(Ok(Reply::Failed { message, code })) => {
+            child.wait().doing("wait for", OURSELVES)?;
+            return Err(Error::Relayed { message, code });
         }
-        Err(_) => {
-            let status = child.wait().doing("wait for", OURSELVES)?;
-            // Killed right after it had mounted.
-            let _ = mountpoint::clear_stale(&PathBuf::from(spec.mountpoint.clone()));
-            Err(Error::Unsupported(format!("the server ended before the mount was live: {status}")))
-        }
+        _ => {}
     }
+    // It sees that it is not wanted any more, and ends.
+    drop((child.stdin.take(), child.stdout.take()));
+    let status = child.wait().doing("wait for", OURSELVES)?;
+    // Killed right after it had mounted.
+    mountpoint::clear_stale(&PathBuf::from(spec.mountpoint.clone()))?;
+    heard.doing("read the answer of", OURSELVES)?;
+    Err(Error::Unsupported(format!("the server ended before the mount was live: {status}")))
 }

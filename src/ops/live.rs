@@ -14,29 +14,24 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context as _, Result};
+use super::wait::{STEP, Wait};
+use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::sys::{fs, open_regular};
 
 /// How long a server may take to say what it is doing.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a server may take to end after its mount is gone: it may have a large rw layer to remove (`--rm`), and the disk
-/// may be busy with other things.
-const END_PATIENCE: Duration = Duration::from_secs(600);
-/// How long it may take to kill a command, and what is then done at the end of its mount.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(2);
 /// How long is waited when nobody can be answered for want of descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub(super) const LOCK: &str = "lock";
@@ -49,6 +44,9 @@ pub struct LiveRecord {
     pub mountpoint: PathBuf,
     /// The server's process.
     pub pid: u32,
+    /// The mount's `major:minor`; a server of an earlier version has not said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The container, for a container's mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -84,6 +82,9 @@ pub struct Live {
     pub branches: Vec<LiveBranch>,
     /// How many messages of each kind the kernel has sent; see [`Counters`](crate::fuse::Counters).
     pub messages: BTreeMap<String, u64>,
+    /// What was written and could not be brought to the rw layer, as a clause; none when nothing is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
 }
 
 fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -101,21 +102,37 @@ pub(super) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(Unix
     }
 }
 
-/// Asks the server of the mount that is registered at `dir`; `None` when nobody answers.
-#[must_use]
-pub(super) fn ask(dir: &Path) -> Option<Live> {
-    let mut stream = connect(dir, CONTROL)?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE)).ok()?;
+/// Asks the server of the mount that is registered at `dir`; `None` when none is there, or it does not answer in time.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(super) fn ask(dir: &Path) -> Result<Option<Live>> {
+    let Some(mut stream) = connect(dir, CONTROL)? else { return Ok(None) };
+    stream.set_read_timeout(Some(ANSWER_PATIENCE)).doing("ask the server at", dir)?;
     let mut json = Vec::new();
-    stream.read_to_end(&mut json).ok()?;
-    serde_json::from_slice(&json).ok()
+    match stream.read_to_end(&mut json) {
+        // It is busy, stopped, or has just ended.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset) => return Ok(None),
+        read => read.doing("ask the server at", dir)?,
+    };
+    // One that ends in the middle of its answer has not answered.
+    Ok(serde_json::from_slice(&json).ok())
 }
 
-/// Connects to a socket of the server of the mount that is registered at `dir`; `None` when nobody is there.
-#[must_use]
-pub(super) fn connect(dir: &Path, socket: &str) -> Option<UnixStream> {
-    let handle = open_dir(dir).ok()?;
-    UnixStream::connect(socket_path(&handle, socket)).ok()
+/// Connects to a socket of the server of the mount that is registered at `dir`; `None` when none is there.
+///
+/// # Errors
+/// When it cannot be connected to for another reason.
+pub(super) fn connect(dir: &Path, socket: &str) -> Result<Option<UnixStream>> {
+    let handle = match open_dir(dir) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        handle => handle?,
+    };
+    let at = if dir == Path::new(".") { socket.to_owned() } else { socket_path(&handle, socket) };
+    match UnixStream::connect(at) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        connected => connected.map(Some).doing("connect to the server at", dir),
+    }
 }
 
 /// The registrations in `run`, dead ones taken away.
@@ -130,10 +147,11 @@ pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
     let mut live = Vec::new();
     for entry in entries {
         let dir = entry.doing("read", run)?.path();
-        if is_dead(&dir) {
-            let _ = std::fs::remove_dir_all(&dir);
-        } else {
+        if !is_dead(&dir) {
             live.push(dir);
+        } else if let Err(error) = std::fs::remove_dir_all(&dir) {
+            // Another process takes it away too; what cannot go now is taken away by the next look, and is dead until then.
+            drop(error);
         }
     }
     live.sort();
@@ -145,9 +163,22 @@ pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// When the registrations cannot be read.
 pub(super) fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<PathBuf>> {
-    let is_there = |dir: &PathBuf| record(dir).is_some_and(|record| record.mountpoint == mountpoint);
-    let since = |dir: &PathBuf| dir.join("mount.json").metadata().and_then(|metadata| metadata.modified()).ok();
-    Ok(registered(run)?.into_iter().filter(is_there).max_by_key(since))
+    let mut latest = None;
+    for dir in registered(run)? {
+        if record(&dir)?.is_none_or(|record| record.mountpoint != mountpoint) {
+            continue;
+        }
+        let path = dir.join("mount.json");
+        let since = match path.metadata().and_then(|metadata| metadata.modified()) {
+            // It has just ended.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            since => since.doing("read", &path)?,
+        };
+        if latest.as_ref().is_none_or(|(before, _)| *before <= since) {
+            latest = Some((since, dir));
+        }
+    }
+    Ok(latest.map(|(_, dir)| dir))
 }
 
 /// Where the union is mounted that writes to `upper`.
@@ -156,19 +187,27 @@ pub(super) fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<Path
 /// When the registrations cannot be read.
 pub(super) fn writer(run: &Path, upper: &Path) -> Result<Option<PathBuf>> {
     let line = branch_line(upper, "rw");
-    let writes = |dir: &PathBuf| read(&dir.join("br0")).is_some_and(|first| first == line);
-    let mountpoints = registered(run)?.into_iter().filter(writes).filter_map(|dir| record(&dir));
-    Ok(mountpoints.map(|record| record.mountpoint).find(|mountpoint| fuse::is_mountpoint(mountpoint)))
+    for dir in registered(run)? {
+        if read(&dir.join("br0"))?.is_some_and(|first| first == line)
+            && let Some(record) = record(&dir)?
+            && fuse::is_mountpoint(&record.mountpoint)?
+        {
+            return Ok(Some(record.mountpoint));
+        }
+    }
+    Ok(None)
 }
 
 /// The directory that takes the changes of the mount that is registered at `dir`, if one does.
-#[must_use]
-pub(super) fn upper(dir: &Path) -> Option<PathBuf> {
+///
+/// # Errors
+/// When the registration cannot be read.
+pub(super) fn upper(dir: &Path) -> Result<Option<PathBuf>> {
     use std::os::unix::ffi::OsStringExt as _;
-    let mut line = read(&dir.join("br0"))?;
-    let length = line.strip_suffix(b"=rw\n")?.len();
+    let Some(mut line) = read(&dir.join("br0"))? else { return Ok(None) };
+    let Some(length) = line.strip_suffix(b"=rw\n").map(<[u8]>::len) else { return Ok(None) };
     line.truncate(length);
-    Some(std::ffi::OsString::from_vec(line).into())
+    Ok(Some(std::ffi::OsString::from_vec(line).into()))
 }
 
 pub(super) fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
@@ -176,50 +215,80 @@ pub(super) fn branch_line(path: &Path, mode: &str) -> Vec<u8> {
     [path.as_os_str().as_bytes(), b"=", mode.as_bytes(), b"\n"].concat()
 }
 
-/// What a registration says of its mount.
-#[must_use]
-pub(super) fn record(dir: &Path) -> Option<LiveRecord> {
-    serde_json::from_slice(&read(&dir.join("mount.json"))?).ok()
+/// What a registration says of its mount; `None` when it has gone.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn record(dir: &Path) -> Result<Option<LiveRecord>> {
+    let path = dir.join("mount.json");
+    let Some(json) = read(&path)? else { return Ok(None) };
+    serde_json::from_slice(&json).map(Some).map_err(|error| Error::corrupt(path, error.to_string()))
 }
 
-/// What [`wait_for_end`] needs of the server that is registered at `dir`, from when it still was.
-#[must_use]
-pub(super) fn watch(dir: &Path) -> Option<File> {
-    open_regular(&dir.join(LOCK), OFlags::RDONLY).ok().flatten()
+/// A server, found while it was registered.
+#[derive(Debug)]
+pub(super) struct Watched {
+    lock: File,
+    dir: PathBuf,
+}
+
+/// Finds the server that is registered at `dir`; `None` when that is gone.
+///
+/// # Errors
+/// When it cannot be found out.
+pub(super) fn watch(dir: &Path) -> Result<Option<Watched>> {
+    let path = dir.join(LOCK);
+    match open_regular(&path, OFlags::RDONLY) {
+        Err(Errno::NOENT) => Ok(None),
+        lock => Ok(lock.doing("open", &path)?.map(|lock| Watched { lock, dir: dir.to_owned() })),
+    }
+}
+
+impl Watched {
+    /// Whether it still is there.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub(super) fn is_alive(&self) -> Result<bool> {
+        is_locked(&self.lock).doing("lock", self.dir.join(LOCK))
+    }
+
+    /// Waits until it is gone; false if it was given up before.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub(super) fn end_within(&self, wait: &mut Wait) -> Result<bool> {
+        while self.is_alive()? {
+            if !wait.goes_on()? {
+                return Ok(false);
+            }
+            std::thread::sleep(STEP);
+        }
+        Ok(true)
+    }
+
+    /// Sends it a signal: it is the process `pid` as long as it is alive. False when it is gone.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub(super) fn signal(&self, pid: u32, signal: Signal) -> Result<bool> {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
+        let server = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(false),
+            server => server.doing("find the server at", &self.dir)?,
+        };
+        if !self.is_alive()? {
+            return Ok(false);
+        }
+        match pidfd_send_signal(&server, signal) {
+            Err(Errno::SRCH) => Ok(false),
+            sent => sent.map(|()| true).doing("send a signal to the server at", &self.dir),
+        }
+    }
 }
 
 /// The signal by which a server is told to have its command killed, after which it ends.
 pub(super) const END_COMMAND: Signal = Signal::USR1;
-
-/// Has the command of the watched server killed, and waits until the server is gone too; false if that takes too long.
-#[must_use]
-pub(super) fn end_command(pid: u32, watched: &File) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let Some(server) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
-    // As long as it holds its lock, it is the process of this number.
-    if is_locked(watched) && pidfd_send_signal(&server, END_COMMAND).is_err() {
-        return false;
-    }
-    wait_until_free(watched, COMMAND_PATIENCE)
-}
-
-/// Waits until the watched server is gone; false if it takes too long.
-#[must_use]
-pub(super) fn wait_for_end(watched: &File) -> bool {
-    wait_until_free(watched, END_PATIENCE)
-}
-
-fn wait_until_free(watched: &File, patience: Duration) -> bool {
-    let mut waited = Duration::ZERO;
-    while is_locked(watched) {
-        if waited >= patience {
-            return false;
-        }
-        std::thread::sleep(PAUSE);
-        waited += PAUSE;
-    }
-    true
-}
 
 /// Whether the server that was registered at `dir` still is there.
 pub(super) fn has_server(dir: &Path) -> bool {
@@ -227,22 +296,38 @@ pub(super) fn has_server(dir: &Path) -> bool {
 }
 
 fn is_dead(dir: &Path) -> bool {
-    // One without a lock is being taken away; one that cannot be opened, for want of descriptors say, may well live.
+    // One without a lock is being taken away; one that cannot be looked at, for want of descriptors say, may well live.
     match open_regular(&dir.join(LOCK), OFlags::RDONLY) {
         Err(error) => error == Errno::NOENT,
-        Ok(lock) => lock.is_none_or(|lock| !is_locked(&lock)),
+        Ok(None) => true,
+        Ok(Some(lock)) => match is_locked(&lock) {
+            Ok(is_locked) => !is_locked,
+            Err(_) => false,
+        },
     }
 }
 
-fn is_locked(lock: &File) -> bool {
-    let locked = rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared).is_err();
-    let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
-    locked
+fn is_locked(lock: &File) -> rustix::io::Result<bool> {
+    match retry_on_intr(|| flock(lock, FlockOperation::NonBlockingLockShared)) {
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        locked => {
+            locked?;
+            retry_on_intr(|| flock(lock, FlockOperation::Unlock))?;
+            Ok(false)
+        }
+    }
 }
 
-pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+/// The content of a file of a registration; `None` when that has gone.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match open_regular(path, OFlags::RDONLY) {
+        Err(Errno::NOENT) => return Ok(None),
+        file => file.doing("open", path)?,
+    };
+    let Some(mut file) = file else { return Err(Error::corrupt(path, "is no regular file")) };
     let mut bytes = Vec::new();
-    open_regular(path, OFlags::RDONLY).ok()??.read_to_end(&mut bytes).ok().map(|_| bytes)
+    file.read_to_end(&mut bytes).doing("read", path)?;
+    Ok(Some(bytes))
 }
 
 pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {

@@ -15,6 +15,7 @@
 //! - [`history()`]: how an image was made
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
+//! - [`ending`]: the end of a live mount: [`placed`] finds it, a [`mount_task`] does what may have to [`wait`] for its server
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
@@ -29,6 +30,7 @@ mod df;
 mod diff;
 mod dir_tar;
 mod directories;
+mod ending;
 mod exists;
 mod explain;
 mod export;
@@ -43,13 +45,17 @@ mod layer_tar;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod live;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
+mod mount_task;
+#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mountpoint;
 mod option_text;
+mod ourselves;
 mod output_file;
 mod pack;
 mod packed_layer;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod packing;
+mod placed;
 mod prune;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod registration;
@@ -60,6 +66,7 @@ mod save;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod serve;
 mod serve_spec;
+mod server_limits;
 mod temporary;
 mod timestamp;
 mod tree_tar;
@@ -69,6 +76,7 @@ mod union;
 mod union_options;
 mod verify;
 mod view;
+mod wait;
 
 pub use build::{Build, build};
 pub use commit::{Commit, commit};
@@ -86,6 +94,7 @@ pub use import::{ImportLimits, ImportOptions, Policy, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
+pub use mount_task::{MOUNT_TASK, mount_task};
 pub use pack::pack;
 pub use prune::{Prune, Pruned, prune};
 pub use remove::remove;
@@ -93,7 +102,7 @@ pub use run_mount::{Mounted, Outcome, RunMount, run_mount, take_back};
 pub use save::{Save, SaveForm, save};
 pub use serve::serve;
 pub(crate) use timestamp::{rfc3339, seconds};
-pub use umount::umount;
+pub use umount::{Umount, umount};
 pub use union::{mount_helper, mount_program, union};
 pub use union_options::UnionOptions;
 pub use verify::{Finding, Repair, Repaired, Verify, repair, verify};

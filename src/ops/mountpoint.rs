@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::live;
+use super::live::{self, LiveRecord};
+use super::placed::{Placed, placed};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, Store};
@@ -27,28 +28,40 @@ pub(super) fn prepare(path: &Path, must_be_empty: bool) -> Result<PathBuf> {
     if found.to_str().is_none() {
         return Err(unfit("its name is not UTF-8"));
     }
-    if !found.is_dir() {
+    if !found.metadata().doing("find", path)?.is_dir() {
         return Err(unfit("it is not a directory"));
     }
     check_free(&found)?;
-    if must_be_empty && std::fs::read_dir(&found).doing("read", path)?.next().is_some() {
+    if must_be_empty && std::fs::read_dir(&found).doing("read", path)?.next().transpose().doing("read", path)?.is_some()
+    {
         return Err(unfit("it is not empty"));
     }
     Ok(found)
 }
 
-/// Whether the latest mount of a container is there, to this process' eyes, and no later one of something else. With
-/// a server that still runs and without its mount, the container is about to end.
+/// The latest mount of a container as its server has registered it, and where it is; `None` when its server has ended, or
+/// has not registered it yet. With a server and without being anywhere, the container is about to end, or a process
+/// still uses it.
+pub(super) fn mounted(store: &Store, container: &Container) -> Result<Option<(LiveRecord, Placed)>> {
+    let Some(mount) = container.mount()?.filter(|mount| !mount.ended) else { return Ok(None) };
+    let dir = store.run_dir().join(&mount.live);
+    let Some(record) = live::record(&dir)? else { return Ok(None) };
+    // Of an earlier version's server only this tells whether the mount is not a later one of something else.
+    if record.device.is_none() && live::at_mountpoint(&store.run_dir(), &mount.mountpoint)? != Some(dir) {
+        return Ok(Some((record, Placed::Nowhere)));
+    }
+    let place = placed(&record)?;
+    Ok(Some((record, place)))
+}
+
+/// Whether the latest mount of a container is to be seen, here or where its server is.
 pub(super) fn is_mounted(store: &Store, container: &Container) -> Result<bool> {
-    let Some(mount) = container.mount()? else { return Ok(false) };
-    let run = store.run_dir();
-    let is_latest = live::at_mountpoint(&run, &mount.mountpoint)? == Some(run.join(mount.live));
-    Ok(is_latest && fuse::is_mountpoint(&mount.mountpoint))
+    Ok(mounted(store, container)?.is_some_and(|(_, place)| place != Placed::Nowhere))
 }
 
 /// That nothing is mounted exactly here.
 pub(super) fn check_free(path: &Path) -> Result<()> {
-    match fuse::mounts().find(|mount| mount.mountpoint == path) {
+    match fuse::mounts()?.into_iter().find(|mount| mount.mountpoint == path) {
         None => Ok(()),
         Some(fuse::Mount { fs_type, .. }) => Err(Error::InUse {
             kind: "mountpoint",
@@ -61,74 +74,32 @@ pub(super) fn check_free(path: &Path) -> Result<()> {
 /// Keeps others of us from mounting at the same place until it is dropped.
 pub(super) fn reserve(path: &Path) -> Result<File> {
     let dir = File::open(path).doing("open", path)?;
-    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)) {
         Err(Errno::WOULDBLOCK) => Err(Error::InUse {
             kind: "mountpoint",
             name: path.display().to_string(),
             by: "something is just being mounted there".into(),
         }),
         // Where a file system knows no locks, two that come at once are not told apart.
-        _ => Ok(dir),
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) | Ok(()) => Ok(dir),
+        Err(error) => Err(error).doing("lock", path),
     }
 }
 
 /// Whether a mount is one of ours whose server is gone. Of most calls the kernel knows the answer by itself; statfs(2)
-/// it always passes on, and then it fails with `ENOTCONN`.
-fn is_stale(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_err_and(|error| error == Errno::NOTCONN) && fuse::is_mountpoint(path)
+/// it always passes on, and then it fails with `ENOTCONN`, or `ECONNABORTED` when it was ended by force.
+fn is_stale(path: &Path) -> Result<bool> {
+    match rustix::io::retry_on_intr(|| rustix::fs::statfs(path)) {
+        Err(Errno::NOTCONN | Errno::CONNABORTED) => fuse::is_mountpoint(path),
+        // Nothing is there, or it has a server or is no mount; what keeps it from being used is said where it is used.
+        Ok(_) | Err(_) => Ok(false),
+    }
 }
 
 /// Takes away what a dead server left mounted.
 pub(super) fn clear_stale(path: &Path) -> Result<()> {
-    while is_stale(path) {
+    while is_stale(path)? {
         fuse::unmount(path, true)?;
-    }
-    Ok(())
-}
-
-/// Waits until the server of a container is gone, whose mount is gone already or, being `aborted`, goes now. The
-/// command that it is there for is killed first: with its files taken away under it, it could die of anything.
-pub(super) fn end(store: &Store, container: &Container, aborted: bool) -> Result<()> {
-    let Some(mount) = container.mount()? else { return Ok(()) };
-    let server = live::watch(&store.run_dir().join(&mount.live));
-    if aborted
-        && mount.command
-        && let Some(server) = &server
-        && live::end_command(mount.pid, server)
-    {
-        return Ok(());
-    }
-    if aborted && let Err(error) = fuse::abort(&mount.mountpoint) {
-        // Somebody else has just done it.
-        if fuse::is_mountpoint(&mount.mountpoint) {
-            return Err(error);
-        }
-    }
-    wait(&mount.mountpoint, server)
-}
-
-/// Unmounts, and waits until the server that is registered at `live` has put all in order and is gone.
-pub(super) fn unmount_and_wait(mountpoint: &Path, live: &Path, lazy: bool) -> Result<()> {
-    let server = live::watch(live);
-    match fuse::unmount(mountpoint, lazy) {
-        // Somebody else has just done it, and its server is about to end.
-        Err(_) if !fuse::is_mountpoint(mountpoint) => {}
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
-            return Err(Error::InUse {
-                kind: "mountpoint",
-                name: mountpoint.display().to_string(),
-                by: "a process has a file open there or works there".into(),
-            });
-        }
-        done => done?,
-    }
-    if lazy { Ok(()) } else { wait(mountpoint, server) }
-}
-
-fn wait(mountpoint: &Path, server: Option<File>) -> Result<()> {
-    if !server.is_none_or(|server| live::wait_for_end(&server)) {
-        let mountpoint = mountpoint.display();
-        return Err(Error::Unsupported(format!("{mountpoint}: unmounted, but its server is still busy with it")));
     }
     Ok(())
 }

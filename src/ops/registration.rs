@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, Mode};
 use super::live::{self, ANSWER_PATIENCE, CONTROL, LOCK, Live, LiveBranch, branch_line, open_dir, socket_path, write};
 use super::packing::Packing;
 use crate::error::{Context as _, Error, Result};
-use crate::fuse::Counters;
+use crate::fuse::{Counters, Losses};
 use crate::id::Digest;
 use crate::store::{Staging, Store};
 use crate::sys::{call, fs};
@@ -38,6 +38,12 @@ pub(super) fn describe(branches: &[Branch], ids: &[String]) -> Vec<LiveBranch> {
             id: id.cloned().unwrap_or_else(|| index.to_string()),
         })
         .collect()
+}
+
+/// What a server says of its mount when it is asked.
+pub(super) struct Said {
+    pub(super) counters: Arc<Counters>,
+    pub(super) losses: Arc<Losses>,
 }
 
 /// A directory that says of which branches the mount will be. It goes again if it does not become a [`Registration`].
@@ -76,7 +82,7 @@ impl Announcement {
         store: &Store,
         name: &str,
         live: Live,
-        counters: Arc<Counters>,
+        said: Said,
         packing: Option<Packing>,
     ) -> Result<Registration> {
         let Self { staging: _staging, dir } = self;
@@ -100,8 +106,9 @@ impl Announcement {
             .name("control".to_owned())
             .spawn(move || {
                 live::for_each_stream(&listener, |stream| {
-                    let messages = counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
-                    answer(stream, &Live { messages: messages.collect(), ..live.clone() });
+                    let lost = said.losses.clause();
+                    let messages = said.counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
+                    answer(stream, &Live { messages: messages.collect(), lost, ..live.clone() });
                 });
             })
             .doing("start a thread for", dir)?;
@@ -121,15 +128,16 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // What cannot go now is taken for dead by everybody, as its lock is free soon.
-        let _ = std::fs::remove_dir_all(&self.dir);
+        // What cannot go now is taken for dead by everybody, as its lock is free soon, and goes then.
+        drop(std::fs::remove_dir_all(&self.dir));
     }
 }
 
 fn answer(mut stream: UnixStream, live: &Live) {
-    // Who does not take the answer in time does not get it.
-    let _ = stream.set_write_timeout(Some(ANSWER_PATIENCE));
-    if let Ok(json) = serde_json::to_vec(live) {
-        let _ = stream.write_all(&json);
+    // A client that does not take the answer in time does not get it, nor does one that could keep us waiting.
+    if stream.set_write_timeout(Some(ANSWER_PATIENCE)).is_ok()
+        && let Ok(json) = serde_json::to_vec(live)
+    {
+        drop(stream.write_all(&json));
     }
 }

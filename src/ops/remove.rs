@@ -1,14 +1,17 @@
 //! `rm`: removes a container with all it has written.
 
-use super::mountpoint;
-use super::umount::umount_container;
+use super::ending::{Ended, Ending, Force};
+use super::placed::Placed;
+use super::umount::clear_dead;
+use super::wait::PATIENCE;
+use super::{mountpoint, wait};
 use crate::error::{Error, Result};
 use crate::store::{ContainerState, Store};
 
 /// Removes a container; one that is mounted only when it is `forced`. Gives its name.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::InUse`] while it is mounted.
+/// [`Error::NotFound`]; [`Error::InUse`] while it is mounted, or was unmounted and a process still uses it.
 pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
     let container = match store.find_container(name) {
         Err(Error::Corrupt { .. }) if forced => {
@@ -16,14 +19,32 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
         }
         found => found?,
     };
+    let mount = container.mount()?;
     if container.state()? == ContainerState::Dead {
-        umount_container(store, &container, false)?;
-    } else {
-        let is_mounted = mountpoint::is_mounted(store, &container)?;
-        if is_mounted && !forced {
-            return Err(container.in_use());
+        if let Some(mount) = mount {
+            clear_dead(store, &container, mount)?;
         }
-        mountpoint::end(store, &container, is_mounted)?;
+    } else if let Some(mount) = mount.filter(|mount| !mount.ended) {
+        let dir = store.run_dir().join(&mount.live);
+        if let Some((record, place)) = mountpoint::mounted(store, &container)? {
+            if place != Placed::Nowhere && !forced {
+                return Err(container.in_use());
+            }
+            let ending = Ending {
+                name: format!("container {}", container.record.name),
+                dir: &dir,
+                record: &record,
+                has_command: mount.command,
+                patience: PATIENCE,
+            };
+            if ending.end(if forced { Force::Discard } else { Force::None })? == Ended::Killed {
+                clear_dead(store, &container, mount)?;
+            }
+        } else if let Some(server) = super::live::watch(&dir)? {
+            let until = format!("container {}: its server has ended", container.record.name);
+            // If it does not end, the container's lock says so.
+            server.end_within(&mut wait::Wait::new(until, Some(mount.pid), PATIENCE))?;
+        }
     }
     store.remove_container(&container)?;
     Ok(container.record.name)

@@ -1,23 +1,26 @@
 //! `run-mount`: a container of an image, mounted, with a command in it or without.
 
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
 
+use super::access::lock;
 use super::launch::launch;
 use super::mountpoint;
 use super::remove::remove;
-use super::serve_spec::{ServeSpec, Source};
-use super::umount::umount;
+use super::serve_spec::{Reply, ServeSpec, Source};
+use super::umount::{Umount, umount};
+use super::wait::say;
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Ended, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
-use crate::store::{Container, ContainerState, NewContainer, Store};
+use crate::store::{Container, ContainerState, MountRecord, NewContainer, Store};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -79,9 +82,21 @@ pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
     let (container, is_new) = container_for(store, request)?;
     let mut has_run = false;
     let mut outcome = mount(store, request, io, &container, &mut has_run);
-    if outcome.is_err() && is_new && !has_run {
+    if is_new
+        && !has_run
+        && let Err(error) = &outcome
+    {
         // Nothing was written to it.
-        let _ = store.remove_container(&container);
+        match store.remove_container(&container) {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(left) => {
+                let name = &container.record.name;
+                return Err(Error::Relayed {
+                    message: format!("{error}; container {name} stays, since it cannot be removed: {left}"),
+                    code: error.exit_code(),
+                });
+            }
+        }
     }
     if let Ok(Outcome::Mounted(mounted)) = &mut outcome
         && is_new
@@ -99,7 +114,7 @@ pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
 pub fn take_back(store: &Store, mounted: &Mounted) -> Result<()> {
     let id = mounted.container.hex();
     match mounted.leaves {
-        Leaves::Container | Leaves::Nothing => umount(store, &id, false),
+        Leaves::Container | Leaves::Nothing => umount(store, &id, Umount::default()),
         Leaves::New => remove(store, &id, true).map(|_| ()),
     }
 }
@@ -144,10 +159,14 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
     let wanted = request.mountpoint.clone().unwrap_or_else(|| container.default_mountpoint());
     if request.mountpoint.is_none() {
         mountpoint::clear_stale(&wanted)?;
-        std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
     if container.state()? == ContainerState::Running && mountpoint::is_mounted(store, container)? {
         return Err(container.in_use());
+    }
+    // A server that is ending removes the mountpoint which is to be used.
+    drop(lock(store, container)?);
+    if request.mountpoint.is_none() {
+        std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;
     let flags = if request.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
@@ -167,24 +186,53 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
         return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint, leaves }));
     };
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-    let host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
+    let mut host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
     let ended = container::run(&Spec { rootfs: mountpoint.clone(), ..spec }, &streams, host.as_fd());
     *has_run = ended.is_ok();
     // The sign to unmount.
     drop(server.stdin.take());
+    let mut last = Vec::new();
+    let heard = host.read_to_end(&mut last).doing("read the answer of", "the server");
     let served = server.wait().doing("wait for", "the server")?;
+    if !served.success() {
+        // A killed one could not even unmount.
+        mountpoint::clear_stale(&mountpoint)?;
+        let failed = Error::Unsupported(format!(
+            "the container's server ended with {served}; see {}",
+            container.log().display()
+        ));
+        if request.remove {
+            // The server could not do it. What cannot go now is still there to be removed, and that is said first.
+            remove(store, &container.id.hex(), true)?;
+        }
+        return ended.and(Err(failed));
+    }
     let ended = ended?;
-    if served.success() {
-        return Ok(Outcome::Ended(ended));
+    heard?;
+    match serde_json::from_slice(&last) {
+        Ok(Reply::Ended { lost: Some(lost) }) => {
+            let name = &container.record.name;
+            if !request.remove {
+                forget_loss(store, container)?;
+            }
+            // A command that has failed may have said it itself.
+            if ended.status != 0 {
+                say(&format!("container {name}: {lost}"));
+                return Ok(Outcome::Ended(ended));
+            }
+            Err(Error::Unsupported(format!("container {name}: {lost}")))
+        }
+        // A server that was told to end its command has closed its standard output.
+        _ => Ok(Outcome::Ended(ended)),
     }
-    // A killed one could not even unmount.
-    mountpoint::clear_stale(&mountpoint)?;
-    let log = container.log();
-    if request.remove {
-        // The server could not do it; what cannot go now is still there to be removed.
-        let _ = remove(store, &container.id.hex(), true);
+}
+
+/// What was lost has been said.
+fn forget_loss(store: &Store, container: &Container) -> Result<()> {
+    match container.mount()? {
+        Some(mount) if mount.lost.is_some() => store.set_mount(container, &MountRecord { lost: None, ..mount }),
+        _ => Ok(()),
     }
-    Err(Error::Unsupported(format!("the container's server ended with {served}; see {}", log.display())))
 }
 
 /// What is to run: the command, or the image's own, in the image's surroundings.

@@ -5,29 +5,35 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::lock;
 use super::live::{self, Live, LiveBranch, LiveRecord};
+use super::mount_task::{Action, Order, Outcome, Task};
 use super::packing::Packing;
-use super::registration::{self, Announcement, Registration, describe};
+use super::registration::{self, Announcement, Registration, Said, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::timestamp::now;
-use super::{descriptors, directories, mountpoint};
+use super::{directories, mountpoint, server_limits};
 use crate::error::{Context as _, Error, Result};
-use crate::fuse::{self, Mount, MountOptions, Session};
+use crate::fuse::{self, Losses, Mount, MountOptions, Serving, Session};
 use crate::stack::Stack;
 use crate::store::{Container, MountRecord, Store};
 use crate::union::{Branch, Union};
 
+/// How long is waited before it is tried again to unmount.
+const RETRY: Duration = Duration::from_millis(500);
+const TRIES: u32 = 120;
 /// Requests that are served at once: one may be a copy-up of gigabytes.
 const THREADS: usize = 8;
 
 /// What is held as long as the mount is live.
 struct Served {
-    session: Session,
+    serving: Serving,
     registration: Option<Registration>,
     container: Option<ServedContainer>,
     packing: Packing,
+    losses: Arc<Losses>,
 }
 
 struct ServedContainer {
@@ -50,35 +56,54 @@ pub fn serve() -> Result<()> {
     let mountpoint = PathBuf::from(spec.mountpoint.clone());
     let started = (|| -> Result<_> {
         leave_the_caller()?;
+        server_limits::check()?;
         let store = spec.root.clone().map(|root| Store::open(&PathBuf::from(root))).transpose()?;
         start(store.as_ref(), &spec, &mountpoint)
     })();
-    let Served { session, registration, container, packing } = match started {
+    let Served { serving, registration, container, packing, losses } = match started {
         Ok(started) => started,
         Err(error) => {
-            let _ = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
-            return Err(error);
+            let said = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
+            // A starter that is not told it sees the end of our standard output; the log has it.
+            return said.doing("answer", "the starter").and(Err(error));
         }
     };
-    if reply(&Reply::Ready).is_err() {
-        // Whoever wanted the mount was killed, and nobody has been told of it.
-        let _ = fuse::unmount(&mountpoint, true);
+    if let Err(error) = reply(&Reply::Ready) {
+        // The starter was killed, or cannot be told: no caller knows this mount, and nothing was written to it.
+        log(&Error::Io { doing: "answer", path: "the starter".into(), source: error });
+        fuse::abort(&mountpoint)?;
     }
-    let result = session.serve();
+    let result = serving.end();
     // A commit gets all of what there is, and then the union is closed.
-    let _ended = packing.end();
-    let ended = container.map_or(Ok(()), ServedContainer::end);
-    drop(registration);
-    result.and(ended)
+    let ended = packing.end();
+    let lost = losses.clause();
+    let container_ended = container.map_or(Ok(()), |container| container.end(lost.clone()));
+    drop((registration, ended));
+    if spec.tied {
+        // Without a reader the command's caller has been killed.
+        if let Err(error) = reply(&Reply::Ended { lost }) {
+            log(&Error::Io { doing: "answer", path: "the starter".into(), source: error });
+        }
+    }
+    result.and(container_ended)
+}
+
+/// Says what cannot be said to a caller; standard error is the container's log.
+fn log(error: &Error) {
+    // There is no other place.
+    drop(writeln!(std::io::stderr().lock(), "error: {error}"));
 }
 
 /// Nothing of the caller is kept from ending: its terminal, directory, files and umask are left.
 fn leave_the_caller() -> Result<()> {
-    // It fails only for who is the leader already.
-    let _ = rustix::process::setsid();
+    match rustix::process::setsid() {
+        // It is the leader already.
+        Ok(_) | Err(rustix::io::Errno::PERM) => {}
+        Err(error) => return Err(error).doing("begin a session for", "the server"),
+    }
     rustix::process::chdir("/").doing("enter", "/")?;
     rustix::process::umask(rustix::fs::Mode::empty());
-    descriptors::allow_all();
+    server_limits::outlive_others();
     Ok(())
 }
 
@@ -110,6 +135,7 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
                 command: spec.tied,
                 live: name.clone(),
                 ended: false,
+                lost: None,
             };
             (opened, Some(ServedContainer { store: store.clone(), container, mount, lock, remove: *remove }))
         }
@@ -129,45 +155,60 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         behaviour: spec.behaviour.clone(),
     };
     let union = Arc::new(union);
-    let session = {
+    let record = |mount: &MountRecord| match &container {
+        Some(served) => served.store.set_mount(&served.container, mount),
+        None => Ok(()),
+    };
+    let mount = container.as_ref().map(|served| served.mount.clone());
+    let mounted = (|| {
         let _reserved = mountpoint::reserve(mountpoint)?;
         mountpoint::check_free(mountpoint)?;
-        Session::mount(union.clone(), mountpoint, &options)?
+        // Before there is a mount: a server that dies leaves none of which nothing tells.
+        mount.as_ref().map_or(Ok(()), record)?;
+        Session::mount(union.clone(), mountpoint, &options)
+    })();
+    let session = match mounted {
+        Ok(session) => session,
+        Err(error) => {
+            mount.map_or(Ok(()), |mount| record(&MountRecord { ended: true, ..mount }))?;
+            return Err(error);
+        }
     };
-    let packing = Packing::new(&union, session.gate(), mountpoint.to_owned());
+    let losses = session.losses();
+    let packing = Packing::new(&union, session.gate(), losses.clone(), mountpoint.to_owned());
     drop(union);
-    // From here on a failure must not leave a mount that nobody serves.
+    // From here on a failure must not leave a mount that nothing serves.
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
         let record = LiveRecord {
             mountpoint: mountpoint.to_owned(),
             pid: std::process::id(),
+            device: Some(session.mounted().device().to_owned()),
             container: container_id,
             volatile: spec.behaviour.volatile,
         };
-        let live = Live { record, branches, messages: BTreeMap::new() };
+        let live = Live { record, branches, messages: BTreeMap::new(), lost: None };
         let packs = container.as_ref().map(|_| packing.clone());
+        let said = Said { counters: session.counters(), losses: losses.clone() };
         let registration = match (store, announcement) {
-            (Some(store), Some(announcement)) => {
-                Some(announcement.complete(store, &name, live, session.counters(), packs)?)
-            }
+            (Some(store), Some(announcement)) => Some(announcement.complete(store, &name, live, said, packs)?),
             _ => None,
         };
-        if let Some(served) = &container {
-            served.store.set_mount(&served.container, &served.mount)?;
-        }
-        end_on_signals(session.mounted())?;
+        let mounted = session.mounted();
+        session.remount_by(remount(&mounted));
+        end_on_signals(&mounted)?;
         if spec.tied {
             give_up_on_signal(mountpoint)?;
-            end_with_stdin(session.mounted())?;
+            end_with_stdin(&mounted)?;
         }
-        Ok(registration)
+        Ok((registration, session.serve()?))
     })();
     match registered {
-        Ok(registration) => Ok(Served { session, registration, container, packing }),
+        Ok((registration, serving)) => Ok(Served { serving, registration, container, packing, losses }),
         Err(error) => {
-            let _ = fuse::unmount(mountpoint, true);
-            Err(error)
+            let ended = fuse::abort(mountpoint);
+            mount.map_or(Ok(()), |mount| record(&MountRecord { ended: true, ..mount }))?;
+            ended.and(Err(error))
         }
     }
 }
@@ -215,53 +256,106 @@ fn union(store: Option<&Store>, stack: Stack) -> Result<Union> {
 }
 
 impl ServedContainer {
-    fn end(self) -> Result<()> {
+    fn end(self, lost: Option<String>) -> Result<()> {
         let Self { store, container, mount, lock, remove } = self;
-        let recorded = store.set_mount(&container, &MountRecord { ended: true, ..mount });
-        // Only a mountpoint of the store's own; others are not ours, and are not empty either.
-        let _ = std::fs::remove_dir(container.default_mountpoint());
+        let recorded = store.set_mount(&container, &MountRecord { ended: true, lost, ..mount });
+        let cleared = container.remove_default_mountpoint();
         drop(lock);
         if !remove {
-            return recorded;
+            return recorded.and(cleared);
         }
         // On a full disk nothing can be recorded, and all the more there is to remove.
         match store.remove_container(&container) {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(Error::NotFound { .. }) => Ok(()),
             removed => removed,
         }
     }
 }
 
-/// A signal to end is an order to unmount: who still uses the mount is served to the end.
-fn end_on_signals(mount: Mount) -> Result<()> {
+/// A signal to end is an order to unmount: what still uses the mount is served to the end.
+fn end_on_signals(mount: &Mount) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let listening = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut signals = listening.doing("listen for signals to", &mount.mountpoint)?;
+    let order = order(mount, Action::Detach);
     thread("signals", move || {
         for _ in signals.forever() {
-            let _ = mount.unmount(true);
+            carry_out(&order);
         }
     })
 }
 
-/// Who runs the command sees the end of our standard output, kills the command, and then lets go of the mount.
+/// The caller of the command sees the end of our standard output, kills the command, and then lets go of the mount.
 fn give_up_on_signal(mountpoint: &Path) -> Result<()> {
     let listening = signal_hook::iterator::Signals::new([live::END_COMMAND.as_raw()]);
     let mut signals = listening.doing("listen for signals to", mountpoint)?;
+    // Opened now, so that nothing is wanted for it later.
+    let nowhere = File::options().write(true).open("/dev/null").doing("open", "/dev/null")?;
     thread("command", move || {
-        if signals.forever().next().is_some() {
-            let _ = File::options().write(true).open("/dev/null").map(rustix::stdio::dup2_stdout);
+        if signals.forever().next().is_some()
+            && let Err(error) = rustix::io::retry_on_intr(|| rustix::stdio::dup2_stdout(&nowhere))
+        {
+            log(&Error::Io { doing: "close", path: "standard output".into(), source: error.into() });
         }
     })
 }
 
-/// When the one who wanted the mount is gone, however that came, the mount goes too.
-fn end_with_stdin(mount: Mount) -> Result<()> {
+/// When the caller that wanted the mount is gone, however that came, the mount goes too.
+fn end_with_stdin(mount: &Mount) -> Result<()> {
+    let order = order(mount, Action::EndInUse);
     thread("owner", move || {
-        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        let _ = mount.end();
+        // What cannot be read has no other end either.
+        if let Err(error) = std::io::stdin().lock().read_to_end(&mut Vec::new()) {
+            log(&Error::Io { doing: "read", path: "-".into(), source: error });
+        }
+        carry_out(&order);
     })
+}
+
+/// Makes the mount synchronous, or not any more.
+fn remount(mount: &Mount) -> fuse::Remount {
+    let mount = mount.clone();
+    Box::new(move |is_synchronous| {
+        let order = order(&mount, Action::Synchronous(is_synchronous));
+        match Task::start(&order).and_then(Task::end) {
+            Ok(Outcome::Done { .. }) => true,
+            // It is unmounted and about to end, or covered: what it gathers is lost if there is no room, and said.
+            Ok(_) => false,
+            Err(error) => {
+                log(&error);
+                false
+            }
+        }
+    })
+}
+
+/// What is to be done to the mount of this process, which must not wait for it itself.
+fn order(mount: &Mount, action: Action) -> Order {
+    Order {
+        mountpoint: mount.mountpoint.as_path().into(),
+        device: Some(mount.device().to_owned()),
+        namespace_of: None,
+        live: None,
+        action,
+    }
+}
+
+/// Has it done. It is tried again, since without it the mount would never end.
+fn carry_out(order: &Order) {
+    for _ in 0..TRIES {
+        match Task::start(order).and_then(Task::end) {
+            Ok(Outcome::Done { .. } | Outcome::Gone) => return,
+            // Something else is mounted over it, which the mount may outlive.
+            Ok(Outcome::Busy | Outcome::Covered | Outcome::Failed { .. }) => {}
+            Err(error) => log(&error),
+        }
+        std::thread::sleep(RETRY);
+    }
+    // No other process can do it. This one waits for itself then, which has an end as long as it is not killed.
+    if let Err(error) = fuse::unmount(&PathBuf::from(order.mountpoint.clone()), true) {
+        log(&error);
+    }
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {

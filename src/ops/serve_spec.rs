@@ -66,11 +66,13 @@ impl ServeSpec {
     }
 }
 
-/// What a server answers once.
+/// What a server answers: whether it serves, and, of the mount of a command, how that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// The mount is live.
     Ready,
     /// There is no mount.
     Failed { message: String, code: u8 },
+    /// The mount of a command has ended, and what could not be brought to the rw layer, as a clause.
+    Ended { lost: Option<String> },
 }

@@ -1,28 +1,49 @@
 //! `umount`: ends a mount and keeps the container.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{live, mountpoint};
+use super::ending::{Ended, Ending, Force, flush};
+use super::{live, mountpoint, wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, ContainerState, MountRecord, Store};
 
+/// How a mount is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Umount {
+    /// It vanishes at once, and ends when its last user does.
+    pub lazy: bool,
+    /// It ends also while it is used, and when its server does not answer.
+    pub force: bool,
+    /// How long a server is waited for that shows no progress.
+    pub patience: Duration,
+}
+
+impl Default for Umount {
+    fn default() -> Self {
+        Self { lazy: false, force: false, patience: wait::PATIENCE }
+    }
+}
+
 /// Ends the mount of a container, or the one at a mountpoint, and returns when all of it is on the disk and its server
-/// is gone. A lazy one vanishes at once and ends when its last user does.
+/// is gone, whichever other mount namespace has a copy of it.
 ///
 /// # Errors
-/// [`Error::NotFound`] when nothing of ours is mounted there; [`Error::InUse`] while somebody uses it.
-pub fn umount(store: &Store, target: &str, lazy: bool) -> Result<()> {
+/// [`Error::NotFound`] when nothing of ours is mounted there; [`Error::InUse`] while a process uses it;
+/// [`Error::Unsupported`] when its server does not end, and when something that was written to it is lost.
+pub fn umount(store: &Store, target: &str, how: Umount) -> Result<()> {
     match store.find_container(target) {
         // A directory's name may also be the beginning of an id.
         Ok(container) if ![container.record.name.as_str(), &container.id.hex()].contains(&target) => {
-            match umount_at(store, target, lazy) {
-                Err(Error::NotFound { .. }) => umount_container(store, &container, lazy),
+            match umount_at(store, target, how) {
+                Err(Error::NotFound { .. }) => umount_container(store, &container, how),
                 unmounted => unmounted,
             }
         }
-        Ok(container) => umount_container(store, &container, lazy),
-        Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => match umount_at(store, target, lazy) {
+        Ok(container) => umount_container(store, &container, how),
+        Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => match umount_at(store, target, how) {
             // Or of several.
             Err(Error::NotFound { .. }) if matches!(error, Error::Ambiguous { .. }) => Err(error),
             unmounted => unmounted,
@@ -35,63 +56,142 @@ fn not_mounted(name: &str) -> Error {
     Error::NotFound { kind: "mount", name: name.to_owned() }
 }
 
-pub(super) fn umount_container(store: &Store, container: &Container, lazy: bool) -> Result<()> {
-    let mount = container.mount()?.filter(|mount| !mount.ended);
-    let Some(mount) = mount else { return Err(not_mounted(&container.record.name)) };
+fn umount_container(store: &Store, container: &Container, how: Umount) -> Result<()> {
+    let name = format!("container {}", container.record.name);
+    let Some(mount) = container.mount()? else { return Err(not_mounted(&container.record.name)) };
+    if mount.ended {
+        // Another program has unmounted it, and what that lost is said here.
+        let Some(lost) = mount.lost.clone() else { return Err(not_mounted(&container.record.name)) };
+        store.set_mount(container, &MountRecord { lost: None, ..mount })?;
+        return Err(said(&name, &lost));
+    }
     if container.state()? == ContainerState::Dead {
-        mountpoint::clear_stale(&mount.mountpoint)?;
-        // Its server could not do this any more.
-        let _ = std::fs::remove_dir(container.default_mountpoint());
-        let _ = std::fs::remove_dir_all(store.run_dir().join(&mount.live));
-        return store.set_mount(container, &MountRecord { ended: true, ..mount });
+        return clear_dead(store, container, mount);
     }
-    if !mountpoint::is_mounted(store, container)? {
-        // Somebody else has just done it.
-        if lazy {
-            return Ok(());
+    let dir = store.run_dir().join(&mount.live);
+    let lost = match mountpoint::mounted(store, container)? {
+        Some((record, _)) => {
+            let ending = Ending {
+                name: name.clone(),
+                dir: &dir,
+                record: &record,
+                has_command: mount.command,
+                patience: how.patience,
+            };
+            if how.lazy {
+                return ending.detach();
+            }
+            // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
+            if mount.command && !how.force {
+                let by = "its command is still running".to_owned();
+                return Err(Error::InUse { kind: "container", name: container.record.name.clone(), by });
+            }
+            match ending.end(if how.force { Force::Users } else { Force::None })? {
+                Ended::InOrder { lost } => lost,
+                Ended::Killed => {
+                    clear_dead(store, container, mount.clone())?;
+                    None
+                }
+            }
         }
-        mountpoint::end(store, container, false)?;
-        return flush(&container.upper());
+        // It is about to be mounted, or has just ended.
+        None => {
+            if let Some(server) = live::watch(&dir)? {
+                let mut wait = wait::Wait::new(format!("{name}: its server has ended"), Some(mount.pid), how.patience);
+                server.end_within(&mut wait)?;
+            }
+            None
+        }
+    };
+    if !mount.read_only {
+        flush(&name, container.upper())?;
     }
-    // The command has the mount in a namespace of its own: that it is in use is not to be seen from here.
-    if mount.command && !lazy {
-        let by = "its command is still running".to_owned();
-        return Err(Error::InUse { kind: "container", name: container.record.name.clone(), by });
+    // The server has written down what it has lost, if there was room for that.
+    let recorded = container.mount()?.filter(|record| record.live == mount.live && record.lost.is_some());
+    let lost = lost.or_else(|| recorded.as_ref().and_then(|record| record.lost.clone()));
+    if let Some(record) = recorded {
+        store.set_mount(container, &MountRecord { lost: None, ..record })?;
     }
-    mountpoint::unmount_and_wait(&mount.mountpoint, &store.run_dir().join(&mount.live), lazy)?;
-    if lazy || mount.read_only { Ok(()) } else { flush(&container.upper()) }
+    lost.map_or(Ok(()), |lost| Err(said(&name, &lost)))
 }
 
-fn umount_at(store: &Store, target: &str, lazy: bool) -> Result<()> {
-    let path = std::path::absolute(Path::new(target)).map_err(|_| not_mounted(target))?;
-    // A dead server's mount cannot be looked at, only its parent can.
-    let path = path.canonicalize().unwrap_or(path);
-    if let Some(container) = store.containers()?.into_iter().flatten().find(|container| is_at(container, &path)) {
-        return umount_container(store, &container, lazy);
+/// That something is lost, as an error.
+fn said(name: &str, lost: &str) -> Error {
+    Error::Unsupported(format!("{name} is unmounted, but {lost}"))
+}
+
+/// Puts in order what a killed server has left of a container's mount.
+///
+/// # Errors
+/// What keeps it from being put in order; then the container still is dead.
+pub(super) fn clear_dead(store: &Store, container: &Container, mount: MountRecord) -> Result<()> {
+    mountpoint::clear_stale(&mount.mountpoint)?;
+    // Its server could not do this any more.
+    container.remove_default_mountpoint()?;
+    match std::fs::remove_dir_all(store.run_dir().join(&mount.live)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        removed => removed.doing("remove", store.run_dir().join(&mount.live))?,
     }
-    match live::at_mountpoint(&store.run_dir(), &path)? {
-        Some(dir) => {
-            // Who mounts it as volatile wants that nothing waits for the disk.
-            let is_volatile = live::record(&dir).is_some_and(|record| record.volatile);
-            let upper = live::upper(&dir).filter(|_| !is_volatile);
-            mountpoint::unmount_and_wait(&path, &dir, lazy)?;
-            upper.filter(|_| !lazy).map_or(Ok(()), |upper| flush(&upper))
+    store.set_mount(container, &MountRecord { ended: true, ..mount })
+}
+
+fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {
+    let path = std::path::absolute(Path::new(target)).doing("find", target)?;
+    let path = found(&path)?;
+    for container in store.containers()? {
+        // A damaged one has no mount that could be found by its record.
+        let Ok(container) = container else { continue };
+        if container.mount()?.is_some_and(|mount| !mount.ended && mount.mountpoint == path) {
+            return umount_container(store, &container, how);
         }
+    }
+    let Some(dir) = live::at_mountpoint(&store.run_dir(), &path)? else {
         // One of another store, or one whose server is dead.
-        None if fuse::is_mountpoint(&path) => fuse::unmount(&path, lazy),
-        None => Err(not_mounted(target)),
+        return match fuse::is_mountpoint(&path)? {
+            true => fuse::unmount(&path, how.lazy || how.force),
+            false => Err(not_mounted(target)),
+        };
+    };
+    let Some(record) = live::record(&dir)? else { return Err(not_mounted(target)) };
+    // A volatile one waits for no disk.
+    let upper = live::upper(&dir)?.filter(|_| !record.volatile);
+    let name = format!("the mount at {}", path.display());
+    let ending = Ending { name, dir: &dir, record: &record, has_command: false, patience: how.patience };
+    if how.lazy {
+        return ending.detach();
+    }
+    let ended = ending.end(if how.force { Force::Users } else { Force::None })?;
+    if ended == Ended::Killed {
+        mountpoint::clear_stale(&path)?;
+    }
+    if let Some(upper) = upper {
+        flush(&ending.name, upper)?;
+    }
+    match ended {
+        Ended::InOrder { lost: Some(lost) } => Err(said(&ending.name, &lost)),
+        _ => Ok(()),
     }
 }
 
-/// Waits until all that the server wrote is on the disk, as umount(8) does with a union of the kernel's.
-fn flush(upper: &Path) -> Result<()> {
-    match std::fs::File::open(upper) {
-        // With `--rm` the server has taken it away.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        opened => opened.and_then(|dir| Ok(rustix::fs::syncfs(&dir)?)).doing("flush", upper),
+/// The path without links. A dead server's mount cannot be looked at, only its parent can.
+fn found(path: &Path) -> Result<PathBuf> {
+    match path.canonicalize() {
+        Ok(found) => Ok(found),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(
+                    libc::ENOENT
+                        | libc::ENOTDIR
+                        | libc::ENOTCONN
+                        | libc::ECONNABORTED
+                        | libc::EACCES
+                        | libc::ENAMETOOLONG
+                )
+            ) =>
+        {
+            Ok(path.to_owned())
+        }
+        Err(error) => Err(error).doing("find", path),
     }
-}
-
-fn is_at(container: &Container, path: &Path) -> bool {
-    container.mount().ok().flatten().is_some_and(|mount| !mount.ended && mount.mountpoint == path)
 }

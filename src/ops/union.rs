@@ -34,7 +34,7 @@ pub fn mount_program(options: &UnionOptions, mountpoint: &Path) -> Result<()> {
 fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_be_empty: bool) -> Result<()> {
     if options.remount {
         let path = fs::canonicalize(mountpoint).doing("find", mountpoint)?;
-        if !fuse::is_mountpoint(&path) {
+        if !fuse::is_mountpoint(&path)? {
             return Err(Error::NotFound { kind: "mount", name: mountpoint.display().to_string() });
         }
         return fuse::set_mount_flags(&path, options.flags);

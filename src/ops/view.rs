@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::access::{Access, MountRoot, access};
+use super::access::{Access, MountRoot, access, check_recorded_loss};
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::index;
@@ -16,11 +16,11 @@ use crate::union::Union;
 #[derive(Debug)]
 enum Keeper {
     /// The container's lock: it is neither mounted nor removed.
-    Container { _lock: File },
+    Container { _lock: File, container: Box<Container> },
     /// The image's layers are not removed.
     Image { _layers: Vec<Lease> },
     /// The mount that is read, which nobody ends meanwhile.
-    Mount(MountRoot),
+    Mount(MountRoot, Box<Container>),
 }
 
 /// A tree, and what keeps it.
@@ -35,8 +35,20 @@ impl View {
     /// Where the mount is found whose tree this is.
     pub(super) fn mount(&self) -> Option<PathBuf> {
         match &self.keeper {
-            Keeper::Mount(root) => Some(root.path()),
+            Keeper::Mount(root, _) => Some(root.path()),
             _ => None,
+        }
+    }
+
+    /// That the tree lacks nothing of what programs have written to it, or that `umount` has said so.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(super) fn check_lost(&self) -> Result<()> {
+        match &self.keeper {
+            Keeper::Container { container, .. } => check_recorded_loss(container),
+            Keeper::Mount(root, container) => root.check_lost(container),
+            Keeper::Image { .. } => Ok(()),
         }
     }
 }
@@ -62,20 +74,21 @@ pub(super) fn view(store: &Store, name: &str) -> Result<View> {
 /// What keeps it from being read.
 pub(super) fn container_view(store: &Store, container: &Container) -> Result<View> {
     match access(store, container)? {
-        Access::Mounted(root) => mount_view(root),
+        Access::Mounted(root) => mount_view(root, container),
         Access::Locked(lock) => locked_view(store, container, lock),
     }
 }
 
 /// Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is
 /// read, as the only layer of a union: no link in it leads out of it, as in any layer.
-fn mount_view(root: MountRoot) -> Result<View> {
+fn mount_view(root: MountRoot, container: &Container) -> Result<View> {
     let dir = root.path();
     let scanned = index::scan(&dir);
     let index =
         scanned.map_err(|error| Error::Io { doing: "read", path: root.shown(&error.path), source: error.source })?;
     let stack = Stack { upper: None, lowers: vec![Lower { dir, index: Arc::new(index) }], lowers_are_immutable: false };
-    Ok(View { union: Union::open(stack).doing("open", &root.record.mountpoint)?, keeper: Keeper::Mount(root) })
+    let union = Union::open(stack).doing("open", &root.record.mountpoint)?;
+    Ok(View { union, keeper: Keeper::Mount(root, Box::new(container.clone())) })
 }
 
 /// Opens the tree of a container whose lock this is.
@@ -84,7 +97,7 @@ fn mount_view(root: MountRoot) -> Result<View> {
 /// What keeps it from being read.
 pub(super) fn locked_view(store: &Store, container: &Container, lock: File) -> Result<View> {
     let union = Union::open(store.stack(container)?).doing("open", container.upper())?;
-    Ok(View { union, keeper: Keeper::Container { _lock: lock } })
+    Ok(View { union, keeper: Keeper::Container { _lock: lock, container: Box::new(container.clone()) } })
 }
 
 fn image_view(store: &Store, name: &str) -> Result<View> {

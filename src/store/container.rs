@@ -56,6 +56,9 @@ pub struct MountRecord {
     pub live: String,
     /// Whether the server has ended in order.
     pub ended: bool,
+    /// What was written and could not be brought to the rw layer, as a clause, until `umount` has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
 }
 
 /// How a container is.
@@ -172,6 +175,24 @@ impl Container {
         Ok(file)
     }
 
+    /// Removes the mountpoint that it has when no place is named.
+    ///
+    /// # Errors
+    /// When it is there, is empty and cannot be removed.
+    pub fn remove_default_mountpoint(&self) -> Result<()> {
+        remove_mountpoint(&self.default_mountpoint())
+    }
+
+    /// Whether a process has locked it.
+    fn is_locked(&self) -> Result<bool> {
+        let path = self.dir().join("lock");
+        // Without the file no server has ever had it.
+        match file::open(&path)? {
+            Some(file) => Ok(!try_lock(&file, FlockOperation::NonBlockingLockShared).doing("lock", &path)?),
+            None => Ok(false),
+        }
+    }
+
     /// That it is mounted, as an error.
     #[must_use]
     pub fn in_use(&self) -> Error {
@@ -197,11 +218,7 @@ impl Container {
     /// When that cannot be read.
     pub fn state(&self) -> Result<ContainerState> {
         // In this order: a server ends its record before it lets go of the lock.
-        let path = self.dir().join("lock");
-        let held = match file::open(&path)? {
-            Some(file) => !try_lock(&file, FlockOperation::NonBlockingLockShared).doing("lock", &path)?,
-            None => false,
-        };
+        let held = self.is_locked()?;
         Ok(match self.mount()? {
             None => ContainerState::Created,
             Some(mount) if mount.ended => ContainerState::Exited,

@@ -24,7 +24,7 @@ pub use map::map;
 pub use mount::detached_read_only;
 pub use open::{open_below, open_in, open_regular};
 pub use own_mount::{FS_TYPE, is_in_own_mount};
-pub use process::{execute, fork, inherited, is_ignored, keep_only, new_namespaces};
+pub use process::{execute, fork, inherited, is_ignored, keep_only, lift_limits, new_namespaces};
 pub use retry::{SystemError, is_want, retry};
 pub use seccomp::{Instruction, filter_system_calls};
 pub use terminal::{

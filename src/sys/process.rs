@@ -44,6 +44,56 @@ pub fn keep_only(command: &mut Command, kept: &[BorrowedFd<'_>]) {
     unsafe { command.pre_exec(in_child) };
 }
 
+/// What may end or hinder a server in the middle: the soft and the hard limit.
+const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t, libc::rlim_t); 11] = {
+    const NONE: libc::rlim_t = libc::RLIM_INFINITY;
+    [
+        (libc::RLIMIT_AS, NONE, NONE),
+        (libc::RLIMIT_CPU, NONE, NONE),
+        (libc::RLIMIT_DATA, NONE, NONE),
+        (libc::RLIMIT_FSIZE, NONE, NONE),
+        (libc::RLIMIT_LOCKS, NONE, NONE),
+        (libc::RLIMIT_MEMLOCK, NONE, NONE),
+        (libc::RLIMIT_NOFILE, MOST_FILES, MOST_FILES),
+        (libc::RLIMIT_NPROC, NONE, NONE),
+        (libc::RLIMIT_RSS, NONE, NONE),
+        (libc::RLIMIT_SIGPENDING, NONE, NONE),
+        (libc::RLIMIT_STACK, STACK, NONE),
+    ]
+};
+/// The largest number of open files that Linux allows where nobody has changed that (`fs.nr_open`, proc_sys_fs(5)).
+const MOST_FILES: libc::rlim_t = 1 << 20;
+/// What the main thread's stack may take, as everywhere; without a limit the kernel lays out memory in another way.
+const STACK: libc::rlim_t = 8 << 20;
+
+/// Makes `command` start with the highest limits that its rights allow, whatever those of this process are, and with the
+/// usual priority.
+pub fn lift_limits(command: &mut Command) {
+    let in_child = || {
+        for (resource, wanted, most) in LIMITS {
+            let mut limit = libc::rlimit { rlim_cur: wanted, rlim_max: most };
+            // SAFETY: a system call on a structure of this function, which allocates nothing and takes no lock.
+            if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
+                continue;
+            }
+            // Without CAP_SYS_RESOURCE the hard limit is the most. What is too little for a server, it says itself.
+            // SAFETY: as above; the structure is read only when the first call has filled it.
+            unsafe {
+                if libc::getrlimit(resource, &raw mut limit) == 0 {
+                    limit.rlim_cur = limit.rlim_max.min(wanted);
+                    libc::setrlimit(resource, &raw const limit);
+                }
+            }
+        }
+        // Without CAP_SYS_NICE it stays as it is, which makes it slower and does not end it.
+        // SAFETY: a system call on numbers.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec, and does nothing there but the calls above.
+    unsafe { command.pre_exec(in_child) };
+}
+
 /// Takes over a descriptor that this process was started with, as [`keep_only`] left it. To be called before
 /// anything else was opened, and once for each number.
 ///

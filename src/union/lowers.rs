@@ -154,6 +154,13 @@ impl Lowers {
         Some(Place { layer: u32::try_from(number).ok()?, node: NodeId(node) })
     }
 
+    /// The components of one path to a lower inode.
+    pub(super) fn path(&self, ino: Ino) -> Option<Vec<Vec<u8>>> {
+        let place = self.place(ino)?;
+        let path = self.layer(place)?.index.path(place.node)?;
+        Some(path.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
     /// The node that describes this inode: of a merged directory the nearest that has an entry of its own.
     pub(super) fn node(&self, ino: Ino) -> Option<Node<'_>> {
         let node = self.at(self.place(ino)?);

@@ -46,6 +46,7 @@ mod make;
 mod marks;
 mod merge;
 mod outdated;
+mod path;
 mod privileges;
 mod readdir;
 mod recovery;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
-use super::super::access::MountRoot;
+use super::super::access::{MountRoot, lacks};
 use super::super::live;
 use super::super::packed_layer::unpacked_layer;
 use super::frames::Received;
@@ -23,15 +23,16 @@ pub(in super::super) fn mounted_layer(
     wish: Wish,
 ) -> Result<Option<StagedLayer>> {
     // The server could not do this: it would wait for itself. It waits for nobody who has not connected.
-    root.sync()?;
+    let wish = Wish { is_written: root.sync()?, ..wish };
+    root.check_lost(container)?;
     let registered = store.run_dir().join(&root.record.live);
-    let mut stream = live::connect(&registered, SOCKET).ok_or_else(|| container.in_use())?;
-    // From here on the mount may be ended.
-    drop(root);
+    let mut stream = live::connect(&registered, SOCKET)?.ok_or_else(|| container.in_use())?;
     let broken = |_| {
         let name = &container.record.name;
         Error::Unsupported(format!("container {name}: its server has ended while the rw layer was packed"))
     };
+    // From here on the mount may be ended.
+    drop(root);
     let mut line = serde_json::to_vec(&wish).map_err(|error| Error::Unsupported(error.to_string()))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)?;
@@ -43,7 +44,8 @@ pub(in super::super) fn mounted_layer(
     let mut end = Vec::new();
     tar.after().and_then(|mut stream| stream.read_to_end(&mut end)).map_err(broken)?;
     match serde_json::from_slice(&end).map_err(|error| broken(error.into()))? {
-        End::Packed { is_changed } => unpacked.map(|layer| Some(layer).filter(|_| is_changed)),
+        End::Packed { is_changed, lost: None } => unpacked.map(|layer| Some(layer).filter(|_| is_changed)),
+        End::Packed { lost: Some(lost), .. } => Err(lacks(container, &lost)),
         End::Failed { message, code } => Err(Error::Relayed { message, code }),
     }
 }

@@ -36,11 +36,22 @@ pub(super) struct Wish {
     pub(super) live: bool,
     /// The latest time that a file may have, in seconds since 1970.
     pub(super) latest: Option<i64>,
+    /// Whether the kernel holds nothing any more that was written before the wish.
+    #[serde(default)]
+    pub(super) is_written: bool,
 }
 
 /// How it ended: JSON after the tar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum End {
-    Packed { is_changed: bool },
-    Failed { message: String, code: u8 },
+    Packed {
+        is_changed: bool,
+        /// What could not be brought to the rw layer, as a clause.
+        #[serde(default)]
+        lost: Option<String>,
+    },
+    Failed {
+        message: String,
+        code: u8,
+    },
 }

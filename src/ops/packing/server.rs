@@ -19,7 +19,7 @@ use super::frames::Sent;
 use super::outlet::Outlet;
 use super::{End, SOCKET, Wish};
 use crate::error::Result;
-use crate::fuse::Gate;
+use crate::fuse::{Gate, Losses};
 use crate::index::{Kind, Time};
 use crate::union::{Attr, Change, Union};
 
@@ -37,6 +37,7 @@ pub(in super::super) struct Packing {
     /// It must be closed when its mount has ended, whoever still can ask.
     union: Weak<Union>,
     gate: Arc<Gate>,
+    losses: Arc<Losses>,
     mountpoint: PathBuf,
     /// One at a time.
     busy: Arc<Mutex<()>>,
@@ -46,9 +47,17 @@ pub(in super::super) struct Packing {
 }
 
 impl Packing {
-    pub(in super::super) fn new(union: &Arc<Union>, gate: Arc<Gate>, mountpoint: PathBuf) -> Self {
+    pub(in super::super) fn new(union: &Arc<Union>, gate: Arc<Gate>, losses: Arc<Losses>, mountpoint: PathBuf) -> Self {
         let union = Arc::downgrade(union);
-        Self { union, gate, mountpoint, busy: Arc::default(), asking: Arc::default(), has_ended: Arc::default() }
+        Self {
+            union,
+            gate,
+            losses,
+            mountpoint,
+            busy: Arc::default(),
+            asking: Arc::default(),
+            has_ended: Arc::default(),
+        }
     }
 
     /// The name of its socket.
@@ -63,7 +72,8 @@ impl Packing {
             return ended;
         }
         if let Some(stream) = &*self.asking.lock() {
-            let _ = stream.shutdown(Shutdown::Both);
+            // One whose other end has gone is shut down already.
+            drop(stream.shutdown(Shutdown::Both));
         }
         self.busy.lock()
     }
@@ -77,8 +87,8 @@ impl Packing {
                 let Ok(asking) = stream.try_clone() else { return };
                 *self.asking.lock() = Some(asking);
                 if !self.has_ended.load(Ordering::SeqCst) {
-                    // Who does not wait for the answer has gone.
-                    let _ = self.answer(&stream);
+                    // A client that does not wait for the answer has gone, and one that does sees that it breaks off.
+                    drop(self.answer(&stream));
                 }
                 *self.asking.lock() = None;
             });
@@ -92,10 +102,12 @@ impl Packing {
         BufReader::new(stream).read_line(&mut line)?;
         let wish: Wish = serde_json::from_str(&line)?;
         let Some(union) = self.union.upgrade() else { return Ok(()) };
-        self.flush(&union);
+        if !wish.is_written {
+            self.flush(&union);
+        }
         let mut sent = Sent(BufWriter::with_capacity(BUFFER, Outlet::new(stream, PATIENCE)?));
         let end = match self.pack(&union, wish, &mut sent) {
-            Ok(is_changed) => End::Packed { is_changed },
+            Ok(is_changed) => End::Packed { is_changed, lost: self.losses.clause() },
             Err(error) => End::Failed { message: error.to_string(), code: error.exit_code() },
         };
         drop(union);
@@ -106,8 +118,7 @@ impl Packing {
 
     /// Has the kernel write out what it has gathered of files that were changed.
     fn flush(&self, union: &Union) {
-        // What cannot be looked at now is told by who packs it.
-        let _ = union.changes_live(&mut |change| {
+        let looked = union.changes_live(&mut |change| {
             if let Change::Entry { path, attr, .. } = change
                 && attr.kind == Kind::File
                 && union.is_in_upper(attr.ino)
@@ -116,6 +127,10 @@ impl Packing {
             }
             Ok(())
         });
+        match looked {
+            // What cannot be looked at now fails again when it is packed, which is said then.
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// How long a file is to the kernel, which has gathered what the union does not have yet.

@@ -1,0 +1,86 @@
+//! Starting such a process, and waiting for it.
+
+use std::io::Read as _;
+use std::process::{Child, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use super::super::ourselves::{OURSELVES, start_ourselves};
+use super::super::wait::{STEP, Wait};
+use super::{MOUNT_TASK, Order, Outcome};
+use crate::error::{Context as _, Error, Result};
+
+/// A process that does what an [`Order`] says.
+#[derive(Debug)]
+pub(in super::super) struct Task {
+    child: Child,
+}
+
+impl Task {
+    /// Starts it. It holds nothing of this process.
+    ///
+    /// # Errors
+    /// When no process can be started.
+    pub(in super::super) fn start(order: &Order) -> Result<Self> {
+        // A process that cannot be killed must not keep a reader of our output waiting.
+        let child = start_ourselves(MOUNT_TASK, order, Stdio::null())?;
+        Ok(Self { child })
+    }
+
+    /// Waits for its end, however long that takes.
+    ///
+    /// # Errors
+    /// When it ended without a word.
+    pub(in super::super) fn end(mut self) -> Result<Outcome> {
+        let outcome = self.outcome();
+        self.child.wait().doing("wait for", OURSELVES)?;
+        outcome
+    }
+
+    /// Waits for its end as long as `wait` lets it; `None` if it was given up then.
+    ///
+    /// # Errors
+    /// As [`Task::end`].
+    pub(in super::super) fn end_within(mut self, wait: &mut Wait) -> Result<Option<Outcome>> {
+        while !self.has_answered()? {
+            if !wait.goes_on()? {
+                // It may be that it cannot end. Then it does with the server.
+                self.child.kill().doing("kill", OURSELVES)?;
+                return Ok(None);
+            }
+        }
+        self.end().map(Some)
+    }
+
+    /// Whether there is an answer, or will never be; looked for as long as one step of a [`Wait`] takes.
+    fn has_answered(&self) -> Result<bool> {
+        let Some(stdout) = &self.child.stdout else { return Ok(true) };
+        let timeout = Timespec::try_from(STEP).unwrap_or_default();
+        match poll(&mut [PollFd::new(stdout, PollFlags::IN)], Some(&timeout)) {
+            Err(Errno::INTR) => Ok(false),
+            ready => Ok(ready.doing("wait for", OURSELVES)? > 0),
+        }
+    }
+
+    fn outcome(&mut self) -> Result<Outcome> {
+        let mut line = Vec::new();
+        if let Some(stdout) = &mut self.child.stdout {
+            stdout.read_to_end(&mut line).doing("read from", OURSELVES)?;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Outcome::Failed { message, code }) => Err(Error::Relayed { message, code }),
+            Ok(outcome) => Ok(outcome),
+            Err(_) => Err(Error::Unsupported("the process that was to change a mount has ended without a word".into())),
+        }
+    }
+}
+
+/// Has an order carried out, as long as `wait` lets it; `None` if it was given up then.
+///
+/// # Errors
+/// What kept it from being carried out.
+pub(in super::super) fn run(order: &Order, wait: &mut Wait) -> Result<Option<Outcome>> {
+    Task::start(order)?.end_within(wait)
+}

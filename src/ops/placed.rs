@@ -1,0 +1,62 @@
+//! In which mount namespace a live mount is to be seen.
+
+use std::path::{Path, PathBuf};
+
+use super::live::LiveRecord;
+use super::mount_task::{Action, Order};
+use crate::error::Result;
+use crate::fuse;
+
+/// Where a mount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// In the mount namespace of this process.
+    Here,
+    /// In that of its server, which is another one.
+    WithServer,
+    /// In neither: it was unmounted, and its server ends when the last process that uses it does, or is about to.
+    Nowhere,
+}
+
+/// Where the mount of a living server is.
+///
+/// # Errors
+/// When the kernel's lists of mounts cannot be read.
+pub(super) fn placed(record: &LiveRecord) -> Result<Placed> {
+    let is_it = |mount: fuse::Mount| {
+        mount.is_ours()
+            && mount.mountpoint == record.mountpoint
+            && record.device.as_deref().is_none_or(|device| mount.device() == device)
+    };
+    if fuse::mounts()?.into_iter().any(is_it) {
+        Ok(Placed::Here)
+    } else if record.device.is_some() && fuse::mounts_of(record.pid)?.into_iter().any(is_it) {
+        Ok(Placed::WithServer)
+    } else {
+        Ok(Placed::Nowhere)
+    }
+}
+
+impl Placed {
+    /// A path by which this process finds the root of the mount.
+    pub(super) fn path(self, record: &LiveRecord) -> PathBuf {
+        match self {
+            Self::WithServer => {
+                let root = PathBuf::from(format!("/proc/{}/root", record.pid));
+                root.join(record.mountpoint.strip_prefix("/").unwrap_or(&record.mountpoint))
+            }
+            Self::Here | Self::Nowhere => record.mountpoint.clone(),
+        }
+    }
+
+    /// Something that is to be done to the mount, which is registered at `dir`.
+    pub(super) fn order(self, record: &LiveRecord, dir: &Path, action: Action) -> Order {
+        Order {
+            mountpoint: record.mountpoint.as_path().into(),
+            device: record.device.clone(),
+            namespace_of: (self == Self::WithServer).then_some(record.pid),
+            live: Some(dir.into()),
+            action,
+        }
+    }
+}
