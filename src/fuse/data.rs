@@ -9,7 +9,7 @@ use super::opens::Purpose;
 use super::replies::written;
 use super::seek::Seek;
 use super::value::reply as errno;
-use crate::union::{Caller, Errno, FsResult, Ino, Union};
+use crate::union::{Caller, Errno, FsResult, Ino, Times, Union};
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -69,7 +69,7 @@ impl Filesystem {
     ) {
         let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback;
         let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then_some(caller);
-        let given = self.given.clone();
+        let (given, times) = (self.given.clone(), self.times());
         let (losses, room) = (self.losses.clone(), self.room.clone());
         if gathered && let Some(room) = &room {
             room.spend(data.len() as u64);
@@ -77,7 +77,7 @@ impl Filesystem {
         let write = move |union: &Union, data: &[u8]| {
             let done = match gathered {
                 true => union.write_gathered(ino, offset, data),
-                false => union.write(ino, offset, data, kills),
+                false => union.write(ino, offset, data, kills, times),
             };
             let written = done.tell(|ino| given.outdate(ino));
             if gathered && let Err(error) = &written {
@@ -99,6 +99,11 @@ impl Filesystem {
                 reply.error(errno(error));
             }
         }
+    }
+
+    /// Whether changes of content move times: not where the kernel has them.
+    pub(super) const fn times(&self) -> Times {
+        if self.terms.writeback { Times::Stay } else { Times::Move }
     }
 
     pub(super) fn seek(&self, seek: Seek) {

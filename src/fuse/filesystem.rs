@@ -30,11 +30,12 @@ use super::late::Late;
 use super::losses::Losses;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
+use super::renew::Renewals;
 use super::replies::{attribute, empty, given, written};
 use super::room::Room;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
-use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time};
+use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time, time};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, Outdated, RenameMode, SetAttr, Union};
@@ -51,6 +52,7 @@ pub(super) struct Filesystem {
     pub(super) union: Arc<Union>,
     pub(super) counters: Arc<Counters>,
     pub(super) seeks: Seeks,
+    pub(super) renewals: Renewals,
     pub(super) given: Arc<Given>,
     pub(super) flush_failures: FlushFailures,
     pub(super) gate: Arc<Gate>,
@@ -176,7 +178,7 @@ impl fuser::Filesystem for Filesystem {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         _handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -187,10 +189,11 @@ impl fuser::Filesystem for Filesystem {
         let _pass = self.change(Operation::Setattr);
         let uid = uid.map(|uid| self.ids.users.meant(uid));
         let gid = gid.map(|gid| self.ids.groups.meant(gid));
-        let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
+        let (atime, mtime, ctime) = (atime.map(set_time), mtime.map(set_time), ctime.map(time));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime };
         let answer = self.given.answer();
         let attr = self.tell(self.union.setattr(ino(node), &set, self.caller(request)));
-        self.attributes(given(&answer, attr), reply);
+        self.set_attributes(ino(node), &set, given(&answer, attr), reply);
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -527,7 +530,8 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let _pass = self.change(Operation::Fallocate);
-        let done = self.tell(self.union.fallocate(ino(node), offset, length, mode, self.caller(request)));
+        let (caller, times) = (self.caller(request), self.times());
+        let done = self.tell(self.union.fallocate(ino(node), offset, length, mode, caller, times));
         empty(done.map(drop), reply);
     }
 
@@ -559,6 +563,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let _pass = self.change(Operation::CopyFileRange);
         let (from, to) = ((ino(from), from_offset), (ino(to), to_offset));
-        written(self.tell(self.union.copy_file_range(from, to, length, self.caller(request))), reply);
+        let copied = self.union.copy_file_range(from, to, length, self.caller(request), self.times());
+        written(self.tell(copied), reply);
     }
 }

@@ -114,7 +114,9 @@ impl Ids {
     /// The caller as the disk knows it.
     #[must_use]
     pub(super) fn caller(&self, caller: Caller) -> Caller {
-        Caller { uid: self.users.meant(caller.uid), gid: self.groups.meant(caller.gid), ..caller }
+        // The further groups of a process are not those of the disk where these are shown as others.
+        let process = if *self == Self::default() { caller.process } else { caller.process.map(|_| 0) };
+        Caller { uid: self.users.meant(caller.uid), gid: self.groups.meant(caller.gid), process }
     }
 
     /// The attributes as the mount shows them.

@@ -2,6 +2,7 @@
 //!
 //! - [`filesystem`]: each request is decoded, counted, answered by the union
 //! - [`data`]: opening, reading and writing files
+//! - [`renew`]: times that the disk does not have as the kernel does
 //! - [`replies`]: from what the union gives to a reply
 //! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
@@ -41,6 +42,7 @@ mod mounts;
 mod opens;
 mod page_cache;
 mod read_ahead;
+mod renew;
 mod replies;
 mod room;
 mod seek;

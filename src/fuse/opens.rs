@@ -21,14 +21,17 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
 
 use super::given::Given;
 use super::value::{AT_ONCE, FOREVER, file_attr, generation, reply as errno};
+use crate::sys::{self, call};
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, Union};
 
 /// Set-user-id and set-group-id.
@@ -109,9 +112,11 @@ impl Opening for Created<'_> {
 }
 
 /// What is open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Opens {
     files: Mutex<HashMap<Ino, Open>>,
+    /// Reading changes no access time (`noatime`).
+    keeps_access_times: bool,
 }
 
 /// An inode that is open.
@@ -134,6 +139,10 @@ impl Open {
 }
 
 impl Opens {
+    pub(super) fn new(keeps_access_times: bool) -> Self {
+        Self { files: Mutex::default(), keeps_access_times }
+    }
+
     /// Answers an `open` or a `create`.
     pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, purpose: Purpose, reply: impl Opening) {
         let Purpose { writes, empties, executes } = purpose;
@@ -166,7 +175,8 @@ impl Opens {
                     flags = FopenFlags::FOPEN_KEEP_CACHE;
                 }
                 // error: without the right, or on a file system that is stacked too high, all works by the page cache.
-                let backing = data.filter(|_| may_pass).and_then(|data| reply.register(data).ok());
+                let data = data.filter(|_| may_pass).and_then(|data| self.backing_file(data));
+                let backing = data.and_then(|data| reply.register(data).ok());
                 free.insert(Open { handles: 0, executing: 0, backing, writable: false })
             }
         };
@@ -211,6 +221,19 @@ impl Opens {
         }
     }
 
+    /// The file that the kernel is to read and write. The access time is a matter of the mount through which it was opened
+    /// (fs/inode.c, `touch_atime`), also for the files that the kernel opens after it.
+    fn backing_file(&self, data: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
+        if !self.keeps_access_times {
+            return Some(data);
+        }
+        match without_access_times(&data) {
+            Ok(file) => Some(Arc::new(file)),
+            // By the page cache then: this program reads without a trace.
+            Err(_) => None,
+        }
+    }
+
     fn is_executed(&self, ino: Ino) -> bool {
         self.files.lock().get(&ino).is_some_and(|open| open.executing > 0)
     }
@@ -219,6 +242,15 @@ impl Opens {
     pub(super) fn is_written(&self, ino: Ino) -> bool {
         self.files.lock().get(&ino).is_some_and(Open::is_written)
     }
+}
+
+/// Opens a file again, through a mount that keeps its access time.
+fn without_access_times(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let name = |file: &OwnedFd| format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mount = sys::detached_without_access_times(Path::new(&name(file)))?;
+    // The same access as before: a file of a layer is open for reading only.
+    let access = rustix::fs::fcntl_getfl(file)? & OFlags::ACCMODE;
+    call::open(name(&mount).as_str(), access | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Also of one that is opened to be read: who opens it to be written goes the same way.

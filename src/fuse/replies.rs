@@ -6,9 +6,10 @@ use fuser::{ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr};
 
 use super::filesystem::Filesystem;
 use super::given::Answer;
+use super::renew::{self, When};
 use super::value::{AT_ONCE, FOREVER, generation, reply as errno};
 use crate::index::Kind;
-use crate::union::{Attr, Errno, FsResult, Ino};
+use crate::union::{Attr, Errno, FsResult, Ino, SetAttr};
 
 pub(super) fn empty(result: FsResult<()>, reply: ReplyEmpty) {
     match result {
@@ -58,6 +59,28 @@ impl Filesystem {
         match result {
             Ok(attr) => reply.attr(&self.valid(attr.ino), &self.file_attr(&attr)),
             Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    /// The reply to a change of attributes.
+    pub(super) fn set_attributes(&self, ino: Ino, set: &SetAttr, result: FsResult<Attr>, reply: ReplyAttr) {
+        let needed = match &result {
+            Ok(attr) if self.terms.writeback => renew::is_needed(set, attr),
+            _ => None,
+        };
+        let Some(when) = needed else { return self.attributes(result, reply) };
+        let valid = self.valid(ino);
+        let result = result.map(|attr| self.file_attr(&attr));
+        let answer = move || match result {
+            Ok(attr) => reply.attr(&valid, &attr),
+            Err(error) => reply.error(errno(error)),
+        };
+        match when {
+            When::BeforeReply => renew::renew(&self.renewals, &self.union, ino, answer),
+            When::AfterReply => {
+                answer();
+                renew::renew(&self.renewals, &self.union, ino, || ());
+            }
         }
     }
 

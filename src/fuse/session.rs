@@ -21,8 +21,10 @@ use super::io::Io;
 use super::late;
 use super::losses::Losses;
 use super::mounts::{self, FS_TYPE, Mount};
+use super::opens::Opens;
 use super::page_cache;
 use super::read_ahead::{self, ReadAhead};
+use super::renew;
 use super::room::{Remount, Room};
 use super::seek;
 use super::terms::Terms;
@@ -58,7 +60,7 @@ pub struct Session {
     losses: Arc<Losses>,
     room: Option<Arc<Room>>,
     /// Threads that hold the union.
-    threads: [JoinHandle<()>; 3],
+    threads: [JoinHandle<()>; 4],
     mount: Mount,
     /// How many threads answer requests.
     wanted: usize,
@@ -109,6 +111,7 @@ impl Session {
         }
         let counters = Arc::new(Counters::default());
         let (seeks, questions) = seek::questions();
+        let (renewals, outdated) = renew::renewals();
         let (read_ahead, batches) = ReadAhead::new();
         let (late, requests) = late::requests();
         let given = Arc::new(Given::new());
@@ -117,6 +120,7 @@ impl Session {
         let filesystem = Filesystem {
             union: union.clone(),
             seeks,
+            renewals,
             given: given.clone(),
             flush_failures: FlushFailures::default(),
             gate: gate.clone(),
@@ -129,7 +133,8 @@ impl Session {
             terms: Terms { access_lists: !without_access_lists, ..Terms::new(room.is_some(), stack_depth) },
             ids: ids.clone(),
             volatile: *volatile,
-            opens: (options.io == Io::Passthrough).then(Arc::default),
+            opens: (options.io == Io::Passthrough)
+                .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME)))),
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
@@ -143,7 +148,8 @@ impl Session {
         let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config).and_then(|session| {
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
             let late = late::do_all(requests, gate.clone(), union.clone())?;
-            Ok(([read_ahead, late, seek::answer_all(questions, session.notifier(), union)?], session))
+            let renewing = renew::do_all(outdated, session.notifier())?;
+            Ok(([read_ahead, late, renewing, seek::answer_all(questions, session.notifier(), union)?], session))
         });
         match (started, mount) {
             (Ok((threads, session)), Ok(mount)) => {

@@ -96,7 +96,7 @@ fn system_time(time: Time) -> SystemTime {
 
 /// Reads a time of a request. For times before 1970 fuser 0.18 takes the nanoseconds away in place of
 /// adding them; this gets back what the kernel sent.
-fn time(system: SystemTime) -> Time {
+pub(super) fn time(system: SystemTime) -> Time {
     match system.duration_since(UNIX_EPOCH) {
         Ok(after) => Time { sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nsec: after.subsec_nanos() },
         Err(error) => {

@@ -3,6 +3,7 @@
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::Union;
+use super::change_time::disk_times;
 use super::disk_dir::kind_of_stat;
 use super::errno::{Errno, FsResult};
 use super::lowers;
@@ -43,6 +44,7 @@ impl Union {
         };
         let generation = self.lowers.generation(ino).or(node.generation).unwrap_or_default();
         let mut attr = attr_of(ino, generation, &stat, nlink)?;
+        attr.ctime = tree.ctimes.shown(ino, (attr.ctime, attr.mtime));
         if node.metacopy {
             let meta = self.lowers.node(ino).and_then(|node| node.meta()).ok_or(Errno::EIO)?;
             attr.blocks = meta.blocks;
@@ -74,6 +76,7 @@ impl Union {
             None if ino == Ino::ROOT => lowers::undescribed(),
             None => return Err(Errno::ESTALE),
         };
+        let meta = Meta { mtime: self.held(meta.mtime), ..meta };
         let nlink = match &node {
             _ if tree.gone.contains(&ino) => 0,
             _ if meta.kind == Kind::Directory => {
@@ -88,6 +91,11 @@ impl Union {
         };
         let generation = self.lowers.generation(ino).unwrap_or_default();
         Ok(Some(attr_of_meta(ino, generation, &meta, nlink)))
+    }
+
+    /// A lower file's time as its copy would have it: what the file system of the upper cannot hold is never shown.
+    pub(super) fn held(&self, time: Time) -> Time {
+        self.upper.as_ref().map_or(time, |upper| upper.times.held(time))
     }
 
     fn count_subdirectories(&self, tree: &mut Tree, ino: Ino) -> FsResult<u32> {
@@ -143,6 +151,10 @@ impl Union {
         let mut tree = self.tree.write();
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
+        }
+        match set.ctime {
+            Some(ctime) => tree.ctimes.told(ino, ctime),
+            None => tree.ctimes.moved(ino),
         }
         self.attr(&mut tree, ino)
     }
@@ -223,6 +235,7 @@ fn timespec(time: Option<SetTime>) -> Timespec {
 #[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
 pub(super) fn attr_of(ino: Ino, generation: u32, stat: &Stat, nlink: u32) -> FsResult<Attr> {
     let time = |sec: i64, nsec: u64| Time { sec, nsec: u32::try_from(nsec).unwrap_or_default() };
+    let (ctime, mtime) = disk_times(stat);
     Ok(Attr {
         ino,
         generation,
@@ -235,8 +248,8 @@ pub(super) fn attr_of(ino: Ino, generation: u32, stat: &Stat, nlink: u32) -> FsR
         size: u64::try_from(stat.st_size).unwrap_or_default(),
         blocks: u64::try_from(stat.st_blocks).unwrap_or_default(),
         atime: time(stat.st_atime.into(), stat.st_atime_nsec.into()),
-        mtime: time(stat.st_mtime.into(), stat.st_mtime_nsec.into()),
-        ctime: time(stat.st_ctime.into(), stat.st_ctime_nsec.into()),
+        mtime,
+        ctime,
     })
 }
 

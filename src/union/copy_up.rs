@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
 use super::attr::drop_set_ids;
+use super::change_time::disk_times;
 use super::copy_data::copy_data;
 use super::descriptors::Key;
 use super::disk_dir::remove_tree;
@@ -130,6 +131,7 @@ impl Union {
         // Never by its name: that may be another file's when the data are copied.
         let file = self.written_data(ino)?;
         let stat = call::fstat(&file)?;
+        let shown = self.tree.read().ctimes.shown(ino, disk_times(&stat));
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let lower = self.lowers.open(ino, &self.descriptors)?;
         let spot = Spot::Open(file.clone());
@@ -143,9 +145,12 @@ impl Union {
         }
         call::futimens(&file, &upper::times_of(&stat))?;
         upper.remove_mark(&spot, Mark::Metacopy)?;
-        if let Some(node) = self.tree.write().nodes.get_mut(&ino) {
+        let mut tree = self.tree.write();
+        if let Some(node) = tree.nodes.get_mut(&ino) {
             node.metacopy = false;
         }
+        tree.ctimes.keep(ino, shown, disk_times(&call::fstat(&file)?));
+        drop(tree);
         self.descriptors.remove(Key::LowerData(ino));
         Ok(())
     }
@@ -234,7 +239,7 @@ impl Union {
                 let dir = self.upper_dir(tree, *parent)?;
                 self.mark_impure(tree, *parent)?;
                 let rename = || Ok(call::renameat(&upper.work, temporary, &dir, &**name)?);
-                (_, restored) = restoring_times(dir.as_fd(), rename)?;
+                (_, restored) = Self::unseen(tree, *parent, dir.as_fd(), || restoring_times(dir.as_fd(), rename))?;
             }
             _ => self.name_group(tree, ino, temporary, &names)?,
         }
@@ -256,7 +261,15 @@ impl Union {
             self.descriptors.put(Key::UpperData(ino), file);
             self.descriptors.writes(ino);
         }
-        restored
+        restored.and(self.keep_copied_time(tree, ino))
+    }
+
+    /// Goes on to show the change time of a lower inode, which now has a copy.
+    fn keep_copied_time(&self, tree: &mut Tree, ino: Ino) -> FsResult<()> {
+        let meta = self.lowers.node(ino).and_then(|node| node.meta()).ok_or(Errno::EIO)?;
+        let stat = self.spot(tree, ino)?.stat()?;
+        tree.ctimes.keep(ino, self.held(meta.mtime), disk_times(&stat));
+        Ok(())
     }
 
     /// Says on disk that some entry of a directory has an origin.
@@ -265,8 +278,9 @@ impl Union {
         if !upper.has_marks() || self.load(tree, dir)?.impure {
             return Ok(());
         }
-        let spot = Spot::Open(self.upper_dir(tree, dir)?);
-        upper.set_mark(&spot, Mark::Impure, b"y")?;
+        let open = self.upper_dir(tree, dir)?;
+        let spot = Spot::Open(open.clone());
+        Self::unseen(tree, dir, open.as_fd(), || upper.set_mark(&spot, Mark::Impure, b"y"))?;
         self.load(tree, dir)?.impure = true;
         Ok(())
     }
@@ -353,7 +367,8 @@ impl Union {
             return Err(error);
         }
         let rename = || Ok(call::renameat(&upper.work, &*temporary, &parent, &*dir.name)?);
-        let ((), restored) = restoring_times(parent.as_fd(), rename)?;
+        let ((), restored) =
+            Self::unseen(tree, dir.parent, parent.as_fd(), || restoring_times(parent.as_fd(), rename))?;
         let made = Node { lower: Some(dir.clone()), ..Node::new(Kind::Directory) };
         tree.nodes.insert(dir.ino, made);
         tree.add_name(dir.ino, dir.parent, &dir.name);
@@ -366,7 +381,7 @@ impl Union {
             listing.insert(hash, &dir.name, entry);
             listing.nlink = nlink;
         }
-        restored
+        restored.and(self.keep_copied_time(tree, dir.ino))
     }
 }
 

@@ -8,9 +8,10 @@ use rustix::io::ReadWriteFlags;
 
 use super::Union;
 use super::attr::{clear_set_ids, drop_set_ids};
+use super::change_time::disk_times;
 use super::errno::{Errno, FsResult};
 use super::outdated::Outdated;
-use super::types::{Caller, Ino};
+use super::types::{Caller, Ino, Times};
 use super::upper::{Spot, times_of, write_all};
 use super::xattr::{CAPABILITY, optional};
 use crate::index::Kind;
@@ -106,15 +107,41 @@ impl Union {
     fn change(
         &self,
         ino: Ino,
+        times: Times,
         drop: impl FnOnce(&Spot) -> FsResult<bool>,
-        change: impl FnOnce(&OwnedFd) -> FsResult<u64>,
+        change: impl FnOnce(&Arc<OwnedFd>) -> FsResult<u64>,
     ) -> Outdated<FsResult<u64>> {
         let mut dropped = false;
         let changed = self.writable(ino).and_then(|file| {
             dropped = drop(&Spot::Open(file.clone()))?;
-            change(&file)
+            match times {
+                Times::Move => {
+                    self.tree.write().ctimes.moved(ino);
+                    change(&file)
+                }
+                Times::Stay => self.keeping_times(ino, &file, || change(&file)),
+            }
         });
         Outdated::new(ino, changed, dropped)
+    }
+
+    /// Changes a file's content, and gives it back the times that it had: those of the disk, and that of change as it is shown.
+    fn keeping_times<T>(&self, ino: Ino, file: &OwnedFd, change: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
+        // A `setattr` that comes meanwhile is not to be undone.
+        let _alone = self.copying.lock(ino);
+        let stat = call::fstat(file)?;
+        let changed = change();
+        call::futimens(file, &times_of(&stat))?;
+        let before = disk_times(&stat);
+        let (is_told, shown) = {
+            let ctimes = &self.tree.read().ctimes;
+            (ctimes.is_told(ino), ctimes.shown(ino, before))
+        };
+        if !is_told {
+            let after = disk_times(&call::fstat(file)?);
+            self.tree.write().ctimes.keep(ino, shown, after);
+        }
+        changed
     }
 
     /// Writes all of `data` at `offset`. The file loses suid and sgid when `kills` says for which caller
@@ -122,9 +149,16 @@ impl Union {
     ///
     /// # Errors
     /// `EROFS` without an upper, `ENOSPC`, `EFBIG`.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kills: Option<Caller>) -> Outdated<FsResult<u64>> {
+    pub fn write(
+        &self,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kills: Option<Caller>,
+        times: Times,
+    ) -> Outdated<FsResult<u64>> {
         let drop = |spot: &Spot| kills.map_or(Ok(false), |caller| clear_set_ids(spot, caller));
-        self.change(ino, drop, |file| {
+        self.change(ino, times, drop, |file| {
             let done = write_all(file.as_fd(), offset, data);
             // Once more: another thread may have flushed the file before there was anything to flush.
             self.descriptors.writes(ino);
@@ -133,28 +167,23 @@ impl Union {
     }
 
     /// Writes all of `data`, which the kernel has had since earlier (`FUSE_WRITE_CACHE`). It took the privileges
-    /// away when the program wrote; those that the file has now were given afterwards, and stay. It also knows
-    /// the time of the write, and tells it with a `setattr` if that is another one: the times stay too.
+    /// away when the program wrote; those that the file has now were given afterwards, and stay. So do the times: see
+    /// [`Times::Stay`].
     ///
     /// # Errors
     /// As [`Union::write`].
     pub fn write_gathered(&self, ino: Ino, offset: u64, data: &[u8]) -> Outdated<FsResult<u64>> {
-        Outdated::new(ino, self.write_late(ino, offset, data), false)
-    }
-
-    fn write_late(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<u64> {
-        let file = self.writable(ino)?;
-        let spot = Spot::Open(file.clone());
-        let _alone = self.copying.lock(ino);
-        let capability = optional(&spot, CAPABILITY)?;
-        let times = times_of(&call::fstat(&file)?);
-        let done = write_all(file.as_fd(), offset, data);
-        self.descriptors.writes(ino);
-        if let Some(capability) = capability {
-            spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
-        }
-        call::futimens(&file, &times)?;
-        done.map(|()| data.len() as u64)
+        let nothing = |_: &Spot| Ok(false);
+        self.change(ino, Times::Stay, nothing, |file| {
+            let spot = Spot::Open(file.clone());
+            let capability = optional(&spot, CAPABILITY)?;
+            let done = write_all(file.as_fd(), offset, data);
+            self.descriptors.writes(ino);
+            if let Some(capability) = capability {
+                spot.set_xattr(CAPABILITY, &capability, XattrFlags::empty())?;
+            }
+            done.map(|()| data.len() as u64)
+        })
     }
 
     /// Allocates or frees a part of a file; `mode` has the `FALLOC_FL_*` bits of `fallocate(2)`. As a write, it takes suid
@@ -162,12 +191,20 @@ impl Union {
     ///
     /// # Errors
     /// As `fallocate(2)`: `EOPNOTSUPP` for a mode that the upper's file system does not know.
-    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, caller: Caller) -> Outdated<FsResult<u64>> {
+    pub fn fallocate(
+        &self,
+        ino: Ino,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        caller: Caller,
+        times: Times,
+    ) -> Outdated<FsResult<u64>> {
         let Some(flags) = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits) else {
             return Outdated::new(ino, Err(Errno::ENOTSUP), false);
         };
         let drop = |spot: &Spot| drop_set_ids(spot, caller);
-        self.change(ino, drop, |file| Ok(call::fallocate(file, flags, offset, length).map(|()| 0)?))
+        self.change(ino, times, drop, |file| Ok(call::fallocate(file, flags, offset, length).map(|()| 0)?))
     }
 
     /// The next data (`SEEK_DATA`) or hole (`SEEK_HOLE`) at or after `offset`.
@@ -198,6 +235,7 @@ impl Union {
         to: (Ino, u64),
         length: u64,
         caller: Caller,
+        times: Times,
     ) -> Outdated<FsResult<u64>> {
         // Where there is nothing to be copied, nothing is written.
         let drop = |spot: &Spot| {
@@ -208,7 +246,7 @@ impl Union {
             };
             if length == 0 || size <= from.1 { Ok(false) } else { drop_set_ids(spot, caller) }
         };
-        self.change(to.0, drop, |target| {
+        self.change(to.0, times, drop, |target| {
             let (source, limit) = self.readable(from.0)?;
             let length = limit.map_or(length, |size| length.min(size.saturating_sub(from.1)));
             let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);

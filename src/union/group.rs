@@ -35,7 +35,7 @@ impl Union {
         names: &[(Ino, Vec<u8>)],
     ) -> FsResult<()> {
         let upper = self.upper()?;
-        let links = upper.private(whiteout::LINKS)?;
+        let links = Self::unseen(tree, Ino::ROOT, upper.root.as_fd(), || upper.private(whiteout::LINKS))?;
         let journalled = journalled(ino);
         let disk = named(&upper.work, temporary)?.stat()?.st_ino;
         call::renameat(&upper.work, temporary, &links, &*journalled)?;
@@ -59,7 +59,7 @@ impl Union {
                 Err(Raw::EXIST) if is_same(&copy, &Spot::Named(dir.clone(), (&**name).into()))? => Ok(()),
                 done => Ok(done?),
             };
-            preserving_times(dir.as_fd(), link)?;
+            Self::unseen(tree, *parent, dir.as_fd(), || preserving_times(dir.as_fd(), link))?;
         }
         Ok(call::unlinkat(links, journalled, AtFlags::empty())?)
     }

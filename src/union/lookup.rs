@@ -313,6 +313,9 @@ impl Union {
             if let Some(orphan) = &node.orphan {
                 self.drop_orphan(tree, ino, orphan);
             }
+            if node.names.is_empty() {
+                tree.ctimes.forget(ino);
+            }
             self.descriptors.remove(Key::UpperData(ino));
             self.descriptors.unsure.forget(ino);
             self.descriptors.remove(Key::UpperDir(ino));

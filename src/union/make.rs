@@ -127,6 +127,7 @@ impl Union {
         if let Some(orphan) = tree.nodes.get_mut(&ino).and_then(|node| node.orphan.take()) {
             self.drop_orphan(&mut tree, ino, &orphan);
         }
+        tree.ctimes.moved(ino);
         let attr = self.attr(&mut tree, ino)?;
         self.references.add(ino);
         Ok(attr)
@@ -198,6 +199,7 @@ impl Union {
         };
         let ino = upper_ino(stat.st_ino);
         tree.gone.remove(&ino);
+        tree.ctimes.forget(ino);
         tree.nodes.insert(ino, Node { generation, ..Node::new(kind) });
         self.enter(tree, parent, name, UpperEntry { ino, kind }, &dir)?;
         self.references.add(ino);

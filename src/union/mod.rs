@@ -29,6 +29,7 @@
 
 mod ahead;
 mod attr;
+mod change_time;
 mod changes;
 mod copy_data;
 mod copy_up;
@@ -53,6 +54,7 @@ mod recovery;
 mod references;
 mod remove;
 mod rename;
+mod time_limits;
 mod tree;
 mod types;
 mod upper;
@@ -62,7 +64,7 @@ pub use changes::Change;
 pub use errno::{Errno, FsResult};
 pub use outdated::Outdated;
 pub use references::Unresolved;
-pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs};
+pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs, Times};
 
 use parking_lot::RwLock;
 
@@ -141,6 +143,13 @@ impl Union {
     #[must_use]
     pub fn is_in_upper(&self, ino: Ino) -> bool {
         self.tree.read().nodes.contains_key(&ino)
+    }
+
+    /// A name of an inode of the upper, with its directory, if one is known.
+    #[must_use]
+    pub fn name_of(&self, ino: Ino) -> Option<(Ino, Vec<u8>)> {
+        let tree = self.tree.read();
+        tree.nodes.get(&ino)?.names.first().map(|(parent, name)| (*parent, name.to_vec()))
     }
 
     /// Whether somebody refers to the inode, see [`Union::forget`].

@@ -34,6 +34,7 @@ impl Union {
         let dir = self.upper_dir(tree, parent)?;
         self.hide(tree, parent, name)?;
         if found.upper {
+            tree.ctimes.moved(found.ino);
             self.detach(tree, found.ino, parent, name)?;
             call::unlinkat(&dir, name, AtFlags::empty())?;
             self.lost(tree, parent, name);
@@ -130,7 +131,8 @@ impl Union {
                 tree.open_orphans += 1;
                 Orphan::Open(file)
             } else {
-                let orphans = self.upper()?.private(whiteout::ORPHANS)?;
+                let upper = self.upper()?;
+                let orphans = Self::unseen(tree, Ino::ROOT, upper.root.as_fd(), || upper.private(whiteout::ORPHANS))?;
                 let dir = self.upper_dir(tree, parent)?;
                 call::linkat(&dir, name, &orphans, &*parked_name(ino), AtFlags::empty())?;
                 Orphan::Parked

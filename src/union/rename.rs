@@ -175,6 +175,7 @@ impl Union {
         call::renameat_with(&from_dir, from.1, &to_dir, to.1, RenameFlags::EXCHANGE)?;
         for (found, old, new) in [(source, from, to), (target, to, from)] {
             tree.remove_name(found.ino, old.0, old.1);
+            tree.ctimes.moved(found.ino);
             let hash = self.names.of(new.1);
             let entry = UpperEntry { ino: found.ino, kind: found.kind };
             if let Some(homes) = &mut tree.homes {
@@ -205,7 +206,8 @@ impl Union {
                 return Err(Errno::EXDEV);
             }
             self.set_origin(upper, &Spot::Open(dir), merged.ino)?;
-            upper.set_mark(&Spot::Open(upper.root.clone()), Mark::Moved, b"y")?;
+            let root = Spot::Open(upper.root.clone());
+            Self::unseen(tree, Ino::ROOT, upper.root.as_fd(), || upper.set_mark(&root, Mark::Moved, b"y"))?;
             if let Some(node) = tree.nodes.get_mut(&found.ino) {
                 node.moved = true;
             }
@@ -219,6 +221,7 @@ impl Union {
     /// Takes note of a rename that is done on disk.
     fn moved(&self, tree: &mut Tree, from: Place<'_>, source: Found, to: Place<'_>, to_dir: &OwnedFd) -> FsResult<()> {
         self.lost(tree, from.0, from.1);
+        tree.ctimes.moved(source.ino);
         // The new name first, so that the inode is never without one.
         self.enter(tree, to.0, to.1, UpperEntry { ino: source.ino, kind: source.kind }, to_dir)?;
         tree.remove_name(source.ino, from.0, from.1);

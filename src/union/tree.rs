@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::change_time::ChangeTimes;
 use super::handles::Homes;
 use super::lowers::LowerDir;
 use super::types::Ino;
@@ -172,6 +173,7 @@ pub(super) struct Tree {
     pub(super) open_orphans: usize,
     /// Which directories have an inode, from the first file handle on that needs it.
     pub(super) homes: Option<Homes>,
+    pub(super) ctimes: ChangeTimes,
     listings: HashMap<Ino, Listing>,
     listed: usize,
     clock: u64,

@@ -56,6 +56,15 @@ pub struct Caller {
     pub process: Option<u32>,
 }
 
+/// Whether a change of a file's content moves its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// To the present.
+    Move,
+    /// They stay: the kernel has the right ones, and sends them with a `setattr` if they are others (`FUSE_WRITEBACK_CACHE`).
+    Stay,
+}
+
 /// A time to set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetTime {
@@ -80,6 +89,9 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Last change of the content.
     pub mtime: Option<SetTime>,
+    /// Last change of anything, as the kernel shows it. No disk can be given one: it is remembered as long as the union
+    /// is open.
+    pub ctime: Option<Time>,
 }
 
 /// What a new file is to be.

@@ -15,6 +15,7 @@ use super::disk_dir::{DIRECTORY, open_directory, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
 use super::marks;
 pub(super) use super::marks::Mark;
+use super::time_limits::TimeLimits;
 use crate::index::NodeId;
 use crate::mark;
 use crate::sys::{self, call};
@@ -28,6 +29,8 @@ pub(super) struct Upper {
     pub(super) syncing: OwnedFd,
     /// Where things are made before they get their names.
     pub(super) work: OwnedFd,
+    /// The times that its file system can hold.
+    pub(super) times: TimeLimits,
     /// Which of [`mark::OWN`] works here, if any does.
     pub(super) marks: Option<&'static [u8]>,
     next_temporary: AtomicU64,
@@ -66,10 +69,12 @@ impl Upper {
         let marks =
             marks::prefix(root.as_fd(), work.as_fd(), is_private, || Ok(read_directory(root.as_fd())?.is_empty()))?;
         let syncing = call::openat(&root, c".", DIRECTORY.difference(OFlags::NOATIME), Mode::empty())?;
+        let times = TimeLimits::of(&work)?;
         let upper = Self {
             root: Arc::new(root),
             syncing,
             work,
+            times,
             marks,
             next_temporary: AtomicU64::new(0),
             is_untidy: AtomicBool::new(false),

@@ -94,6 +94,7 @@ impl Union {
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
         }
+        tree.ctimes.moved(ino);
         Ok(())
     }
 
@@ -117,6 +118,7 @@ impl Union {
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
         self.spot(&tree, ino)?.remove_xattr(&mark::escape(name))?;
+        tree.ctimes.moved(ino);
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
         }

@@ -97,6 +97,7 @@ mod mount_stress;
 mod mount_terminal;
 mod mount_threads;
 mod mount_times;
+mod mount_times_stay;
 mod mount_union;
 mod mount_working_dir;
 mod mounts;

@@ -59,6 +59,14 @@ impl Drop for Mapping {
     }
 }
 
+/// truncate(2), which is another call than ftruncate(2).
+pub(crate) fn truncate(path: &std::path::Path, length: i64) -> io::Result<()> {
+    let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).expect("no NUL");
+    // SAFETY: the name ends with a NUL, and lives as long as the call.
+    let result = unsafe { libc::truncate(name.as_ptr(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Takes a lock of the whole file that belongs to the open file (fcntl(2), `F_OFD_SETLK`), without waiting.
 pub(crate) fn lock_open_file(file: &File, kind: libc::c_int) -> io::Result<()> {
     let lock = libc::flock {

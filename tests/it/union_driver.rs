@@ -281,7 +281,9 @@ impl UnionTree {
             }
             Op::Fallocate { path, mode, offset, length } => {
                 let file = self.file(path)?;
-                self.union.fallocate(file.ino(), *offset, *length, *mode, ROOT_USER).untold()?;
+                self.union
+                    .fallocate(file.ino(), *offset, *length, *mode, ROOT_USER, layerctl::union::Times::Move)
+                    .untold()?;
                 self.done([file])
             }
             Op::Readlink { path } => {
@@ -313,7 +315,13 @@ impl UnionTree {
                     let at = offset + done;
                     match self
                         .union
-                        .copy_file_range((from.ino(), at), (to.ino(), at), length - done, ROOT_USER)
+                        .copy_file_range(
+                            (from.ino(), at),
+                            (to.ino(), at),
+                            length - done,
+                            ROOT_USER,
+                            layerctl::union::Times::Move,
+                        )
                         .untold()?
                     {
                         0 => break,
@@ -349,7 +357,7 @@ impl UnionTree {
     }
 
     fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> FsResult<Value> {
-        self.union.write(ino, offset, data, None).untold().map(Value::Number)
+        self.union.write(ino, offset, data, None, layerctl::union::Times::Move).untold().map(Value::Number)
     }
 
     /// Reads as the kernel does, in pieces.

@@ -212,7 +212,9 @@ fn written_by_force(root: &FsPath) {
     let run = move || {
         let union = UnionTree::new(Arc::new(Union::open(stack).expect("opens")), false);
         let file = union.lookup(&path("d/b")).expect("a file");
-        while let Err(errno) = union.union.write(file.ino(), 39_996, b"KEEP", None).untold() {
+        while let Err(errno) =
+            union.union.write(file.ino(), 39_996, b"KEEP", None, layerctl::union::Times::Move).untold()
+        {
             println!("\nfailed {}", errno.0);
             // Directories are read again, as with many of them.
             let again = union.union.setattr(file.ino(), &layerctl::union::SetAttr::default(), ROOT_USER).untold();

@@ -28,7 +28,7 @@ fn thousands_of_files_need_few_descriptors() {
     for number in 0..FILES {
         let held = session.lookup(file(number)).expect("lookup");
         assert_eq!(session.tree().read(held.ino(), 0, 9), Ok(number.to_string().into_bytes()));
-        session.union().write(held.ino(), 0, b"w", None).untold().expect("write");
+        session.union().write(held.ino(), 0, b"w", None, layerctl::union::Times::Move).untold().expect("write");
         if number % 3 == 0 {
             let name = format!("d{}/new{number}", number % 50);
             session.put(&name, b"new");
@@ -43,7 +43,7 @@ fn thousands_of_files_need_few_descriptors() {
         let mut content = number.to_string().into_bytes();
         content[0] = b'w';
         assert_eq!(session.tree().read(held.ino(), 0, 9), Ok(content), "{number}");
-        session.union().write(held.ino(), 0, b"v", None).untold().expect("write");
+        session.union().write(held.ino(), 0, b"v", None, layerctl::union::Times::Move).untold().expect("write");
     }
     drop(open);
     session.reopen();

@@ -70,7 +70,7 @@ fn what_the_kernel_writes_late_leaves_the_capabilities() {
     session.setxattr("f", "security.capability", CAPABILITY).expect("setxattr");
     assert_eq!(session.union().write_gathered(ino, 3, b"late").untold(), Ok(4));
     assert_eq!(session.getxattr("f", "security.capability"), Ok(CAPABILITY.to_vec()));
-    assert_eq!(session.union().write(ino, 3, b"now", None).untold(), Ok(3));
+    assert_eq!(session.union().write(ino, 3, b"now", None, layerctl::union::Times::Move).untold(), Ok(3));
     assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
     assert_eq!(session.union().write_gathered(ino, 0, b"late").untold(), Ok(4));
     assert_eq!(session.getxattr("f", "security.capability"), Err(Errno::ENODATA));
@@ -236,11 +236,19 @@ fn suid_sgid_and_capabilities_are_cleared_as_the_kernel_does() {
     let mut session = Session::over(&[layer]);
     session.chmod("write", 0o6755).expect("chmod");
     assert_eq!(session.getxattr("write", "security.capability"), Ok(CAPABILITY.to_vec()), "kept by a copy-up");
-    session.union().write(session.ino("write"), 0, b"x", Some(user)).untold().expect("write");
+    session
+        .union()
+        .write(session.ino("write"), 0, b"x", Some(user), layerctl::union::Times::Move)
+        .untold()
+        .expect("write");
     let set = SetAttr { size: Some(3), ..SetAttr::default() };
     session.union().setattr(session.ino("truncate"), &set, user).untold().expect("truncate");
     session.chown("chown", 3, 4).expect("chown");
-    session.union().fallocate(session.ino("fallocate"), 0, 100, 0, user).untold().expect("fallocate");
+    session
+        .union()
+        .fallocate(session.ino("fallocate"), 0, 100, 0, user, layerctl::union::Times::Move)
+        .untold()
+        .expect("fallocate");
     session.write("root", 0, b"x").expect("write");
     for name in names {
         let mode = if name == "root" { 0o6755 } else { 0o755 };

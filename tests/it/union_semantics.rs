@@ -99,7 +99,7 @@ fn what_was_looked_up_before_a_copy_up_reads_what_is_written_later() {
     assert_eq!(session.tree().read(open.ino(), 0, 100), Ok(b"lower content".to_vec()));
     session.write("f", 0, b"UPPER").expect("write");
     assert_eq!(session.tree().read(open.ino(), 0, 100), Ok(b"UPPER content".to_vec()));
-    session.union().write(open.ino(), 13, b"!", None).untold().expect("write");
+    session.union().write(open.ino(), 13, b"!", None, layerctl::union::Times::Move).untold().expect("write");
     assert_eq!(session.read("f"), Ok(b"UPPER content!".to_vec()));
 }
 
@@ -186,7 +186,7 @@ fn an_unlinked_file_lives_until_it_is_forgotten() {
         assert_eq!(session.stat(name), Err(Errno::ENOENT));
         assert_eq!(session.fstat(&open).nlink, 0, "{name}");
         assert_eq!(session.tree().read(open.ino(), 0, 9), Ok(name.as_bytes().to_vec()));
-        session.union().write(open.ino(), 5, b"!", None).untold().expect("write");
+        session.union().write(open.ino(), 5, b"!", None, layerctl::union::Times::Move).untold().expect("write");
         session.put(name, b"another");
         assert_ne!(session.ino(name), open.ino());
         assert_eq!(session.tree().read(open.ino(), 0, 9), Ok([name.as_bytes(), b"!"].concat()));

@@ -199,7 +199,7 @@ fn a_file_that_is_renamed_while_its_data_are_copied_up_keeps_its_content() {
 }
 
 fn big_file_write(tree: &UnionTree, ino: layerctl::union::Ino) -> layerctl::union::FsResult<u64> {
-    tree.union.write(ino, 0, b"w", None).untold()
+    tree.union.write(ino, 0, b"w", None, layerctl::union::Times::Move).untold()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::tree::{Reserved, Stat, Tree, copy_data};
 use crate::index::{Kind, Meta, Xattrs};
 use crate::ops::pack::{Content, meta_of};
-use crate::union::{Caller, Errno, Ino, NewFile, RenameMode, SetAttr, SetTime, Union};
+use crate::union::{Caller, Errno, Ino, NewFile, RenameMode, SetAttr, SetTime, Times, Union};
 
 /// All that is made is root's at first.
 const ROOT: Caller = Caller { uid: 0, gid: 0, process: None };
@@ -72,7 +72,8 @@ impl Tree for UnionTree<'_> {
     fn file(&self, dir: &Ino, name: &[u8], content: &mut dyn Read) -> io::Result<()> {
         let new = NewFile { kind: Kind::File, mode: 0o600, umask: 0, rdev: (0, 0) };
         let ino = self.0.create(*dir, name, new, ROOT)?.ino;
-        let size = copy_data(content, |at, bytes| Ok(self.0.write(ino, at, bytes, None).untold().map(drop)?))?;
+        let size =
+            copy_data(content, |at, bytes| Ok(self.0.write(ino, at, bytes, None, Times::Move).untold().map(drop)?))?;
         self.0.setattr(ino, &SetAttr { size: Some(size), ..SetAttr::default() }, ROOT).untold()?;
         Ok(())
     }

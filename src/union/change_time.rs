@@ -1,0 +1,124 @@
+//! Change times (`ctime`) as they were shown.
+//!
+//! No disk can be given one, but what `stat` has told never changes by itself as long as the union is open. It would in two
+//! cases. The kernel has the times of regular files itself (`FUSE_WRITEBACK_CACHE`), and what it tells of them arrives on the
+//! disk somewhat later. And the union changes files and directories of the upper in ways that no program is to see: it copies
+//! up, marks, and makes private directories.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::Stat;
+
+use super::Union;
+use super::errno::FsResult;
+use super::tree::Tree;
+use super::types::Ino;
+use crate::index::Time;
+use crate::sys::call;
+
+/// The times of a file on disk by which a change is noticed: of change, of modification.
+type DiskTimes = (Time, Time);
+
+/// The change times that are not those of the disk.
+#[derive(Debug, Default)]
+pub(super) struct ChangeTimes(HashMap<Ino, Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    ctime: Time,
+    /// It counts as long as the disk has these; always, where the kernel has told it.
+    disk: Option<DiskTimes>,
+}
+
+impl ChangeTimes {
+    /// What is shown of an inode that has these times on disk.
+    pub(super) fn shown(&self, ino: Ino, disk: DiskTimes) -> Time {
+        match self.0.get(&ino) {
+            Some(shown) if shown.disk.is_none_or(|then| then == disk) => shown.ctime,
+            _ => disk.0,
+        }
+    }
+
+    /// Whether the kernel has told it.
+    pub(super) fn is_told(&self, ino: Ino) -> bool {
+        self.0.get(&ino).is_some_and(|shown| shown.disk.is_none())
+    }
+
+    /// The kernel shows this one.
+    pub(super) fn told(&mut self, ino: Ino, ctime: Time) {
+        self.0.insert(ino, Shown { ctime, disk: None });
+    }
+
+    /// Goes on to show this one, whose change was none that a program is to see.
+    pub(super) fn keep(&mut self, ino: Ino, ctime: Time, disk: DiskTimes) {
+        if !self.is_told(ino) {
+            self.0.insert(ino, Shown { ctime, disk: Some(disk) });
+        }
+    }
+
+    /// A program changes the inode. Where the kernel has its times, it will tell.
+    pub(super) fn moved(&mut self, ino: Ino) {
+        if !self.is_told(ino) {
+            self.0.remove(&ino);
+        }
+    }
+
+    /// The inode is gone.
+    pub(super) fn forget(&mut self, ino: Ino) {
+        self.0.remove(&ino);
+    }
+}
+
+impl Union {
+    /// Runs `change` on a directory of the upper, of which no program is to see anything: the change time that is shown stays.
+    pub(super) fn unseen<T>(
+        tree: &mut Tree,
+        ino: Ino,
+        dir: BorrowedFd<'_>,
+        change: impl FnOnce() -> FsResult<T>,
+    ) -> FsResult<T> {
+        let before = disk_times(&call::fstat(dir)?);
+        let changed = change()?;
+        match call::fstat(dir).as_ref().map(disk_times) {
+            Ok(after) if after == before => {}
+            Ok(after) => {
+                let shown = tree.ctimes.shown(ino, before);
+                tree.ctimes.keep(ino, shown, after);
+            }
+            // It is done; only that its change time is the disk's from now on.
+            Err(_) => tree.ctimes.moved(ino),
+        }
+        Ok(changed)
+    }
+}
+
+#[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
+pub(super) fn disk_times(stat: &Stat) -> DiskTimes {
+    let time = |sec: i64, nsec: u64| Time { sec, nsec: u32::try_from(nsec).unwrap_or_default() };
+    (time(stat.st_ctime.into(), stat.st_ctime_nsec.into()), time(stat.st_mtime.into(), stat.st_mtime_nsec.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shown_stays_until_a_program_changes_something() {
+        let time = |sec| Time { sec, nsec: 0 };
+        let (ino, mut times) = (Ino(7), ChangeTimes::default());
+        assert_eq!(times.shown(ino, (time(5), time(1))), time(5));
+        times.keep(ino, time(5), (time(6), time(1)));
+        assert_eq!(times.shown(ino, (time(6), time(1))), time(5));
+        assert_eq!(times.shown(ino, (time(8), time(1))), time(8), "changed");
+        assert_eq!(times.shown(ino, (time(6), time(6))), time(6), "changed within one step of the clock");
+        times.moved(ino);
+        assert_eq!(times.shown(ino, (time(6), time(1))), time(6));
+        times.told(ino, time(4));
+        times.moved(ino);
+        times.keep(ino, time(9), (time(9), time(9)));
+        assert_eq!(times.shown(ino, (time(9), time(9))), time(4), "the kernel knows it");
+        times.forget(ino);
+        assert_eq!(times.shown(ino, (time(9), time(9))), time(9));
+    }
+}
