@@ -68,7 +68,11 @@ impl Dir {
         Self::new(call::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    fn new(file: OwnedFd) -> Result<Self> {
+    /// Reads a directory that was opened for it, in the way that it was opened.
+    ///
+    /// # Errors
+    /// None yet: reading fails where it is done.
+    pub fn new(file: OwnedFd) -> Result<Self> {
         Ok(Self { file, batch: Vec::with_capacity(BATCH), entries: VecDeque::new(), is_over: false })
     }
 
