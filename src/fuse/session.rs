@@ -245,7 +245,7 @@ impl Session {
 #[derive(Debug)]
 pub struct Serving {
     running: JoinHandle<std::io::Result<()>>,
-    threads: [JoinHandle<()>; 3],
+    threads: [JoinHandle<()>; 4],
 }
 
 impl Serving {
