@@ -20,14 +20,14 @@ const PLENTY: u64 = 4 << 30;
 /// Sets the read-ahead of the mount with this device number (`major:minor`).
 pub(super) fn widen(device: &str) {
     // error: reading is slower without it
-    drop(std::fs::write(limits(device).join("read_ahead_kb"), READ_AHEAD_KIB));
+    drop(crate::sys::fs::write(limits(device).join("read_ahead_kb"), READ_AHEAD_KIB));
 }
 
 /// Sets how many bytes the kernel may hold that are not written yet.
 pub(super) fn limit(device: &str, bytes: u64) {
     let limits = limits(device);
     // Who may not set it is left with the kernel's 1 %, which is less than most disks have free.
-    let set = |name: &str, value: &str| std::fs::write(limits.join(name), value);
+    let set = |name: &str, value: &str| crate::sys::fs::write(limits.join(name), value);
     let is_set =
         if bytes >= PLENTY { Err(Error::from(ErrorKind::InvalidInput)) } else { set("max_bytes", &bytes.to_string()) };
     let ratio = match is_set {

@@ -46,5 +46,5 @@ pub(super) fn check() -> Result<()> {
 /// Has the kernel end other processes first when memory is short.
 pub(super) fn outlive_others() {
     // error: without CAP_SYS_RESOURCE it cannot be lowered, and in a sandbox not written; then the server has its caller's
-    drop(std::fs::write(OOM_SCORE_FILE, OOM_SCORE));
+    drop(crate::sys::fs::write(OOM_SCORE_FILE, OOM_SCORE));
 }
