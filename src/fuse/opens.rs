@@ -174,8 +174,8 @@ impl Opens {
                 if data.is_none() {
                     flags = FopenFlags::FOPEN_KEEP_CACHE;
                 }
-                // error: without the right, or on a file system that is stacked too high, all works by the page cache.
                 let data = data.filter(|_| may_pass).and_then(|data| self.backing_file(data));
+                // error: without the right, or on a file system that is stacked too high, all works by the page cache.
                 let backing = data.and_then(|data| reply.register(data).ok());
                 free.insert(Open { handles: 0, executing: 0, backing, writable: false })
             }
@@ -229,7 +229,7 @@ impl Opens {
         }
         match without_access_times(&data) {
             Ok(file) => Some(Arc::new(file)),
-            // By the page cache then: this program reads without a trace.
+            // error: the page cache is used then, and this program reads without a trace.
             Err(_) => None,
         }
     }

@@ -66,6 +66,7 @@ impl Filesystem {
     pub(super) fn set_attributes(&self, ino: Ino, set: &SetAttr, result: FsResult<Attr>, reply: ReplyAttr) {
         let needed = match &result {
             Ok(attr) if self.terms.writeback => renew::is_needed(set, attr),
+            // error: it is told to the caller below.
             _ => None,
         };
         let Some(when) = needed else { return self.attributes(result, reply) };

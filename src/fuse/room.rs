@@ -143,7 +143,7 @@ impl Room {
     }
 
     fn look_and_act(&self) {
-        // What cannot be looked at now is with the next change; until then the last look holds.
+        // error: what cannot be looked at now is with the next change, and until then the last look holds
         if self.look().is_ok()
             && self.is_short.load(Relaxed) != self.is_synchronous()
             && let Some(thread) = self.thread.get()

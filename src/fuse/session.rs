@@ -165,6 +165,7 @@ impl Session {
             (started, mount) => {
                 // Nothing is served, so nothing may wait for it.
                 let ended = mounts::abort(mountpoint);
+                // error: it is said below
                 if options.io == Io::Passthrough
                     && started.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
                 {
@@ -258,6 +259,7 @@ impl Serving {
             Ok(result) => result.doing("serve", DEVICE),
             Err(_) => Err(Error::Unsupported("a thread that serves a mount has panicked".into())),
         };
+        // error: it is given back; after it other threads may never end
         if result.is_ok() {
             for thread in self.threads {
                 // Its reference to the union may be the last one, and then the upper is closed by it.

@@ -86,7 +86,7 @@ impl Union {
                 let shown = tree.ctimes.shown(ino, before);
                 tree.ctimes.keep(ino, shown, after);
             }
-            // It is done; only that its change time is the disk's from now on.
+            // error: the change is done, and its change time is shown as the disk has it.
             Err(_) => tree.ctimes.moved(ino),
         }
         Ok(changed)
