@@ -90,7 +90,7 @@ fn what_has_no_room_is_told() {
     let failed = run(&format!("{write}; exit 7"));
     assert!(failed.code == 7 && failed.err.contains("No space left on device"), "{failed:?}");
     // A limit of the caller ends neither it nor its mount.
-    let said = mounts.shell("ulimit -f 8; \"$L\" run-mount --rm programs -- cat /bin/sh /bin/sh > small");
+    let said = mounts.shell("ulimit -S -f 8; \"$L\" run-mount --rm programs -- cat /bin/sh /bin/sh > small");
     said.fails(125, &["standard output", "File too large"]);
     mounts.assert_nothing_is_live();
     assert_eq!(containers(&mounts), 0);
