@@ -15,7 +15,7 @@
 //! - [`history()`]: how an image was made
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
-//! - [`ending`]: the end of a live mount: [`placed`] finds it, a [`mount_task`] does what may have to [`wait`] for its server
+//! - [`ending`]: the end of a live mount: [`placed`] finds it, a [`mod@mount_task`] does what may have to [`wait`] for its server
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 

@@ -108,7 +108,7 @@ impl Store {
     /// Opens the store that is meant when none is named, in the same way. Root never takes another user's for it.
     ///
     /// # Errors
-    /// As [`Store::open`]; [`Error::Usage`](crate::Error::Usage) when the environment does not say where it is.
+    /// As [`Store::open`]; [`Error::Usage`] when the environment does not say where it is.
     pub fn open_default() -> Result<Self> {
         let root = owner::default_root()?;
         owner::check_default(&root)?;
