@@ -172,6 +172,10 @@ fn marks_of_users_count_where_root_alone_could_set_them() {
     fs::File::options().write(true).open(mounts.at("up1/copied")).unwrap().set_len(4).unwrap();
     mark("up1/copied", "metacopy", b"");
     mark("up1/copied", "redirect", b"top");
+    // Whatever another test has made the umask.
+    for (path, mode) in [("up1", 0o755), ("up1/moved", 0o755), ("up1/copied", 0o644)] {
+        fs::set_permissions(mounts.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
     let union = |more: &str| mounts.run(&["union", "-o", &format!("lowerdir=up1:low{more}"), "mnt"]);
     union("").ok();
     assert_eq!(mounts.read("mnt/moved/file"), "a/file\n");
