@@ -1,7 +1,9 @@
 //! The mount, and the threads that serve it.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,7 +32,7 @@ use super::seek;
 use super::terms::Terms;
 use super::wakeful::Wakeful;
 use crate::error::{Context as _, Error, Result};
-use crate::sys::call;
+use crate::sys::{Dir, call};
 use crate::union::Union;
 
 const DEVICE: &str = "/dev/fuse";
@@ -219,11 +221,10 @@ impl Session {
     /// [`Error::Io`] when not all threads can be started. Then the mount must be ended, and this process.
     pub fn serve(self) -> Result<Serving> {
         let Self { session, threads, mount, wanted, .. } = self;
-        let before = thread_count()?;
         let running = std::thread::Builder::new().name("session".to_owned()).spawn(move || session.run());
         let running = running.doing("start a thread for", &mount.mountpoint)?;
         // fuser does not say when its threads run.
-        while thread_count()? < before + 1 + wanted {
+        while answering_threads()? < wanted {
             if running.is_finished() {
                 let serving = Serving { running, threads };
                 // With the connection ended at once there is nothing to be served, which is no failure.
@@ -241,6 +242,9 @@ impl Session {
         Ok(Serving { running, threads })
     }
 }
+
+/// What the names of fuser's threads begin with.
+const ANSWERING: &[u8] = b"fuser-";
 
 /// A mount whose requests are answered.
 #[derive(Debug)]
@@ -272,12 +276,21 @@ impl Serving {
     }
 }
 
-/// How many threads this process has.
-fn thread_count() -> Result<usize> {
-    let path = "/proc/self/status";
-    let status = std::fs::read_to_string(path).doing("read", path)?;
-    let count = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
-    count.ok_or_else(|| Error::corrupt(path, "does not say how many threads there are"))
+/// How many threads of fuser this process has. Others come and go meanwhile, and so do not count.
+fn answering_threads() -> Result<usize> {
+    let tasks = "/proc/self/task";
+    let mut count = 0;
+    for task in Dir::open(Path::new(tasks)).doing("read", tasks)? {
+        let task = task.doing("read", tasks)?;
+        let path = Path::new(tasks).join(OsStr::from_bytes(task.file_name().to_bytes())).join("comm");
+        let name = match fs::read(&path) {
+            // It has ended.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => continue,
+            name => name.doing("read", &path)?,
+        };
+        count += usize::from(name.starts_with(ANSWERING));
+    }
+    Ok(count)
 }
 
 /// How many file systems are under the files of the upper, and this one on top of them: the fewer it says, the more may be

@@ -83,7 +83,7 @@ fn a_container_is_not_taken_for_another_at_the_same_place() {
         removal.join().unwrap()
     });
     assert_eq!(removal.ok(), "first\n");
-    assert!(!is_alive(first[0]));
+    assert!(eventually(|| !is_alive(first[0])));
     assert_eq!(mounts.mounted(), std::slice::from_ref(&mnt));
     assert_eq!(mounts.read("mnt/new"), "second");
     mounts.umount("second");
