@@ -25,7 +25,10 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
         return Err(Error::Unsupported(format!("{}: only root can mount here", mountpoint.display())));
     }
     let stderr = match log {
-        Some(path) => File::options().create(true).append(true).open(path).doing("open", path)?.into(),
+        Some(path) => std::os::unix::fs::OpenOptionsExt::mode(File::options().create(true).append(true), 0o600)
+            .open(path)
+            .doing("open", path)?
+            .into(),
         None => Stdio::null(),
     };
     let mut child = start_ourselves(SERVE, spec, stderr)?;

@@ -9,6 +9,8 @@ use layerctl::progress::Quiet;
 use layerctl::store::{NewContainer, Removed, Store};
 
 fn store_with_image(root: &Path) -> Store {
+    // Whatever another test has made the umask.
+    fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let store = Store::open(root).unwrap();
     import(&store);
     store

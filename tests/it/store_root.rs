@@ -1,6 +1,7 @@
 //! What may become a store, and what is not touched.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use super::archives::single;
 use super::cli::Sandbox;
@@ -18,6 +19,8 @@ fn a_directory_with_files_of_others_is_no_store() {
         let path = root.join(file);
         fs::create_dir_all(path.parent().expect("it has one")).expect("a directory can be made");
         fs::write(&path, "precious").expect("a file can be written");
+        // Whatever another test has made the umask.
+        fs::set_permissions(&root, PermissionsExt::from_mode(0o700)).expect("it is ours");
         let first = fs::read_dir(&root).expect("it is there").count();
         let named = root.canonicalize().expect("it is there").display().to_string();
         for words in [&["import", &archive][..], &["prune"], &["images"], &["verify"], &["rm", "-f", "x"]] {
@@ -38,6 +41,7 @@ fn what_was_cut_short_while_it_was_made_becomes_a_store() {
     for file in ["lock", "tmp/record"] {
         fs::write(sandbox.root().join(file), "").expect("a file can be written");
     }
+    fs::set_permissions(sandbox.root(), PermissionsExt::from_mode(0o700)).expect("it is ours");
     assert_eq!(sandbox.run(&["import", &archive]).lines().len(), 1);
     assert_eq!(sandbox.run(&["--quiet", "images"]).lines().len(), 1);
 }
