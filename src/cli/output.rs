@@ -49,7 +49,7 @@ impl Output {
         }
     }
 
-    /// Prints a result that somebody has to get: here a reader that is gone is an error, too.
+    /// Prints a result that must reach its reader: a closed pipe is an error here, too.
     pub(super) fn deliver(&self, result: &str) -> Result<()> {
         write(format!("{result}\n").as_bytes()).doing("print the result to", "standard output")
     }

@@ -97,7 +97,7 @@ impl RunMount {
             Outcome::Mounted(mounted) => match print(context, &mounted) {
                 Ok(()) => Ok(0),
                 Err(error) => {
-                    // A mount of which nobody knows would stay for ever.
+                    // The caller would never learn of the mount, and it would stay for ever.
                     if let Err(why) = ops::take_back(&context.store, &mounted) {
                         super::report(&why);
                     }

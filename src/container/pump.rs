@@ -87,7 +87,7 @@ impl Pump {
                 let turn = terminal.as_ref().map(|terminal| Arc::clone(&terminal.turn)).unwrap_or_default();
                 let copied = copy_output(&source, &target, ended, &turn);
                 match copied {
-                    // The caller's terminal is gone, or nobody reads any more: the command is told by its own descriptor.
+                    // The caller's terminal or reader is gone: the command is told by its own descriptor.
                     Err(_) if terminal.is_some() => Ok(()),
                     Err(Errno::PIPE) => Ok(()),
                     copied => copied.doing("write all that the command has written to", name(self.number)),
@@ -172,7 +172,7 @@ pub(super) fn move_once(source: &OwnedFd, target: &OwnedFd, buffer: &mut [u8]) -
     Ok(Moved::Some(count as u64))
 }
 
-/// Also to a descriptor that somebody has made non-blocking.
+/// Also to a descriptor that another process has made non-blocking.
 fn write_all(target: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
         match write(target, bytes) {

@@ -230,7 +230,7 @@ impl Session {
             }
         }
         if !self.has_job_control {
-            // Nothing would continue this process, and whoever has stopped the command can continue it.
+            // Nothing would continue this process, and the process that stopped the command can continue it.
             return Ok(());
         }
         let own = if wants_keyboard { signal } else { SIGTSTP };

@@ -26,7 +26,7 @@ pub(super) fn widen(device: &str) {
 /// Sets how many bytes the kernel may hold that are not written yet.
 pub(super) fn limit(device: &str, bytes: u64) {
     let limits = limits(device);
-    // Who may not set it is left with the kernel's 1 %, which is less than most disks have free.
+    // Without the right to set it the kernel's 1 % stays, which is less than most disks have free.
     let set = |name: &str, value: &str| crate::sys::fs::write(limits.join(name), value);
     let is_set =
         if bytes >= PLENTY { Err(Error::from(ErrorKind::InvalidInput)) } else { set("max_bytes", &bytes.to_string()) };
