@@ -4,10 +4,11 @@ use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
@@ -221,10 +222,15 @@ impl Session {
     /// [`Error::Io`] when not all threads can be started. Then the mount must be ended, and this process.
     pub fn serve(self) -> Result<Serving> {
         let Self { session, threads, mount, wanted, .. } = self;
+        let before = all_threads()?;
         let running = std::thread::Builder::new().name("session".to_owned()).spawn(move || session.run());
         let running = running.doing("start a thread for", &mount.mountpoint)?;
-        // fuser does not say when its threads run.
-        while answering_threads()? < wanted {
+        // fuser does not say when its threads run. No other thread starts one now; but others may end.
+        let begun = Instant::now();
+        while all_threads()? <= before.saturating_add(wanted) {
+            if begun.elapsed() > COUNTING && answering_threads()? >= wanted {
+                break;
+            }
             if running.is_finished() {
                 let serving = Serving { running, threads };
                 // With the connection ended at once there is nothing to be served, which is no failure.
@@ -274,6 +280,17 @@ impl Serving {
         }
         result
     }
+}
+
+/// For how long all threads are counted, which costs little, before those of fuser are, each by its name.
+const COUNTING: Duration = Duration::from_millis(2);
+
+/// How many threads this process has.
+fn all_threads() -> Result<usize> {
+    let tasks = "/proc/self/task";
+    // A directory has two links more than directories in it (fs/proc/base.c, `proc_task_getattr`).
+    let links = fs::metadata(tasks).doing("read", tasks)?.nlink();
+    Ok(usize::try_from(links).unwrap_or(usize::MAX))
 }
 
 /// How many threads of fuser this process has. Others come and go meanwhile, and so do not count.

@@ -49,6 +49,7 @@ struct ServedContainer {
 /// # Errors
 /// When it could not mount, which the starter has been told; or when the connection to the kernel broke.
 pub fn serve() -> Result<()> {
+    crate::sys::map_large_memory();
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
     let spec: ServeSpec = serde_json::from_str(&line)
@@ -199,7 +200,8 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         end_on_signals(&mounted)?;
         if spec.tied {
             give_up_on_signal(mountpoint)?;
-            end_with_stdin(&mounted)?;
+            let removed = container.as_ref().is_some_and(|served| served.remove);
+            end_with_stdin(&mounted, removed)?;
         }
         Ok((registration, session.serve()?))
     })();
@@ -301,15 +303,32 @@ fn give_up_on_signal(mountpoint: &Path) -> Result<()> {
     })
 }
 
-/// When the caller that wanted the mount is gone, however that came, the mount goes too.
-fn end_with_stdin(mount: &Mount) -> Result<()> {
-    let order = order(mount, Action::EndInUse);
+/// When the caller that wanted the mount is gone, however that came, the mount goes too. With a container that is `removed`
+/// then, nothing of what was written is wanted.
+fn end_with_stdin(mount: &Mount, removed: bool) -> Result<()> {
+    let mount = mount.clone();
     thread("owner", move || {
         // What cannot be read has no other end either.
         if let Err(error) = std::io::stdin().lock().read_to_end(&mut Vec::new()) {
             log(&Error::Io { doing: "read", path: "-".into(), source: error });
         }
-        carry_out(&order);
+        if removed && is_aborted(&mount) {
+            return;
+        }
+        carry_out(&order(&mount, Action::EndInUse));
+    })
+}
+
+/// Ends the mount without its data, unless something else is mounted over it. The connection ends first (`MNT_FORCE`), so that
+/// this process does not wait for itself.
+fn is_aborted(mount: &Mount) -> bool {
+    let aborted = fuse::mount_at(&mount.mountpoint).and_then(|there| match there {
+        Some(there) if there == *mount => fuse::abort(&mount.mountpoint).map(|()| true),
+        _ => Ok(false),
+    });
+    aborted.unwrap_or_else(|error| {
+        log(&error);
+        false
     })
 }
 

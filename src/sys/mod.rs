@@ -1,5 +1,6 @@
 //! What rustix does not say in one call. The only module that may use `unsafe`.
 
+mod allocator;
 pub mod call;
 mod dir;
 pub mod fs;
@@ -17,6 +18,7 @@ mod terminal;
 mod write_back;
 mod xattr;
 
+pub use allocator::map_large_memory;
 pub use dir::{Dir, DirEntry};
 pub use handle::file_handle;
 pub use keyring::new_session_keyring;
