@@ -8,6 +8,7 @@ use crate::image::Image;
 use crate::mounted::{Messages, Mounted};
 use crate::report::{Cell, Figures, Report, Section};
 use crate::row::{Group, Row, Scene, groups};
+use crate::small_disk::SmallDisk;
 use crate::system::{FUSE_OVERLAYFS2, OVERLAYFS, System};
 use crate::table;
 use crate::watchdog::Watchdog;
@@ -42,9 +43,16 @@ fn run_group(arguments: &Arguments, world: &World, systems: &[System], group: &G
         .filter(|(row, wanted)| *wanted || row.makes_state)
         .collect();
     let mut cells = vec![vec![Cell::default(); systems.len()]; rows.len()];
-    match (group.image)(world) {
+    let prepared = (|| -> Result<_> {
+        let disk = group.disk.map(|megabytes| SmallDisk::new(&world.dir, megabytes)).transpose()?;
+        let other = disk.as_ref().map(|disk| world.on(disk.path()));
+        let image = (group.image)(other.as_ref().unwrap_or(world))?;
+        Ok((disk, other, image))
+    })();
+    match prepared {
         Err(error) => fail(cells.iter_mut().flatten(), &format!("{error:#}")),
-        Ok(image) => {
+        Ok((_disk, other, image)) => {
+            let world = other.as_ref().unwrap_or(world);
             for _ in 0..arguments.rounds() {
                 for (number, system) in systems.iter().enumerate() {
                     if children::interrupted() {

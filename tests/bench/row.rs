@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::image::Image;
 use crate::mounted::Mounted;
 use crate::world::{Amounts, World};
-use crate::{rows_file, rows_mount, rows_tool, rows_tree};
+use crate::{rows_file, rows_mount, rows_room, rows_tool, rows_tree};
 
 /// Makes an image, or finds that it is there.
 pub(crate) type Prepare = Box<dyn Fn(&World) -> Result<Image>>;
@@ -18,6 +18,8 @@ pub(crate) struct Group {
     /// What is mounted.
     pub(crate) image: Prepare,
     pub(crate) rows: Vec<Row>,
+    /// The megabytes of a disk of its own, where it is to be another one than the other groups'.
+    pub(crate) disk: Option<u64>,
 }
 
 pub(crate) struct Row {
@@ -50,6 +52,7 @@ pub(crate) fn groups(amounts: Amounts) -> Vec<Group> {
     let mut groups = vec![rows_tree::group()];
     groups.extend(rows_tool::groups());
     groups.extend(rows_file::groups());
+    groups.push(rows_room::group());
     groups.extend(rows_mount::groups(amounts));
     groups
 }

@@ -21,6 +21,7 @@ pub(crate) fn groups() -> Vec<Group> {
     vec![
         Group {
             image: Box::new(World::work),
+            disk: None,
             rows: vec![
                 Row::new("small-create", "10,000 small files created", small_create).makes_state().prepare(|scene| {
                     (0..scene.world.amounts.small_files.div_ceil(FILES_PER_DIRECTORY))
@@ -38,6 +39,7 @@ pub(crate) fn groups() -> Vec<Group> {
         },
         Group {
             image: Box::new(World::work),
+            disk: None,
             rows: vec![
                 Row::new("big-fsync", "1 GiB written and synced", |scene| write(scene, "synced", true)),
                 Row::new("big-write", "1 GiB written", |scene| write(scene, "written", false)).makes_state(),
@@ -53,6 +55,7 @@ pub(crate) fn groups() -> Vec<Group> {
         },
         Group {
             image: Box::new(World::work),
+            disk: None,
             rows: vec![
                 Row::new("copy-up", "one byte appended to a lower file of 1 GiB", append_to_lower)
                     .prepare(|scene| tree_walk::read(&scene.mounted.root.join("big"), &mut vec![0; BLOCK])),

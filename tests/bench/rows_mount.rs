@@ -15,6 +15,7 @@ pub(crate) fn groups(amounts: Amounts) -> Vec<Group> {
     let sizes = [("few", amounts.few), ("many", amounts.many)];
     let group = |(word, files): (&str, usize), layers: usize| Group {
         image: Box::new(move |world: &World| world.mounted_image(files, layers)),
+        disk: None,
         rows: vec![Row::new(
             &format!("mount-{word}-{layers}"),
             &format!("mount to first byte, {files} files, {layers} layers"),

@@ -13,8 +13,8 @@ use crate::tree_walk;
 use crate::world::World;
 
 pub(crate) fn groups() -> Vec<Group> {
-    let root = |rows| Group { image: Box::new(World::root), rows };
-    let work = |rows| Group { image: Box::new(World::work), rows };
+    let root = |rows| Group { image: Box::new(World::root), rows, disk: None };
+    let work = |rows| Group { image: Box::new(World::work), rows, disk: None };
     vec![
         root(vec![Row::new("untar", "tar x of a root", untar).prepare(|scene| {
             fs::create_dir(scene.mounted.root.join("unpacked"))?;

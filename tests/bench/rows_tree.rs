@@ -16,6 +16,7 @@ const EVERYTHING: &str = "%y %m %U %G %n %s %T@ %p %l\\n";
 pub(crate) fn group() -> Group {
     Group {
         image: Box::new(World::root),
+        disk: None,
         rows: vec![
             Row::new("walk-cold", "walk (find -printf), cold", |scene| walk(&scene.mounted.root))
                 .makes_state()

@@ -50,6 +50,12 @@ impl World {
         Ok(Self { store, amounts: Amounts::new(arguments.quick), images: arguments.images.clone(), dir, temporary })
     }
 
+    /// The same on another disk, with a store of its own.
+    pub(crate) fn on(&self, disk: &Path) -> Self {
+        let store = Store { program: self.store.program.clone(), root: disk.join("store") };
+        Self { store, dir: disk.to_owned(), amounts: self.amounts, images: None, temporary: None }
+    }
+
     /// A file of `--images`, if it is there.
     pub(crate) fn given(&self, name: &str) -> Option<PathBuf> {
         self.images.as_ref().map(|dir| dir.join(name)).filter(|path| path.is_file())
@@ -85,6 +91,11 @@ impl World {
             projects::big_file(&layer.join("big"), self.amounts.bytes)?;
             self.import(dir, 1, false)
         })
+    }
+
+    /// One layer with next to nothing.
+    pub(crate) fn small(&self) -> Result<Image> {
+        self.generated("small-image", Shape { files: 10, layers: 1, size_bits: 8 }, false)
     }
 
     /// A git repository outside of all mounts.
