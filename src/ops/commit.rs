@@ -72,7 +72,7 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
 
 /// The layer of what a container has changed; none when that is nothing.
 fn stage(store: &Store, container: &Container, dir: PathBuf, latest: Option<Time>) -> Result<Option<StagedLayer>> {
-    let union = &Union::open(store.stack(container)?).doing("open", container.upper())?;
+    let union = &Union::open_to_read(store.stack(container)?).doing("open", container.upper())?;
     let (layer, is_changed) = packed_layer(dir, "the rw layer", |out| pack(union, out, latest))?;
     Ok(Some(layer).filter(|_| is_changed))
 }

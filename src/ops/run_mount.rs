@@ -13,14 +13,14 @@ use super::launch::launch;
 use super::mountpoint;
 use super::remove::remove;
 use super::serve_spec::{Reply, ServeSpec, Source};
-use super::umount::{Umount, umount};
+use super::umount::{Umount, clear_dead, umount};
 use super::wait::say;
 use crate::archive::{ImageConfig, Process};
 use crate::container::{self, Ended, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
-use crate::store::{Container, ContainerState, MountRecord, NewContainer, Store};
+use crate::store::{Container, ContainerState, MountRecord, NewContainer, Staging, Store};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -79,9 +79,9 @@ pub enum Outcome {
 /// Many; no mount is left then, and no container that was made for it, unless a command ran in it.
 pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
     let io = Io::chosen(request.io)?;
-    let (container, is_new) = container_for(store, request)?;
+    let Wanted { container, is_new, temporary } = container_for(store, request)?;
     let mut has_run = false;
-    let mut outcome = mount(store, request, io, &container, &mut has_run);
+    let mut outcome = mount(store, request, io, &container, temporary, &mut has_run);
     if is_new
         && !has_run
         && let Err(error) = &outcome
@@ -119,7 +119,15 @@ pub fn take_back(store: &Store, mounted: &Mounted) -> Result<()> {
     }
 }
 
-fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)> {
+/// The container that is to be mounted.
+struct Wanted {
+    container: Container,
+    is_new: bool,
+    /// As long as this is there a new one goes when this process dies.
+    temporary: Option<Staging>,
+}
+
+fn container_for(store: &Store, request: &RunMount) -> Result<Wanted> {
     let existing = match &request.name {
         Some(name) => match store.find_container(name) {
             Ok(container) if container.record.name == *name => Some(container),
@@ -136,17 +144,29 @@ fn container_for(store: &Store, request: &RunMount) -> Result<(Container, bool)>
             });
         };
         let new = NewContainer { name: request.name.clone(), image };
-        return store.create_container(&new).map(|container| (container, true));
+        if !request.remove {
+            let container = store.create_container(&new)?;
+            return Ok(Wanted { container, is_new: true, temporary: None });
+        }
+        let (container, temporary) = store.create_temporary_container(&new)?;
+        return Ok(Wanted { container, is_new: true, temporary: Some(temporary) });
     };
     if let Some(image) = &request.image
         && store.find_image(image)?.id() != container.record.image
     {
         return Err(Error::AlreadyExists { kind: "container", name: container.record.name });
     }
-    Ok((container, false))
+    Ok(Wanted { container, is_new: false, temporary: None })
 }
 
-fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_run: &mut bool) -> Result<Outcome> {
+fn mount(
+    store: &Store,
+    request: &RunMount,
+    io: Io,
+    container: &Container,
+    temporary: Option<Staging>,
+    has_run: &mut bool,
+) -> Result<Outcome> {
     let spec = match &request.command {
         Some(command) => Some((process(store, request, container, command)?, Streams::of_caller()?)),
         None => None,
@@ -181,6 +201,8 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
         tied: spec.is_some(),
     };
     let mut server = launch(&serve, Some(&container.log()))?;
+    // From here on its server removes it.
+    drop(temporary);
     let Some((spec, streams)) = spec else {
         let leaves = if request.remove { Leaves::Nothing } else { Leaves::Container };
         return Ok(Outcome::Mounted(Mounted { container: container.id, mountpoint, leaves }));
@@ -203,7 +225,15 @@ fn mount(store: &Store, request: &RunMount, io: Io, container: &Container, has_r
         ));
         if request.remove {
             // The server could not do it. What cannot go now is still there to be removed, and that is said first.
-            remove(store, &container.id.hex(), true)?;
+            match remove(store, &container.id.hex(), true) {
+                // Or not all of it.
+                Err(Error::NotFound { .. }) => store.sweep_strays()?,
+                removed => removed.map(drop)?,
+            }
+        } else if container.state()? == ContainerState::Dead
+            && let Some(mount) = container.mount()?
+        {
+            clear_dead(store, container, mount)?;
         }
         return ended.and(Err(failed));
     }

@@ -260,8 +260,9 @@ fn union(store: Option<&Store>, stack: Stack) -> Result<Union> {
 impl ServedContainer {
     fn end(self, lost: Option<String>) -> Result<()> {
         let Self { store, container, mount, lock, remove } = self;
-        let recorded = store.set_mount(&container, &MountRecord { ended: true, lost, ..mount });
         let cleared = container.remove_default_mountpoint();
+        // After all else: with the record there is nothing left to do.
+        let recorded = store.set_mount(&container, &MountRecord { ended: true, lost, ..mount });
         drop(lock);
         if !remove {
             return recorded.and(cleared);
@@ -308,9 +309,10 @@ fn give_up_on_signal(mountpoint: &Path) -> Result<()> {
 fn end_with_stdin(mount: &Mount, removed: bool) -> Result<()> {
     let mount = mount.clone();
     thread("owner", move || {
-        // What cannot be read has no other end either.
-        if let Err(error) = std::io::stdin().lock().read_to_end(&mut Vec::new()) {
+        // The caller lives until the end is read.
+        while let Err(error) = std::io::stdin().lock().read_to_end(&mut Vec::new()) {
             log(&Error::Io { doing: "read", path: "-".into(), source: error });
+            std::thread::sleep(RETRY);
         }
         if removed && is_aborted(&mount) {
             return;

@@ -9,6 +9,7 @@ use super::{live, mountpoint, wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, ContainerState, MountRecord, Store};
+use crate::union::Union;
 
 /// How a mount is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,10 +108,16 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
         flush(&name, container.upper())?;
     }
     // The server has written down what it has lost, if there was room for that.
-    let recorded = container.mount()?.filter(|record| record.live == mount.live && record.lost.is_some());
+    let recorded = container.mount()?.filter(|record| record.live == mount.live);
     let lost = lost.or_else(|| recorded.as_ref().and_then(|record| record.lost.clone()));
-    if let Some(record) = recorded {
-        store.set_mount(container, &MountRecord { lost: None, ..record })?;
+    match recorded {
+        // It was killed when its mount had ended.
+        Some(record) if !record.ended && container.state()? == ContainerState::Dead => {
+            clear_dead(store, container, record)?;
+            tidy(store, container)?;
+        }
+        Some(record) if record.lost.is_some() => store.set_mount(container, &MountRecord { lost: None, ..record })?,
+        _ => {}
     }
     lost.map_or(Ok(()), |lost| Err(said(&name, &lost)))
 }
@@ -133,6 +140,16 @@ pub(super) fn clear_dead(store: &Store, container: &Container, mount: MountRecor
         removed => removed.doing("remove", store.run_dir().join(&mount.live))?,
     }
     store.set_mount(container, &MountRecord { ended: true, ..mount })
+}
+
+/// Takes away what the union of a killed server has kept in the rw layer.
+fn tidy(store: &Store, container: &Container) -> Result<()> {
+    let _lock = match container.lock() {
+        // Another server does it.
+        Err(Error::InUse { .. } | Error::NotFound { .. }) => return Ok(()),
+        lock => lock?,
+    };
+    Union::open(store.stack(container)?).map(drop).doing("bring into order", container.upper())
 }
 
 fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {

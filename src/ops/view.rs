@@ -96,7 +96,7 @@ fn mount_view(root: MountRoot, container: &Container) -> Result<View> {
 /// # Errors
 /// What keeps it from being read.
 pub(super) fn locked_view(store: &Store, container: &Container, lock: File) -> Result<View> {
-    let union = Union::open(store.stack(container)?).doing("open", container.upper())?;
+    let union = Union::open_to_read(store.stack(container)?).doing("open", container.upper())?;
     Ok(View { union, keeper: Keeper::Container { _lock: lock, container: Box::new(container.clone()) } })
 }
 

@@ -238,10 +238,24 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] without the image; [`Error::AlreadyExists`] when the name is taken.
     pub fn create_container(&self, new: &NewContainer) -> Result<Container> {
+        self.create_with(&self.stage_briefly()?, new, false)
+    }
+
+    /// The same of a container that is to go with its first mount: it also goes when this process dies before the container
+    /// has a server, and before the second value is dropped.
+    ///
+    /// # Errors
+    /// As [`Store::create_container`].
+    pub fn create_temporary_container(&self, new: &NewContainer) -> Result<(Container, Staging)> {
+        let staging = self.stage_briefly()?;
+        let container = self.create_with(&staging, new, true)?;
+        Ok((container, staging))
+    }
+
+    fn create_with(&self, staging: &Staging, new: &NewContainer, is_temporary: bool) -> Result<Container> {
         if let Some(name) = &new.name {
             check_name(name)?;
         }
-        let staging = self.stage_briefly()?;
         let guard = self.lock()?;
         let found = self.find_image(&new.image)?;
         let image = self.image(found.id())?;
@@ -266,14 +280,17 @@ impl Store {
         let chain: String = layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
         let record = ContainerRecord { name, image: image.id, image_name, layers, created: now() };
         let container = Container { id, record, root: self.root.clone() };
-        if let Err(error) = self.place_container(&guard, &staging, &container, &chain) {
+        if is_temporary {
+            staging.name_temporary(id)?;
+        }
+        if let Err(error) = self.place_container(&guard, staging, &container, &chain) {
             // Without a record it is nobody's.
             for path in [container.dir(), name_path, self.root.join("layers").join(id.hex()), container.upper()] {
                 #[expect(
                     clippy::let_underscore_must_use,
                     reason = "the first failure is told, and prune takes the rest"
                 )]
-                let _ = set_aside(&staging, &path);
+                let _ = set_aside(staging, &path);
             }
             return Err(error);
         }
@@ -285,6 +302,9 @@ impl Store {
         fs::create_dir(&made).doing("create", &made)?;
         let path = made.join("record.json");
         guard.write(&path, &json(&container.record)?)?;
+        // Who only reads the container makes nothing in it.
+        let path = made.join("lock");
+        fs::create_new(&path).doing("create", &path)?;
         let upper = container.upper();
         fs::create_dir(&upper).doing("create", &upper)?;
         self.sync_dir(&self.root.join("diff"))?;
@@ -364,13 +384,24 @@ impl Store {
         let _mine = container.lock()?;
         // Its layers stay: images need them, or have been removed with all that only they needed.
         set_aside(&staging, &container.dir())?;
-        self.sync_dir(&self.root.join("containers"))?;
+        // From here on the rest belongs to nothing: what goes wrong with a part of it keeps no other part.
+        let mut done = self.sync_dir(&self.root.join("containers"));
         let name_path = self.container_name_path(&container.record.name);
         for path in [name_path, self.root.join("layers").join(container.id.hex()), container.upper()] {
-            set_aside(&staging, &path)?;
+            done = done.and(set_aside(&staging, &path));
         }
-        remove_mountpoint(&container.default_mountpoint())?;
+        done = done.and(remove_mountpoint(&container.default_mountpoint()));
         drop(guard);
-        Ok(())
+        done
+    }
+
+    /// Removes what is left of containers and layers whose removal has failed half-way.
+    ///
+    /// # Errors
+    /// What cannot be removed.
+    pub fn sweep_strays(&self) -> Result<()> {
+        let staging = self.stage_removal()?;
+        let guard = self.lock()?;
+        self.sweep(&guard, &staging)
     }
 }

@@ -9,13 +9,16 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::lock::{Guard, Settled, try_lock};
+use super::publish::set_aside;
 use super::removal::remove_content;
-use super::{Store, names_in, random};
+use super::{Store, file, names_in, random};
 use crate::error::{Context as _, Error, Result};
-use crate::id::Digest;
+use crate::id::{ContainerId, Digest};
 use crate::sys::{call, fs, open_regular};
 
 const OWNER: &str = "owner";
+/// The id of a container that goes when the owner dies.
+const TEMPORARY: &str = "temporary";
 /// Less than this part of a disk is little.
 const LITTLE: u64 = 8;
 
@@ -60,6 +63,12 @@ impl Staging {
 
     pub(super) fn sync(&self) -> std::io::Result<()> {
         Ok(call::syncfs(&self.top)?)
+    }
+
+    /// Has a container go with this process.
+    pub(super) fn name_temporary(&self, id: ContainerId) -> Result<()> {
+        let path = self.dir.join(TEMPORARY);
+        fs::write(&path, id.hex()).doing("write", path)
     }
 
     fn has_little_room(&self) -> bool {
@@ -192,11 +201,29 @@ impl Store {
         if !dirs.is_empty() {
             // Who died may also have put things into their places already, and not come to their record.
             let debris = self.stage_under(&guard)?;
+            let temporary = dirs.iter().try_for_each(|(dir, _)| self.remove_temporary(&guard, &debris, dir));
             // error: what cannot be taken away must not keep anybody from working, and stays for the next one
-            has_more = self.sweep(&guard, &debris).is_err();
+            has_more = temporary.and(self.sweep(&guard, &debris)).is_err();
             swept = Some(debris);
         }
         Ok((staging, Dead { dirs, swept, has_more }))
+    }
+
+    /// Takes away the container that was to go with the dead owner of `dir`, but for one with a server, which does that.
+    fn remove_temporary(&self, _: &Guard<'_>, staging: &Staging, dir: &Path) -> Result<()> {
+        let Some(id) = file::read(&dir.join(TEMPORARY))? else { return Ok(()) };
+        // Half written, it names none that was made.
+        let Some(id) = str::from_utf8(&id).ok().and_then(|hex| hex.parse().ok()) else { return Ok(()) };
+        let container = match self.container(id) {
+            Err(Error::NotFound { .. }) => return Ok(()),
+            container => container?,
+        };
+        let _lock = match container.lock() {
+            Err(Error::NotFound { .. } | Error::InUse { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        set_aside(staging, &container.dir())?;
+        self.sync_dir(&self.root.join("containers"))
     }
 
     fn stage_under(&self, _: &Guard<'_>) -> Result<Staging> {

@@ -122,7 +122,7 @@ impl Union {
         let prepared = self
             .prepare(upper, ino, &temporary, data)
             .and_then(|prepared| self.publish(&mut self.tree.write(), ino, &temporary, prepared));
-        prepared.inspect_err(|_| upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary)))
+        prepared.inspect_err(|_| upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary)))
     }
 
     /// Brings the data of a file up that has only its metadata in the upper. Until the mark goes, at the
@@ -159,7 +159,7 @@ impl Union {
     fn prepare(&self, upper: &Upper, ino: Ino, temporary: &[u8], data: Data) -> FsResult<Prepared> {
         let node = self.lowers.node(ino).ok_or(Errno::ESTALE)?;
         let meta = node.meta().ok_or(Errno::EIO)?;
-        let work = upper.work.as_fd();
+        let work = upper.work()?.as_fd();
         let (mut metacopy, mut written) = (false, None);
         match meta.kind {
             Kind::File => {
@@ -183,7 +183,7 @@ impl Union {
                 make_node(work, temporary, &meta)?;
             }
         }
-        let spot = named(&upper.work, temporary)?;
+        let spot = named(upper.work()?, temporary)?;
         describe(&spot, &meta, node.xattrs())?;
         if metacopy {
             upper.set_mark(&spot, Mark::Metacopy, b"y")?;
@@ -228,17 +228,17 @@ impl Union {
         let mut restored = Ok(());
         match names.as_slice() {
             [] => {
-                let spot = named(&upper.work, temporary)?;
+                let spot = named(upper.work()?, temporary)?;
                 let flags = if kind == Kind::File { OFlags::RDWR } else { OFlags::PATH };
                 let file = spot.open(flags | OFlags::NONBLOCK)?;
-                call::unlinkat(&upper.work, temporary, AtFlags::empty())?;
+                call::unlinkat(upper.work()?, temporary, AtFlags::empty())?;
                 node.orphan = Some(Orphan::Open(Arc::new(file)));
                 tree.open_orphans += 1;
             }
             [(parent, name)] => {
                 let dir = self.upper_dir(tree, *parent)?;
                 self.mark_impure(tree, *parent)?;
-                let rename = || Ok(call::renameat(&upper.work, temporary, &dir, &**name)?);
+                let rename = || Ok(call::renameat(upper.work()?, temporary, &dir, &**name)?);
                 (_, restored) = Self::unseen(tree, *parent, dir.as_fd(), || restoring_times(dir.as_fd(), rename))?;
             }
             _ => self.name_group(tree, ino, temporary, &names)?,
@@ -360,13 +360,13 @@ impl Union {
         let meta = node.meta().ok_or(Errno::EIO)?;
         let parent = self.upper_dir(tree, dir.parent)?;
         let temporary = upper.temporary();
-        call::mkdirat(&upper.work, &*temporary, Mode::RWXU)?;
-        let spot = named(&upper.work, &temporary)?;
+        call::mkdirat(upper.work()?, &*temporary, Mode::RWXU)?;
+        let spot = named(upper.work()?, &temporary)?;
         if let Err(error) = describe(&spot, &meta, node.xattrs()) {
-            upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
+            upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary));
             return Err(error);
         }
-        let rename = || Ok(call::renameat(&upper.work, &*temporary, &parent, &*dir.name)?);
+        let rename = || Ok(call::renameat(upper.work()?, &*temporary, &parent, &*dir.name)?);
         let ((), restored) =
             Self::unseen(tree, dir.parent, parent.as_fd(), || restoring_times(parent.as_fd(), rename))?;
         let made = Node { lower: Some(dir.clone()), ..Node::new(Kind::Directory) };

@@ -37,8 +37,8 @@ impl Union {
         let upper = self.upper()?;
         let links = Self::unseen(tree, Ino::ROOT, upper.root.as_fd(), || upper.private(whiteout::LINKS))?;
         let journalled = journalled(ino);
-        let disk = named(&upper.work, temporary)?.stat()?.st_ino;
-        call::renameat(&upper.work, temporary, &links, &*journalled)?;
+        let disk = named(upper.work()?, temporary)?.stat()?.st_ino;
+        call::renameat(upper.work()?, temporary, &links, &*journalled)?;
         let done = self.link_all(tree, &links, &journalled, names);
         done.inspect_err(|_| {
             // error: it is undone later, and the first error is told.

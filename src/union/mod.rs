@@ -55,6 +55,7 @@ mod references;
 mod remove;
 mod rename;
 mod time_limits;
+mod times_mark;
 mod tree;
 mod types;
 mod upper;
@@ -66,6 +67,8 @@ pub use outdated::Outdated;
 pub use references::Unresolved;
 pub use types::{Attr, Branch, Caller, DirEntry, Ino, NewFile, RenameMode, SetAttr, SetTime, Statfs, Times};
 
+use std::os::fd::OwnedFd;
+
 use parking_lot::RwLock;
 
 use crate::index::Kind;
@@ -75,7 +78,7 @@ use descriptors::Descriptors;
 use handles::HomesWalk;
 use lowers::Lowers;
 use tree::{InodeLocks, NameHash, Node, References, Tree};
-use upper::Upper;
+use upper::{Readable, Upper};
 
 /// A union that is open. All operations may be called from several threads at once.
 ///
@@ -85,6 +88,8 @@ use upper::Upper;
 pub struct Union {
     lowers: Lowers,
     upper: Option<Upper>,
+    /// Held, though it has nothing.
+    _unused: Option<OwnedFd>,
     /// Whether a mark may stand for a lower file's data.
     metacopy: bool,
     branches: Vec<Branch>,
@@ -103,13 +108,34 @@ impl Union {
     /// When the upper directory cannot be opened or written; [`Unresolved`] inside the error when a lower layer refers to
     /// what the layers below it do not have.
     pub fn open(stack: Stack) -> std::io::Result<Self> {
-        let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
-        let (upper, unclean) = match &stack.upper {
+        match &stack.upper {
             Some(path) => {
-                Upper::open(path, stack.lowers_are_immutable).map(|(upper, unclean)| (Some(upper), unclean))?
+                let (upper, unclean) = Upper::open(path, stack.lowers_are_immutable)?;
+                Self::of(stack, Some(upper), None, unclean)
             }
-            None => (None, false),
+            None => Self::of(stack, None, None, false),
+        }
+    }
+
+    /// Opens the stack of a container that is only to be read: nothing is written to the upper, unless its last union did not
+    /// end well.
+    ///
+    /// # Errors
+    /// As [`Union::open`].
+    pub fn open_to_read(stack: Stack) -> std::io::Result<Self> {
+        let opened = match &stack.upper {
+            Some(path) if stack.lowers_are_immutable => Upper::open_to_read(path)?,
+            _ => return Self::open(stack),
         };
+        match opened {
+            Readable::InOrder(upper) => Self::of(stack, Some(upper), None, false),
+            Readable::Unused(root) => Self::of(stack, None, Some(root), false),
+            Readable::Untidy => Self::open(stack),
+        }
+    }
+
+    fn of(stack: Stack, upper: Option<Upper>, unused: Option<OwnedFd>, unclean: bool) -> std::io::Result<Self> {
+        let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
         let lowers = Lowers::new(stack.lowers)?;
         let mut tree = Tree::default();
         if upper.is_some() {
@@ -121,6 +147,7 @@ impl Union {
             lowers,
             metacopy: stack.lowers_are_immutable && upper.as_ref().is_some_and(Upper::has_marks),
             upper,
+            _unused: unused,
             branches,
             descriptors: Descriptors::new(Descriptors::capacity_of_process()),
             references: References::new(),

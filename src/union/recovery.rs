@@ -81,8 +81,8 @@ fn tidy(upper: &Upper) -> FsResult<()> {
                 continue;
             }
             if is_root && *name == *whiteout::WORK {
-                for left in read_directory(upper.work.as_fd())?.entries {
-                    remove_tree(upper.work.as_fd(), &left.name)?;
+                for left in read_directory(upper.work()?.as_fd())?.entries {
+                    remove_tree(upper.work()?.as_fd(), &left.name)?;
                 }
                 continue;
             }

@@ -63,9 +63,9 @@ impl Union {
         if found.upper {
             self.detach(tree, found.ino, parent, name)?;
             let temporary = upper.temporary();
-            call::renameat(&dir, name, &upper.work, &*temporary)?;
+            call::renameat(&dir, name, upper.work()?, &*temporary)?;
             self.lost(tree, parent, name);
-            upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
+            upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary));
         } else {
             // One subdirectory less, and no entry that would have told.
             if let Some(listing) = tree.listing_mut(parent) {

@@ -150,7 +150,7 @@ impl Union {
         let exchange = || call::renameat_with(from_dir, from.1, to_dir, to.1, RenameFlags::EXCHANGE);
         exchange()?;
         let temporary = upper.temporary();
-        if let Err(error) = call::renameat(from_dir, from.1, &upper.work, &*temporary) {
+        if let Err(error) = call::renameat(from_dir, from.1, upper.work()?, &*temporary) {
             // Back, and nothing has happened. If that fails too, the next union takes the old one away.
             return match exchange() {
                 Ok(()) => Err(error.into()),
@@ -162,7 +162,7 @@ impl Union {
                 }
             };
         }
-        upper.clean_up(|| remove_tree(upper.work.as_fd(), &temporary));
+        upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary));
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::change_time::disk_times;
 use super::errno::FsResult;
@@ -34,6 +35,19 @@ impl TimeLimits {
         Ok(Self { first, last, whole_seconds: held(1_000_000_000, NANOSECONDS_MAX)?.nsec == 0 })
     }
 
+    /// Finds out in a directory that is only read, by a file that has no name there.
+    pub(super) fn without_trace(dir: &OwnedFd) -> FsResult<Self> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match call::openat(dir, c".", flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Self::of(&file),
+            // Where no file can be made none is given a time that is too far away.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::ACCESS) => {
+                Ok(Self { first: i64::MIN, last: i64::MAX, whole_seconds: false })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The time that a file has after it was given this one (fs/inode.c, `timestamp_truncate`).
     pub(super) fn held(&self, time: Time) -> Time {
         let sec = time.sec.max(self.first).min(self.last);
@@ -51,6 +65,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
         let limits = TimeLimits::of(&open).unwrap();
+        assert_eq!(TimeLimits::without_trace(&open).unwrap(), limits);
         for sec in [-(1 << 40), -(1 << 31) - 1, -(1 << 31), -1, 0, 1 << 31, 1 << 34, 1 << 40] {
             let time = Timespec { tv_sec: sec, tv_nsec: 5 };
             rustix::fs::futimens(&open, &Timestamps { last_access: time, last_modification: time }).unwrap();

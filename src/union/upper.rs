@@ -16,6 +16,7 @@ use super::errno::{Errno, FsResult};
 use super::marks;
 pub(super) use super::marks::Mark;
 use super::time_limits::TimeLimits;
+use super::times_mark;
 use crate::index::NodeId;
 use crate::mark;
 use crate::sys::{self, call};
@@ -27,14 +28,24 @@ pub(super) struct Upper {
     pub(super) root: Arc<OwnedFd>,
     /// Opened for `syncfs` alone: each descriptor is told an error once.
     pub(super) syncing: OwnedFd,
-    /// Where things are made before they get their names.
-    pub(super) work: OwnedFd,
+    /// Where things are made before they get their names; none where nothing is made.
+    work: Option<OwnedFd>,
     /// The times that its file system can hold.
     pub(super) times: TimeLimits,
     /// Which of [`mark::OWN`] works here, if any does.
     pub(super) marks: Option<&'static [u8]>,
     next_temporary: AtomicU64,
     is_untidy: AtomicBool,
+}
+
+/// An upper directory that is to be read only.
+pub(super) enum Readable {
+    /// It can be read as it is.
+    InOrder(Upper),
+    /// No union has ever written to it: it changes nothing. As long as this is open none does.
+    Unused(OwnedFd),
+    /// The last union did not end well: it must be opened and brought into order first.
+    Untidy,
 }
 
 /// A file of the upper: by its name, or by a descriptor when it has none.
@@ -63,14 +74,49 @@ impl Upper {
             ));
         }
         lock(&root)?;
-        let is_new = make_private(&root, whiteout::WORK)?;
+        let recorded = recorded_prefix(&root)?;
+        times_mark::restore(root.as_fd(), recorded)?;
+        let is_new = make_private(&root, recorded, whiteout::WORK)?;
         let unclean = !is_new || is_there(&root, whiteout::LINKS)? || is_there(&root, whiteout::ORPHANS)?;
         let work = open_directory(root.as_fd(), whiteout::WORK)?;
         let marks =
             marks::prefix(root.as_fd(), work.as_fd(), is_private, || Ok(read_directory(root.as_fd())?.is_empty()))?;
-        let syncing = call::openat(&root, c".", DIRECTORY.difference(OFlags::NOATIME), Mode::empty())?;
         let times = TimeLimits::of(&work)?;
-        let upper = Self {
+        Ok((Self::of(root, Some(work), times, marks)?, unclean))
+    }
+
+    /// Opens `path`, which is private to the store, to be read only.
+    ///
+    /// # Errors
+    /// As [`Upper::open`].
+    pub(super) fn open_to_read(path: &Path) -> io::Result<Readable> {
+        let root = call::open(path, DIRECTORY.difference(OFlags::NOFOLLOW | OFlags::NOATIME), Mode::empty())?;
+        lock(&root)?;
+        let content = read_directory(root.as_fd())?;
+        let Some(prefix) = recorded_prefix(&root)? else {
+            return Ok(if content.is_empty() { Readable::Unused(root) } else { Readable::Untidy });
+        };
+        for name in [whiteout::WORK, whiteout::LINKS, whiteout::ORPHANS] {
+            if is_there(&root, name)? {
+                return Ok(Readable::Untidy);
+            }
+        }
+        if times_mark::is_there(root.as_fd(), prefix)? {
+            return Ok(Readable::Untidy);
+        }
+        if prefix == mark::OWN[0] && !mark::sees_trusted()? {
+            return Err(mark::hidden());
+        }
+        let times = TimeLimits::without_trace(&root)?;
+        let upper = Self::of(root, None, times, Some(prefix))?;
+        // It was used by no union yet that came to the end of its beginning.
+        let is_described = upper.mark(&Spot::Open(upper.root.clone()), Mark::Described)?.is_some();
+        Ok(if is_described { Readable::InOrder(upper) } else { Readable::Untidy })
+    }
+
+    fn of(root: OwnedFd, work: Option<OwnedFd>, times: TimeLimits, marks: Option<&'static [u8]>) -> io::Result<Self> {
+        let syncing = call::openat(&root, c".", DIRECTORY.difference(OFlags::NOATIME), Mode::empty())?;
+        Ok(Self {
             root: Arc::new(root),
             syncing,
             work,
@@ -78,8 +124,15 @@ impl Upper {
             marks,
             next_temporary: AtomicU64::new(0),
             is_untidy: AtomicBool::new(false),
-        };
-        Ok((upper, unclean))
+        })
+    }
+
+    /// Where things are made before they get their names.
+    ///
+    /// # Errors
+    /// `EROFS` where nothing is made.
+    pub(super) fn work(&self) -> FsResult<&OwnedFd> {
+        self.work.as_ref().ok_or(Errno::EROFS)
     }
 
     /// A name that is free in the work directory.
@@ -94,7 +147,8 @@ impl Upper {
             // Where nothing is made, the root's times must not be touched: somebody may just be setting them.
             opened => return opened,
         }
-        make_private(&self.root, name)?;
+        self.work()?;
+        make_private(&self.root, self.marks, name)?;
         open_directory(self.root.as_fd(), name)
     }
 
@@ -109,9 +163,9 @@ impl Upper {
             };
         }
         let temporary = self.temporary();
-        let long = call::openat(&self.work, &*temporary, flags, Mode::RUSR)?;
+        let long = call::openat(self.work()?, &*temporary, flags, Mode::RUSR)?;
         write_all(long.as_fd(), 0, &content)?;
-        Ok(call::renameat(&self.work, &*temporary, dir, &*file)?)
+        Ok(call::renameat(self.work()?, &*temporary, dir, &*file)?)
     }
 
     /// Ends what [`Upper::create_whiteout`] began.
@@ -139,7 +193,10 @@ impl Upper {
         if self.is_untidy.load(Ordering::Relaxed) {
             return Err(Errno::EBUSY);
         }
-        preserving_times(self.root.as_fd(), || {
+        if self.work.is_none() {
+            return Ok(());
+        }
+        times_mark::keeping(self.root.as_fd(), self.marks, || {
             // With a file in it, it is a journal.
             match call::unlinkat(&self.root, whiteout::LINKS, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Raw::NOENT) => {}
@@ -260,12 +317,21 @@ fn is_there(root: &OwnedFd, name: &[u8]) -> FsResult<bool> {
 }
 
 /// Makes a private directory, of which the root's times tell nothing; false if it was there.
-fn make_private(root: &OwnedFd, name: &[u8]) -> FsResult<bool> {
-    preserving_times(root.as_fd(), || match call::mkdirat(root, name, PRIVATE_MODE) {
+fn make_private(root: &OwnedFd, marks: Option<&[u8]>, name: &[u8]) -> FsResult<bool> {
+    if is_there(root, name)? {
+        return Ok(false);
+    }
+    times_mark::keeping(root.as_fd(), marks, || match call::mkdirat(root, name, PRIVATE_MODE) {
         Ok(()) => Ok(true),
         Err(Raw::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
     })
+}
+
+/// The prefix of the marks, if one is recorded that is known.
+fn recorded_prefix(root: &OwnedFd) -> io::Result<Option<&'static [u8]>> {
+    let recorded = mark::recorded_prefix(root.as_fd())?;
+    Ok(recorded.and_then(|recorded| mark::OWN.into_iter().find(|prefix| **prefix == *recorded)))
 }
 
 /// Makes sure that no other union has this upper. One that is just ending is waited for.

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use super::ground::Ground;
 use super::judge::{Baseline, Place};
-use super::known;
 use super::point::{ERRORS, Fault, Point, Site};
 use super::scenario::{SCENARIOS, Scenario};
 use super::template;
@@ -99,7 +98,7 @@ impl Campaign {
         let start = Instant::now();
         let hangs: Mutex<BTreeMap<(usize, Site), u32>> = Mutex::default();
         let (done, missed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (skipped, spared) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let skipped = AtomicUsize::new(0);
         let findings: Vec<usize> = self.each(points.len(), |job, number| {
             let (at, point) = &points[number];
             let key = (*at, point.site.clone());
@@ -122,22 +121,17 @@ impl Campaign {
                 return outcome.findings.len();
             };
             done.fetch_add(1, Ordering::Relaxed);
-            let is_new = |finding: &&String| !known::is_known(scenarios[*at].name, &point.site, finding);
-            let new = outcome.findings.iter().filter(is_new).count();
             for finding in &outcome.findings {
-                let word = if is_new(&finding) { "" } else { "known: " };
-                println!("{word}{} {point} ({hit}): {finding}", scenarios[*at].name);
+                println!("{} {point} ({hit}): {finding}", scenarios[*at].name);
             }
-            spared.fetch_add(usize::from(new == 0 && !outcome.findings.is_empty()), Ordering::Relaxed);
-            usize::from(new > 0)
+            usize::from(!outcome.findings.is_empty())
         });
         let found: usize = findings.iter().sum();
         println!(
-            "{} points hit, {} not come to, {} left out after hangs; {found} with findings, {} with known ones; {} s",
+            "{} points hit, {} not come to, {} left out after hangs; {found} with findings; {} s",
             done.into_inner(),
             missed.into_inner(),
             skipped.into_inner(),
-            spared.into_inner(),
             start.elapsed().as_secs()
         );
         ExitCode::from(u8::from(found > 0))

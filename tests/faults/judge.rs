@@ -250,6 +250,9 @@ impl Place<'_> {
                 }
             }
         }
+        if let Some(path) = scenario.removed.map(|name| self.ground.at(name)).filter(|path| path.exists()) {
+            std::fs::remove_dir_all(path).expect("what was copied can be removed");
+        }
         let again = self.ground.run(scenario.args, scenario.input);
         if let (Some(progress), Some(0)) = (&progress, again.code) {
             let progress = load::progress(progress);

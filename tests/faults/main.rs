@@ -12,7 +12,6 @@ mod disk;
 mod generator;
 mod ground;
 mod judge;
-mod known;
 mod load;
 mod point;
 mod powercut;

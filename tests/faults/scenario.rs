@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) status: i32,
     /// Whether a layer of the store is damaged before.
     pub(crate) is_damaged: bool,
+    /// What is removed before it is given once more: into a directory that is there it copies another thing.
+    pub(crate) removed: Option<&'static str>,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -35,6 +37,7 @@ const PLAIN: Scenario = Scenario {
     only_reads: false,
     status: 0,
     is_damaged: false,
+    removed: None,
 };
 
 const fn plain(name: &'static str, args: &'static [&'static str]) -> Scenario {
@@ -84,7 +87,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     reading("save-stdout", &["save", "small", "-o", "-"]),
     reading("export", &["export", "c", "-o", "out/c.tar"]),
     plain("cp-in", &["cp", "in/tree", "c:/srv"]),
-    reading("cp-out", &["cp", "c:/change", "out/copy"]),
+    // As docker cp and cp(1): once more it copies to out/copy/change.
+    Scenario { removed: Some("out/copy"), ..reading("cp-out", &["cp", "c:/change", "out/copy"]) },
     reading("diff", &["diff", "c"]),
     reading("diff-tar", &["diff", "--tar", "c", "-o", "out/diff.tar"]),
     reading("explain", &["explain", "c", "/change/low"]),

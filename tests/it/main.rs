@@ -107,6 +107,7 @@ mod plain_driver;
 mod processes;
 mod prune_store;
 mod raw;
+mod readers;
 mod repair;
 mod repair_beside;
 mod repair_sources;
