@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::union::{Errno, Ino, Union};
 
-/// Files that are counted; more are "more than" these.
+/// Files that are counted.
 const MOST_FILES: usize = 10_000;
 
 /// The losses of one mount.
@@ -32,7 +32,7 @@ impl Losses {
     pub(super) fn add(&self, union: &Union, ino: Ino, error: Errno) {
         let mut lost = self.lost.lock();
         let lost = lost.get_or_insert_with(|| Lost { files: HashSet::new(), first: union.path(ino), error });
-        if lost.files.len() < MOST_FILES {
+        if lost.files.len() <= MOST_FILES {
             lost.files.insert(ino);
         }
     }
@@ -44,6 +44,7 @@ impl Losses {
         let lost = lost.as_ref()?;
         let files = match lost.files.len() {
             1 => "a file".to_owned(),
+            count if count > MOST_FILES => format!("more than {MOST_FILES} files"),
             count => format!("{count} files"),
         };
         let error = std::io::Error::from(lost.error);

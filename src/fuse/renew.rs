@@ -8,18 +8,24 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
 
 use crate::index::Kind;
 use crate::union::{Attr, Ino, SetAttr, SetTime, Union};
 
-/// A name to give up, and the reply that waits for it.
+/// How long a reply waits at most for its name to be given up. The program that waits for the reply has the file's lock, and
+/// another may wait for that with the lock of the directory (unlink, rename, link).
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A name to give up.
 pub(super) struct Renewal {
     name: (Ino, Vec<u8>),
-    reply: Box<dyn FnOnce() + Send>,
+    /// Closed when that is done.
+    done: Sender<()>,
 }
 
 /// Takes renewals to their thread.
@@ -52,22 +58,32 @@ pub(super) fn is_needed(set: &SetAttr, attr: &Attr) -> Option<When> {
     }
 }
 
-/// Has the kernel give up the inode, and then sends the reply.
-pub(super) fn renew(renewals: &Renewals, union: &Union, ino: Ino, reply: impl FnOnce() + Send + 'static) {
-    let Some(name) = union.name_of(ino) else { return reply() };
-    // Without its thread the mount is about to end.
-    if let Err(unsent) = renewals.send(Renewal { name, reply: Box::new(reply) }) {
-        (unsent.0.reply)();
+/// Has the kernel give up the inode. What this returns is closed when that is done, or when there is nothing to do.
+pub(super) fn renew(renewals: &Renewals, union: &Union, ino: Ino) -> Receiver<()> {
+    let (done, is_done) = channel();
+    if let Some(name) = union.name_of(ino) {
+        // Without its thread the mount is about to end.
+        drop(renewals.send(Renewal { name, done }));
+    }
+    is_done
+}
+
+/// Waits until the kernel has given up the name, or as long as a reply may wait for that.
+pub(super) fn wait(is_done: &Receiver<()>) {
+    match is_done.recv_timeout(PATIENCE) {
+        // The time that the kernel has is old for a moment more.
+        Err(RecvTimeoutError::Timeout) => {}
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
     }
 }
 
 /// Starts the thread; it ends when no request can come any more.
 pub(super) fn do_all(renewals: Receiver<Renewal>, notifier: Notifier) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
-        for Renewal { name: (parent, name), reply } in renewals {
+        for Renewal { name: (parent, name), done } in renewals {
             // error: it fails for a name that the kernel does not know, which is as well.
             notifier.inval_entry(INodeNo(parent.0), &OsString::from_vec(name)).unwrap_or_default();
-            reply();
+            drop(done);
         }
     };
     std::thread::Builder::new().name("renew".to_owned()).spawn(run)

@@ -77,10 +77,13 @@ impl Filesystem {
             Err(error) => reply.error(errno(error)),
         };
         match when {
-            When::BeforeReply => renew::renew(&self.renewals, &self.union, ino, answer),
+            When::BeforeReply => {
+                renew::wait(&renew::renew(&self.renewals, &self.union, ino));
+                answer();
+            }
             When::AfterReply => {
                 answer();
-                renew::renew(&self.renewals, &self.union, ino, || ());
+                drop(renew::renew(&self.renewals, &self.union, ino));
             }
         }
     }

@@ -34,6 +34,7 @@ struct Served {
     container: Option<ServedContainer>,
     packing: Packing,
     losses: Arc<Losses>,
+    union: Arc<Union>,
 }
 
 struct ServedContainer {
@@ -61,7 +62,7 @@ pub fn serve() -> Result<()> {
         let store = spec.root.clone().map(|root| Store::open(&PathBuf::from(root))).transpose()?;
         start(store.as_ref(), &spec, &mountpoint)
     })();
-    let Served { serving, registration, container, packing, losses } = match started {
+    let Served { serving, registration, container, packing, losses, union } = match started {
         Ok(started) => started,
         Err(error) => {
             let said = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
@@ -77,8 +78,16 @@ pub fn serve() -> Result<()> {
     let result = serving.end();
     // A commit gets all of what there is, and then the union is closed.
     let ended = packing.end();
-    let lost = losses.clause();
-    let container_ended = container.map_or(Ok(()), |container| container.end(lost.clone()));
+    let removed = container.as_ref().is_some_and(|container| container.remove);
+    let stored = if spec.behaviour.volatile || removed { Ok(()) } else { stored(&union, spec.tied) };
+    // The upper is closed with it.
+    drop(union);
+    let lost = losses.clause().or_else(|| stored.err());
+    let container_ended = match container {
+        Some(container) => container.end(lost.clone()),
+        None if spec.tied => Ok(()),
+        None => lost.clone().map_or(Ok(()), |lost| Err(Error::Unsupported(lost))),
+    };
     drop((registration, ended));
     if spec.tied {
         // Without a reader the command's caller has been killed.
@@ -87,6 +96,12 @@ pub fn serve() -> Result<()> {
         }
     }
     result.and(container_ended)
+}
+
+/// Whether the disk has all that was written; else what is lost, as a clause. The end of a command does not wait for the disk.
+fn stored(union: &Union, tied: bool) -> std::result::Result<(), String> {
+    let stored = if tied { union.written() } else { union.end() };
+    stored.map_err(|error| format!("what programs have written is lost in part: {}", std::io::Error::from(error)))
 }
 
 /// Says what cannot be said to a caller; standard error is the container's log.
@@ -155,7 +170,8 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         threads: THREADS,
         behaviour: spec.behaviour.clone(),
     };
-    let union = Arc::new(union);
+    let removed = container.as_ref().is_some_and(|served| served.remove);
+    let union = Arc::new(if spec.behaviour.volatile || removed { union.without_flushes() } else { union });
     let record = |mount: &MountRecord| match &container {
         Some(served) => served.store.set_mount(&served.container, mount),
         None => Ok(()),
@@ -177,7 +193,6 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
     };
     let losses = session.losses();
     let packing = Packing::new(&union, session.gate(), losses.clone(), mountpoint.to_owned());
-    drop(union);
     // From here on a failure must not leave a mount that nothing serves.
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
@@ -200,13 +215,12 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         end_on_signals(&mounted)?;
         if spec.tied {
             give_up_on_signal(mountpoint)?;
-            let removed = container.as_ref().is_some_and(|served| served.remove);
             end_with_stdin(&mounted, removed)?;
         }
         Ok((registration, session.serve()?))
     })();
     match registered {
-        Ok((registration, serving)) => Ok(Served { serving, registration, container, packing, losses }),
+        Ok((registration, serving)) => Ok(Served { serving, registration, container, packing, losses, union }),
         Err(error) => {
             let ended = fuse::abort(mountpoint);
             mount.map_or(Ok(()), |mount| record(&MountRecord { ended: true, ..mount }))?;

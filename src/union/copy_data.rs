@@ -15,7 +15,12 @@ const CHUNK: u64 = 64 << 20;
 /// Copies the first `length` bytes to the same place, holes as holes; as a clone where the file system can.
 pub(super) fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> FsResult<()> {
     let stat = call::fstat(from)?;
-    if u64::try_from(stat.st_size).unwrap_or_default() == length {
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    if size < length {
+        // The file in the layer is shorter than the layer's index says, which is damage and no hole.
+        return Err(Errno::EIO);
+    }
+    if size == length {
         match call::ioctl_ficlone(to, from) {
             Ok(()) => return Ok(()),
             // The file system makes no clones (ioctl_ficlonerange(2)).

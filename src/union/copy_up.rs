@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
 use super::attr::drop_set_ids;
 use super::change_time::disk_times;
@@ -136,8 +136,17 @@ impl Union {
         let lower = self.lowers.open(ino, &self.descriptors)?;
         let spot = Spot::Open(file.clone());
         let capability = optional(&spot, CAPABILITY)?;
-        copy_data(lower.as_fd(), file.as_fd(), size.min(limit))?;
-        call::ftruncate(&file, size.min(limit))?;
+        let copied = copy_data(lower.as_fd(), file.as_fd(), size.min(limit))
+            .and_then(|()| Ok(call::ftruncate(&file, size.min(limit))?))
+            .and_then(|()| self.flush_copy(&file));
+        if let Err(error) = copied {
+            // The mark stays, so that these data are never read; but they would keep room on a full disk, and the times.
+            let emptied =
+                call::fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, size.max(1));
+            emptied.or_else(|_| call::ftruncate(&file, 0).and_then(|()| call::ftruncate(&file, size)))?;
+            call::futimens(&file, &upper::times_of(&stat))?;
+            return Err(error);
+        }
         // Nothing that the program did has changed the content yet: capabilities go only with that, and times
         // move only then.
         if let Some(capability) = capability {
@@ -153,6 +162,12 @@ impl Union {
         drop(tree);
         self.descriptors.remove(Key::LowerData(ino));
         Ok(())
+    }
+
+    /// A power cut may come between the copy's name and its data. What the lower file had must not be lost then, since no
+    /// program has changed it: as overlayfs does (fs/overlayfs/copy_up.c, `ovl_copy_up_file`).
+    fn flush_copy(&self, file: &OwnedFd) -> FsResult<()> {
+        if self.flushes_copies { Ok(call::fdatasync(file)?) } else { Ok(()) }
     }
 
     /// Makes the copy in the work directory.
@@ -175,6 +190,9 @@ impl Union {
                     copy_data(lower.as_fd(), file.as_fd(), length)?;
                 }
                 call::ftruncate(&file, length)?;
+                if !metacopy && length > 0 {
+                    self.flush_copy(&file)?;
+                }
                 written = Some(Arc::new(file)).filter(|_| !metacopy);
             }
             Kind::Symlink => call::symlinkat(node.target(), work, temporary)?,

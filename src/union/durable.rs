@@ -90,8 +90,11 @@ impl Union {
     pub fn fsync(&self, ino: Ino, datasync: bool) -> FsResult<()> {
         let (file, kind) = {
             let tree = self.tree.read();
-            match tree.nodes.get(&ino).map(|node| node.kind) {
+            let node = tree.nodes.get(&ino);
+            match node.map(|node| node.kind) {
                 None => return Ok(()),
+                // A removed one has nothing that could last.
+                Some(Kind::Directory) if node.is_some_and(|node| node.orphan.is_some()) => return Ok(()),
                 Some(Kind::Directory) => match self.spot(&tree, ino)? {
                     Spot::Open(dir) => (dir, Kind::Directory),
                     Spot::Named(..) => (self.upper_dir(&tree, ino)?, Kind::Directory),
@@ -114,13 +117,33 @@ impl Union {
         Ok(())
     }
 
-    /// Makes everything durable: at the end of a mount.
+    /// Makes everything durable.
     ///
     /// # Errors
-    /// As `syncfs(2)`; and an error that was to be told by the `fsync` of a file, which never came.
+    /// As `syncfs(2)`; and as [`Union::written`].
     pub fn sync(&self) -> FsResult<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         call::syncfs(&upper.root)?;
+        self.written()
+    }
+
+    /// The same at the end of a mount, after which nothing is changed any more.
+    ///
+    /// # Errors
+    /// As [`Union::sync`].
+    pub fn end(&self) -> FsResult<()> {
+        if let Some(upper) = &self.upper {
+            // error: the next union that opens the directory brings into order what is left.
+            upper.close().unwrap_or_default();
+        }
+        self.sync()
+    }
+
+    /// Whether the disk has taken, as far as is known, all that was written.
+    ///
+    /// # Errors
+    /// One that was to be told by the `fsync` of a file, which never came.
+    pub fn written(&self) -> FsResult<()> {
         self.descriptors.unsure.untold().map_or(Ok(()), Err)
     }
 }

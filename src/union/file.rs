@@ -32,6 +32,8 @@ impl Union {
         while let Some(rest) = buffer.get_mut(done..wanted).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
             match call::pread(&file, rest, at)? {
+                // The file in the layer is shorter than the layer's index says.
+                0 if limit.is_some() => return Err(Errno::EIO),
                 0 => break,
                 read => done += read,
             }

@@ -177,6 +177,10 @@ impl Union {
             && let Some(orphan) = node.orphan.take()
         {
             // It was thought to have lost its last name, and here is another.
+            let kind = node.kind;
+            if let Some(homes) = &mut tree.homes {
+                homes.add(entry.ino, kind, parent);
+            }
             self.drop_orphan(tree, entry.ino, &orphan);
         }
         Ok(())

@@ -92,6 +92,8 @@ pub struct Union {
     _unused: Option<OwnedFd>,
     /// Whether a mark may stand for a lower file's data.
     metacopy: bool,
+    /// Whether a copy-up's data are on the disk before its name is.
+    flushes_copies: bool,
     branches: Vec<Branch>,
     descriptors: Descriptors,
     references: References,
@@ -147,6 +149,7 @@ impl Union {
             lowers,
             metacopy: stack.lowers_are_immutable && upper.as_ref().is_some_and(Upper::has_marks),
             upper,
+            flushes_copies: true,
             _unused: unused,
             branches,
             descriptors: Descriptors::new(Descriptors::capacity_of_process()),
@@ -158,6 +161,13 @@ impl Union {
         };
         union.recover(unclean)?;
         Ok(union)
+    }
+
+    /// The same union, whose upper need not outlive a power cut: a copy-up does not wait for the disk.
+    #[must_use]
+    pub fn without_flushes(mut self) -> Self {
+        self.flushes_copies = false;
+        self
     }
 
     /// The directories of the stack, uppermost first.

@@ -24,7 +24,7 @@ fn name(prefix: &[u8]) -> Vec<u8> {
 pub(super) fn keeping<T>(
     root: BorrowedFd<'_>,
     prefix: Option<&[u8]>,
-    change: impl FnOnce() -> FsResult<T>,
+    mut change: impl FnMut() -> FsResult<T>,
 ) -> FsResult<T> {
     let Some(name) = prefix.map(name) else { return preserving_times(root, change) };
     let Timestamps { last_access, last_modification } = times_of(&call::fstat(root)?);
@@ -39,6 +39,11 @@ pub(super) fn keeping<T>(
     let done = change();
     call::futimens(root, &Timestamps { last_access, last_modification })?;
     remove(root, &name)?;
+    if matches!(&done, Err(error) if *error == Errno::ENOSPC) {
+        // The mark may have had the last block, which ext4 gives to another only after a commit of its journal.
+        call::syncfs(root)?;
+        return preserving_times(root, change);
+    }
     done
 }
 

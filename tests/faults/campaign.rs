@@ -130,11 +130,16 @@ impl Campaign {
         println!(
             "{} points hit, {} not come to, {} left out after hangs; {found} with findings; {} s",
             done.into_inner(),
-            missed.into_inner(),
+            missed.load(Ordering::Relaxed),
             skipped.into_inner(),
             start.elapsed().as_secs()
         );
-        ExitCode::from(u8::from(found > 0))
+        // Threads share their work in another way each time; but a tracer that comes to nothing finds nothing.
+        let missed_too_many = missed.load(Ordering::Relaxed) * 50 > points.len();
+        if missed_too_many {
+            println!("more than one point of fifty was not come to");
+        }
+        ExitCode::from(u8::from(found > 0 || missed_too_many))
     }
 
     /// Does the work of each number, by workers that take the next one.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -174,4 +174,29 @@ fn a_server_that_is_killed_while_its_mount_is_made_synchronous_is_gone() {
         mounts.run(&["rm", "-f", &name]).ok();
         assert!(!mounts.mounted().contains(&mounts.at("mnt")), "round {round}");
     }
+}
+
+/// A change of the mode has begun the copy without data; then there is no room for these.
+#[test]
+fn a_copy_up_for_which_there_is_no_room_takes_none() {
+    let mounts = Mounts::new();
+    let disk = Disk::new(&mounts.at(""), "store", MEGABYTES, "mkfs.ext4", &EXT4);
+    let size = 24 << 20;
+    mounts.mkdir("tree");
+    fs::write(mounts.at("tree/big"), vec![b'x'; size]).unwrap();
+    mounts.shell("tar -C tree -cf image.tar .").ok();
+    mounts.run(&["import", "--tag", "i", "image.tar"]).ok();
+    let big = mounts.mount(&["--name", "c", "i"]).mountpoint.join("big");
+    fs::set_permissions(&big, fs::Permissions::from_mode(0o600)).unwrap();
+    disk.leave_blocks((16 << 20) / disk.room().f_frsize);
+    let before = disk.room().f_bavail * disk.room().f_frsize;
+    let mut file = File::options().append(true).open(&big).unwrap();
+    let appended = file.write_all(b"y").and_then(|()| file.sync_all());
+    assert_eq!(appended.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    drop(file);
+    rustix::fs::sync();
+    let after = disk.room().f_bavail * disk.room().f_frsize;
+    assert!(after + (2 << 20) > before, "{before} bytes of room became {after}");
+    assert_eq!(fs::read(&big).unwrap().iter().filter(|byte| **byte == b'x').count(), size);
+    mounts.run(&["rm", "-f", "c"]).ok();
 }

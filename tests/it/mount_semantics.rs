@@ -364,3 +364,14 @@ fn what_was_synced_is_there_when_the_server_is_killed_at_work() {
     mounts.umount("box");
     mounts.assert_nothing_is_live();
 }
+
+#[test]
+fn a_removed_directory_can_be_flushed() {
+    let beside = Beside::over(&[]);
+    beside.same(|dir| {
+        fs::create_dir(dir.join("d")).unwrap();
+        let open = File::open(dir.join("d")).unwrap();
+        fs::remove_dir(dir.join("d")).unwrap();
+        open.sync_all().map_err(|error| error.raw_os_error())
+    });
+}

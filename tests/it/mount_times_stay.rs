@@ -212,3 +212,49 @@ fn a_truncation_to_the_same_length_moves_the_time_of_modification() {
     }
     assert_times_stay(&beside, "truncated");
 }
+
+/// The truncation waits, with the file's lock, until the kernel has given up the name; the rename waits for the file with the
+/// directory's lock.
+#[test]
+fn a_truncation_and_a_rename_do_not_wait_for_each_other() {
+    let mounts = Mounts::new();
+    for dir in ["upper", "lower", "mnt"] {
+        mounts.mkdir(dir);
+    }
+    mounts.run(&["union", "-o", "io=cached,dirs=upper:lower", "mnt"]).ok();
+    mounts.write("mnt/first", "content");
+    mounts.write("mnt/other", "content");
+    let dir = mounts.at("mnt");
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let truncate = |name: &'static str| {
+        let (path, done) = (dir.join(name), done.clone());
+        move || {
+            for _ in 0..1000 {
+                raw::truncate(&path, 7).unwrap();
+            }
+            drop(done);
+        }
+    };
+    let rename = || {
+        let (dir, done) = (dir.clone(), done.clone());
+        move || {
+            for _ in 0..1000 {
+                fs::rename(dir.join("first"), dir.join("moved")).unwrap();
+                fs::rename(dir.join("moved"), dir.join("first")).unwrap();
+                fs::hard_link(dir.join("other"), dir.join("again")).unwrap();
+                fs::remove_file(dir.join("again")).unwrap();
+            }
+            drop(done);
+        }
+    };
+    std::thread::spawn(truncate("other"));
+    std::thread::spawn(rename());
+    drop(done);
+    // Closed when both have ended.
+    let waited = is_done.recv_timeout(std::time::Duration::from_secs(120));
+    if waited == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        mounts.run(&["umount", "--force", "mnt"]).ok();
+        panic!("they wait for each other");
+    }
+    mounts.umount(&mounts.text("mnt"));
+}

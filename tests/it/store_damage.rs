@@ -1,6 +1,7 @@
 //! What is damaged breaks itself only, and can be removed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 
 use super::mounts::Mounts;
 
@@ -47,4 +48,26 @@ fn a_mountpoint_goes_before_the_beginning_of_an_id() {
     assert_eq!(mounts.ps("c").0, "running");
     mounts.umount(name);
     assert_eq!(mounts.ps("c").0, "exited");
+}
+
+/// Its index says how long it is; what is missing is no hole.
+#[test]
+fn a_file_of_a_layer_that_was_cut_is_not_read_as_zeros() {
+    let mounts = Mounts::new();
+    mounts.mkdir("tree");
+    fs::write(mounts.at("tree/file"), vec![b'x'; 100_000]).unwrap();
+    mounts.shell("tar -C tree -cf image.tar .").ok();
+    mounts.run(&["import", "--tag", "i", "image.tar"]).ok();
+    let layer = fs::read_dir(mounts.at("store/diff")).unwrap().next().unwrap().unwrap().path();
+    File::options().write(true).open(layer.join("file")).unwrap().set_len(50_000).unwrap();
+    let container = mounts.mount(&["--name", "c", "i"]);
+    let file = container.mountpoint.join("file");
+    let read = fs::read(&file).unwrap_err();
+    assert_eq!(read.raw_os_error(), Some(libc::EIO));
+    let opened = File::options()
+        .append(true)
+        .open(&file)
+        .and_then(|mut file| file.write_all(b"y").and_then(|()| file.sync_all()));
+    assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::EIO));
+    mounts.run(&["umount", "c"]);
 }

@@ -202,6 +202,13 @@ impl Target<'_> {
         let picked = fspick(CWD, self.mountpoint, FsPickFlags::FSPICK_CLOEXEC).doing("remount", self.mountpoint)?;
         fsconfig_set_flag(picked.as_fd(), flag).doing("remount", self.mountpoint)?;
         fsconfig_reconfigure(picked.as_fd()).doing("remount", self.mountpoint)?;
+        if is_synchronous {
+            // What was gathered before is not told to its program any more: until the server has it, a failure is a loss.
+            let root = open(self.mountpoint)?;
+            if !self.flush(root.as_ref(), Some(FLUSH_PATIENCE))? {
+                return Ok(Outcome::Busy);
+            }
+        }
         Ok(Outcome::Done { lost: None })
     }
 }
