@@ -43,6 +43,10 @@ pub(super) fn plans(reader: &Reader<'_>) -> Result<Option<Plans>> {
     let Some(manifests) = manifests else {
         return if reader.is_image { Err(reader.bad(INDEX, "is no image index")) } else { Ok(None) };
     };
+    let names_blobs = manifests.iter().any(|descriptor| descriptor.digest.parse::<BlobDigest>().is_ok());
+    if !reader.is_image && !names_blobs {
+        return Ok(None);
+    }
     let mut plans = Plans::default();
     let (mut absent, mut elsewhere) = (Vec::new(), Vec::new());
     let is_empty = manifests.is_empty();

@@ -221,6 +221,10 @@ fn a_root_file_system_is_one_whatever_it_begins_with() {
         ("a manifest of something else", Tar::new().file("manifest.json", b"[1,2]").file("etc/x", b"x").finish()),
         ("an index of something else", Tar::new().file("index.json", b"{\"a\":").file("bin/x", b"x").finish()),
         (
+            "an index of other manifests",
+            Tar::new().file("index.json", br#"{"manifests":[{"name":"a"}]}"#).file("bin/x", b"x").finish(),
+        ),
+        (
             "repositories of something else",
             Tar::new().file("repositories", b"{\"a\":{\"b\":\"c\"}}").file("x", b"").finish(),
         ),
