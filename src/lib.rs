@@ -22,7 +22,7 @@
 //! | [`tarball`] | a layer's tar, in and out, bit for bit | `index` and the last row |
 //! | [`stack`] | one upper and the lowers: all that the store and the union know of each other | `index` |
 //! | [`index`] | the tree of a layer | the last row |
-//! | [`whiteout`], [`mark`], [`id`], [`error`], [`progress`], [`sys`] | words that all share | each other |
+//! | [`whiteout`], [`mark`], [`id`], [`error`], [`progress`], [`json`], [`sys`] | words that all share | each other |
 //!
 //! The store never looks into the union nor the union into the store; `tests/it/architecture.rs` holds all of
 //! this table to be true.
@@ -46,6 +46,7 @@ pub mod error;
 pub mod fuse;
 pub mod id;
 pub mod index;
+pub mod json;
 pub mod mark;
 pub mod ops;
 pub mod progress;

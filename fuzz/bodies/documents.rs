@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use layerctl::Error;
-use layerctl::archive::{DocumentLimits, Documents, ImageConfig, Platform, normal_name, plans};
+use layerctl::archive::{DocumentLimits, Documents, ImageConfig, Platform, Platforms, Wanted, normal_name, plans};
 
 use super::is_one_sentence;
 use super::parts::{self, Content};
@@ -23,9 +23,11 @@ pub(crate) fn run(data: &[u8]) -> bool {
     };
     let members = Members(parts::parse(data).into_iter().filter_map(file).collect());
     let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
-    match plans("archive.tar", &members, DocumentLimits::default(), &platform) {
+    let wanted = Wanted { platforms: Platforms::Best(platform), names: true, limits: DocumentLimits::default() };
+    match plans("archive.tar", &members, &wanted, true) {
         Ok(None) => false,
         Ok(Some(plans)) => {
+            let plans = plans.images;
             assert!(!plans.is_empty(), "no image at all is an error");
             for plan in plans {
                 let config = ImageConfig::parse(&plan.config).expect("the config of a plan can be read");

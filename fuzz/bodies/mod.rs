@@ -6,6 +6,7 @@
 //! | `archive` | a file that is imported, as a file or from a pipe | all of `import` up to the digests |
 //! | `image` | the members of an archive, with their digests put in | all of `import`, `verify`, `save` |
 //! | `documents` | the same | `manifest.json`, `index.json`, manifests, configs |
+//! | `json` | an image config | `json` |
 //! | `layer` | a layer's tar, checksums made right | `tarball`, `index`, `scan` |
 //! | `names` | lines, each an entry of a layer's tar | paths, links, whiteouts, replacements |
 //! | `pax` | extended headers of an entry | PAX records, ACLs, attributes |
@@ -24,6 +25,7 @@ mod documents;
 mod ids;
 mod image;
 mod index;
+mod json;
 mod layer;
 mod names;
 mod options;
@@ -41,13 +43,14 @@ mod union;
 pub(crate) type Body = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also that of its corpus in `fixtures/corpus/`.
-pub(crate) const TARGETS: [(&str, Body); 14] = [
+pub(crate) const TARGETS: [(&str, Body); 15] = [
     ("archive", archive::run),
     ("decompress", decompress::run),
     ("documents", documents::run),
     ("ids", ids::run),
     ("image", image::run),
     ("index", index::run),
+    ("json", json::run),
     ("layer", layer::run),
     ("names", names::run),
     ("options", options::run),

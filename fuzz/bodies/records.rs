@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use layerctl::archive::Platform;
-use layerctl::ops::{ImportLimits, ImportOptions, Policy, Verify, df, import, inspect, prune, verify};
+use layerctl::archive::{Platform, Platforms};
+use layerctl::ops::{ImportLimits, ImportOptions, Policy, TakenAs, Verify, df, import, inspect, prune, verify};
 use layerctl::progress::Quiet;
 use layerctl::store::{MountRecord, NewContainer, PruneScope, Store};
 use tempfile::TempDir;
@@ -42,12 +42,13 @@ impl Template {
         let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
         let options = ImportOptions {
             names: vec!["image:tag".parse().expect("a name")],
-            platform,
+            platforms: Platforms::Best(platform),
+            taken_as: TakenAs::Found,
             limits: ImportLimits::default(),
             policy: Policy::Compat,
             report: None,
         };
-        let ids = import(&store, &archive, &options, &Quiet).expect("it is a root file system");
+        let ids = import(&store, &archive, &options, &Quiet).expect("it is a root file system").ids;
         let new = NewContainer { name: Some("box".into()), image: "image:tag".into() };
         let container = store.create_container(&new).expect("the image is there");
         let mount = MountRecord {

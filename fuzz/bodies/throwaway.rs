@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use layerctl::Error;
-use layerctl::archive::Platform;
+use layerctl::archive::{Platform, Platforms};
 use layerctl::id::ImageId;
-use layerctl::ops::{ImportLimits, ImportOptions, Policy, Save, SaveForm, Verify, import, save, verify};
+use layerctl::ops::{ImportLimits, ImportOptions, Policy, Save, SaveForm, TakenAs, Verify, import, save, verify};
 use layerctl::progress::Quiet;
 use layerctl::store::Store;
 use tempfile::TempDir;
@@ -53,7 +53,14 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, u64> {
 
 fn options() -> ImportOptions {
     let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
-    ImportOptions { names: Vec::new(), platform, limits: ImportLimits::default(), policy: Policy::Compat, report: None }
+    ImportOptions {
+        names: Vec::new(),
+        platforms: Platforms::Best(platform),
+        taken_as: TakenAs::Found,
+        limits: ImportLimits::default(),
+        policy: Policy::Compat,
+        report: None,
+    }
 }
 
 impl Throwaway {
@@ -67,7 +74,7 @@ impl Throwaway {
     /// Imports a directory or file.
     fn import(&self, source: &Path) -> Option<Vec<ImageId>> {
         let error = match import(&self.store, source, &options(), &Quiet) {
-            Ok(ids) => return Some(ids),
+            Ok(imported) => return Some(imported.ids),
             Err(error) => error,
         };
         is_one_sentence(&error);

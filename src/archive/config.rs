@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Platform;
 use crate::id::DiffId;
+use crate::json::{self, Shape};
 
 /// What is read of a config; its bytes are kept beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -34,9 +35,9 @@ pub struct ImageConfig {
 
 /// The layers of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct RootFs {
     /// Lowest first.
-    #[serde(default)]
     pub diff_ids: Option<Vec<DiffId>>,
 }
 
@@ -64,6 +65,85 @@ pub struct Process {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
+impl Process {
+    /// The entrypoint; one that is only an empty word is none.
+    #[must_use]
+    pub fn entrypoint(&self) -> &[String] {
+        let words = self.entrypoint.as_deref().unwrap_or_default();
+        if words.len() == 1 && words.iter().all(String::is_empty) { &[] } else { words }
+    }
+}
+
+/// The fields of a config, in Go's spelling (OCI `specs-go/v1`, moby `image.Image` and `container.Config`).
+pub static CONFIG: Shape = Shape::Object(&[
+    ("id", &Shape::Scalar),
+    ("parent", &Shape::Scalar),
+    ("comment", &Shape::Scalar),
+    ("created", &Shape::Scalar),
+    ("container", &Shape::Scalar),
+    ("container_config", &PROCESS),
+    ("docker_version", &Shape::Scalar),
+    ("author", &Shape::Scalar),
+    ("config", &PROCESS),
+    ("architecture", &Shape::Scalar),
+    ("variant", &Shape::Scalar),
+    ("os", &Shape::Scalar),
+    ("os.version", &Shape::Scalar),
+    ("os.features", &WORDS),
+    ("Size", &Shape::Scalar),
+    ("rootfs", &Shape::Object(&[("type", &Shape::Scalar), ("diff_ids", &WORDS)])),
+    ("history", &Shape::List(&STEP)),
+]);
+
+/// The `config` of a config, in Go's spelling.
+pub static PROCESS: Shape = Shape::Object(&[
+    ("Hostname", &Shape::Scalar),
+    ("Domainname", &Shape::Scalar),
+    ("User", &Shape::Scalar),
+    ("AttachStdin", &Shape::Scalar),
+    ("AttachStdout", &Shape::Scalar),
+    ("AttachStderr", &Shape::Scalar),
+    ("ExposedPorts", &Shape::Map),
+    ("Tty", &Shape::Scalar),
+    ("OpenStdin", &Shape::Scalar),
+    ("StdinOnce", &Shape::Scalar),
+    ("Env", &WORDS),
+    ("Cmd", &WORDS),
+    ("Healthcheck", &HEALTHCHECK),
+    ("ArgsEscaped", &Shape::Scalar),
+    ("Image", &Shape::Scalar),
+    ("Volumes", &Shape::Map),
+    ("WorkingDir", &Shape::Scalar),
+    ("Entrypoint", &WORDS),
+    ("NetworkDisabled", &Shape::Scalar),
+    ("MacAddress", &Shape::Scalar),
+    ("OnBuild", &WORDS),
+    ("Labels", &Shape::Map),
+    ("StopSignal", &Shape::Scalar),
+    ("StopTimeout", &Shape::Scalar),
+    ("Shell", &WORDS),
+    ("Memory", &Shape::Scalar),
+    ("MemorySwap", &Shape::Scalar),
+    ("CpuShares", &Shape::Scalar),
+]);
+
+static WORDS: Shape = Shape::List(&Shape::Scalar);
+static HEALTHCHECK: Shape = Shape::Object(&[
+    ("Test", &WORDS),
+    ("Interval", &Shape::Scalar),
+    ("Timeout", &Shape::Scalar),
+    ("StartPeriod", &Shape::Scalar),
+    ("StartInterval", &Shape::Scalar),
+    ("Retries", &Shape::Scalar),
+]);
+static STEP: Shape = Shape::Object(&[
+    ("created", &Shape::Scalar),
+    ("created_by", &Shape::Scalar),
+    ("author", &Shape::Scalar),
+    ("comment", &Shape::Scalar),
+    ("empty_layer", &Shape::Scalar),
+]);
+
 impl ImageConfig {
     /// Reads a config.
     ///
@@ -74,7 +154,7 @@ impl ImageConfig {
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err("is no image config: it is no JSON object".into());
         }
-        serde_json::from_slice(bytes).map_err(|error| format!("is no image config: {error}"))
+        json::from_slice(bytes).map_err(|error| format!("is no image config: {error}"))
     }
 
     /// The layers, lowest first.

@@ -3,48 +3,67 @@
 
 use serde::Deserialize;
 
-use super::members::{DocumentLimits, Documents, normal_name};
-use super::plan::{Blob, Plan, join, named_digest, required};
-use crate::error::{Error, Result};
-use crate::id::ImageName;
+use super::blob::{Blob, BlobDigest};
+use super::members::normal_name;
+use super::plan::{Plan, Plans, Reader, named_digest};
+use crate::error::Result;
+use crate::id::{Digest, ImageName};
+use crate::json;
 
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct Item {
     config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    layers: Option<Vec<String>>,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
 }
 
-pub(super) fn plans(archive: &str, documents: &dyn Documents, limits: DocumentLimits) -> Result<Option<Vec<Plan>>> {
-    let Some(manifest) = documents.document(MANIFEST)? else { return Ok(None) };
-    let bad = |why: String| Error::BadArchive { archive: archive.to_owned(), entry: Some(MANIFEST.to_owned()), why };
-    let items: Vec<Item> = match serde_json::from_slice(&manifest) {
-        // A root file system may have a file of this name.
-        Err(_) if !manifest.trim_ascii_start().starts_with(b"[") => return Ok(None),
-        items => items.map_err(|error| bad(format!("is no manifest: {error}")))?,
+/// Also says whether there is such a document, which may name no image.
+pub(super) fn plans(reader: &Reader<'_>) -> Result<(bool, Option<Plans>)> {
+    let Some(manifest) = reader.top(MANIFEST)? else { return Ok((false, None)) };
+    // A root file system may have a file of this name.
+    if !manifest.trim_ascii_start().starts_with(b"[") {
+        return Ok((false, None));
+    }
+    let parsed = json::from_slice::<Vec<Item>>(&manifest).map_err(|error| error.to_string());
+    let has_config = |item: &Item| !item.config.is_empty();
+    let items = match parsed {
+        Ok(items) if items.iter().all(has_config) => items,
+        _ if !reader.is_image && !speaks_of_images(&manifest) => return Ok((false, None)),
+        Ok(_) => return Err(reader.bad(MANIFEST, "is no manifest: an image in it has no Config")),
+        Err(error) => return Err(reader.bad(MANIFEST, format!("is no manifest: {error}"))),
     };
+    if items.is_empty() {
+        return Ok((true, None));
+    }
     // Before they are understood, which takes several times the room.
-    limits.take_names(archive, items.iter().map(|item| item.repo_tags.as_ref().map_or(0, Vec::len)))?;
-    let plan = |item: Item| {
-        let config_name = normal_name(item.config.as_bytes());
-        let digest = named_digest(&config_name).map(|digest| Blob { digest, size: None });
-        let config = required(archive, documents, &config_name, digest)?;
-        let layers = item.layers.unwrap_or_default();
-        let layers = layers.iter().map(|name| normal_name(name.as_bytes()));
-        // Only in `blobs/` does a layer's name say what its bytes are: elsewhere it may be its diffID.
-        let blob = |name: &str| Some(name).filter(|name| name.starts_with("blobs/")).and_then(named_digest);
-        let layers = layers.map(|name| (name.clone(), blob(&name).map(|digest| Blob { digest, size: None }))).collect();
-        let names = item.repo_tags.unwrap_or_default();
-        let names = names
-            .iter()
-            .map(|name| name.parse::<ImageName>().map_err(|error| bad(error.to_string())))
-            .collect::<Result<_>>()?;
-        join(archive, &config_name, config, layers, names)
-    };
-    items.into_iter().map(plan).collect::<Result<_>>().map(Some)
+    let names = |item: &Item| if reader.wanted.names { item.repo_tags.len() } else { 0 };
+    reader.wanted.limits.take_names(reader.archive, items.iter().map(names))?;
+    let images = items.into_iter().map(|item| plan(reader, item)).collect::<Result<_>>()?;
+    Ok((true, Some(Plans { images, notes: Vec::new() })))
+}
+
+/// Whether something that cannot be understood was meant as a manifest.
+fn speaks_of_images(manifest: &[u8]) -> bool {
+    let text = manifest.to_ascii_lowercase();
+    let has = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
+    has(b"\"config\"") && has(b"\"layers\"")
+}
+
+fn plan(reader: &Reader<'_>, item: Item) -> Result<Plan> {
+    let config_name = normal_name(item.config.as_bytes());
+    // Only in `blobs/` does a name say what the bytes are: elsewhere a layer's may be its diffID, and a config's any.
+    let blob = |name: &str| BlobDigest::of_member(name).map(|digest| Blob { digest, size: None });
+    let config = reader.required(&config_name, blob(&config_name))?;
+    let layers = item.layers.iter().map(|name| normal_name(name.as_bytes()));
+    let layers = layers.map(|name| (name.clone(), blob(&name))).collect();
+    let names = item.repo_tags.iter().filter(|_| reader.wanted.names);
+    let names = names
+        .map(|name| name.parse::<ImageName>().map_err(|error| reader.bad(MANIFEST, error.to_string())))
+        .collect::<Result<_>>()?;
+    let is_named = blob(&config_name).is_some() || named_digest(&config_name) == Some(Digest::of(&config));
+    let plan = reader.join(&config_name, config, layers, names)?;
+    Ok(Plan { config_name: Some(config_name).filter(|_| !is_named), ..plan })
 }

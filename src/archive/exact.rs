@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::id::{Digest, Digester};
+use super::blob::{Algorithm, BlobDigest, BlobDigester};
 
 /// Gives exactly so many bytes, or an error of the kind `UnexpectedEof`.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ pub struct Checked<R> {
 }
 
 /// What went through a [`Checked`] reader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
-    digester: Digester,
+    digester: BlobDigester,
     bytes: u64,
     stopped: bool,
 }
@@ -57,7 +57,7 @@ impl Seen {
 
     /// The digest and the number of the bytes.
     #[must_use]
-    pub fn finish(seen: &Mutex<Self>) -> (Digest, u64) {
+    pub fn finish(seen: &Mutex<Self>) -> (BlobDigest, u64) {
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         (seen.digester.clone().finish(), seen.bytes)
     }
@@ -65,8 +65,9 @@ impl Seen {
 
 impl<R: Read> Checked<R> {
     /// Listens to what is read of `source`.
-    pub fn new(source: R) -> (Self, Arc<Mutex<Seen>>) {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+    pub fn new(source: R, algorithm: Algorithm) -> (Self, Arc<Mutex<Seen>>) {
+        let digester = BlobDigester::new(algorithm);
+        let seen = Arc::new(Mutex::new(Seen { digester, bytes: 0, stopped: false }));
         (Self { source, seen: seen.clone() }, seen)
     }
 }

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use super::config::CONFIG;
 use crate::id::DiffId;
+use crate::json;
 
 /// One step of how an image was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct HistoryStep {
 /// come last. What is not as it should be is as if it were not there: nobody checks a history when an image is made.
 #[must_use]
 pub fn history(config: &[u8], layers: &[DiffId]) -> Vec<HistoryStep> {
-    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let config: Value = json::canonical(config, &CONFIG).unwrap_or_default();
     let told = config.get("history").and_then(Value::as_array);
     let mut layers = layers.iter().copied();
     let mut steps: Vec<HistoryStep> = Vec::new();
@@ -62,6 +64,7 @@ mod tests {
             (r#"{"history":[{}]}"#, vec![a, b]),
             (r#"{"history":[{},{},{}]}"#, vec![a, b, None]),
             (r#"{"history":null}"#, vec![a, b]),
+            (r#"{"History":[{},{"Empty_Layer":true},{}]}"#, vec![a, None, b]),
             (r#"{"history":[1,{"created_by":7,"empty_layer":"yes"}]}"#, vec![a, b]),
             ("{}", vec![a, b]),
             ("no JSON", vec![a, b]),

@@ -5,13 +5,14 @@ use std::io::{self, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::incoming::{Incoming, Stop};
-use super::members::{is_archive_member, normal_name};
+use super::members::{NameTells, normal_name};
+use super::replay::Replay;
 use crate::error::{Context as _, Error, Result};
-use crate::sys::{fs, retry};
+use crate::sys::fs;
 use crate::tarball::{BLOCK, Compression, Refusal, decompress_within, is_header, refusal_of};
 
 /// Bytes that are looked at to find out what a stream is.
-const SNIFF_LIMIT: u64 = 4 << 20;
+const SNIFF_LIMIT: u64 = 3 << 20;
 
 /// An archive, by how it can be read.
 pub enum Input {
@@ -23,14 +24,41 @@ pub enum Input {
     Stream(Stream),
 }
 
-/// A plain tar that can be read once.
+/// A plain tar that comes from its beginning to its end.
+#[derive(Debug)]
 pub struct Stream {
     /// The tar, from its first byte.
-    pub tar: Box<dyn Read>,
+    pub tar: Replay,
     /// Whether its first member is one of an archive of images.
     pub is_archive: bool,
     /// Ends a read of it that waits for more to come.
     pub stop: Stop,
+    /// Where it comes from, if that can be read again: a file, and where in it.
+    again: Option<(File, u64)>,
+}
+
+impl Stream {
+    /// Whether it comes from a file, which can be read again.
+    #[must_use]
+    pub const fn is_file(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Reads the tar from its first byte again; `None` when too much of it has come. `ratio` is how many times as large
+    /// as it came it may become.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn begin_again(self, archive: &str, ratio: u64) -> Result<Option<Replay>> {
+        if self.tar.can_begin_again() {
+            return Ok(Some(self.tar.for_the_last_time()));
+        }
+        let Some((mut file, start)) = self.again else { return Ok(None) };
+        file.seek(io::SeekFrom::Start(start)).doing("read", archive)?;
+        let source = Box::new(Incoming::new(file));
+        let (_, tar) = decompress_within(source, ratio).map_err(|error| read_failure(archive, None, error))?;
+        Ok(Some(Replay::new(tar).for_the_last_time()))
+    }
 }
 
 impl std::fmt::Debug for Input {
@@ -38,14 +66,8 @@ impl std::fmt::Debug for Input {
         match self {
             Self::Directory(dir) => f.debug_tuple("Directory").field(dir).finish(),
             Self::Seekable(file) => f.debug_tuple("Seekable").field(file).finish(),
-            Self::Stream(stream) => stream.fmt(f),
+            Self::Stream(stream) => f.debug_tuple("Stream").field(stream).finish(),
         }
-    }
-}
-
-impl std::fmt::Debug for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("is_archive", &self.is_archive).finish_non_exhaustive()
     }
 }
 
@@ -91,39 +113,39 @@ impl Input {
         if kind.is_file() && is_at_start(&file).doing("read", source)? && is_plain(&file).doing("read", source)? {
             return Ok(Self::Seekable(file));
         }
+        let again = if kind.is_file() {
+            let start = (&file).stream_position().doing("read", source)?;
+            Some((file.try_clone().doing("read", source)?, start))
+        } else {
+            None
+        };
         let incoming = Incoming::new(file);
         let stop = incoming.stop();
-        let mut input = Self::stream(&archive, Box::new(incoming), ratio)?;
-        if let Self::Stream(stream) = &mut input {
-            stream.stop = stop;
-        }
-        Ok(input)
+        let stream = Self::stream(&archive, Box::new(incoming), ratio)?;
+        Ok(Self::Stream(Stream { stop, again, ..stream }))
     }
 
     /// Finds out what comes.
-    ///
-    /// # Errors
-    /// As [`Input::open`].
-    pub fn stream(archive: &str, source: Box<dyn Read + Send>, ratio: u64) -> Result<Self> {
+    fn stream(archive: &str, source: Box<dyn Read + Send>, ratio: u64) -> Result<Stream> {
         let (compression, tar) =
             decompress_within(source, ratio).map_err(|error| read_failure(archive, None, error))?;
-        let mut sniffed = Sniffed { source: tar, seen: Vec::new(), failed: false };
-        let first = match first_member(&mut sniffed) {
+        let mut tar = Replay::new(tar);
+        let first = match first_member(&mut tar) {
             // error: what is wrong with a tar that is no archive of images, a layer's own reader says better
-            Err(_) if !sniffed.failed => First::Nothing,
-            first => first.map_err(|error| read_failure(archive, None, error))?,
+            Err(_) if !tar.has_failed() => First::Nothing,
+            first => first.map_err(|error| read_failure(archive, None, tar.failure().unwrap_or(error)))?,
         };
         let is_archive = match first {
-            First::Member(name) => is_archive_member(&name),
+            First::Member(name) => NameTells::of(&name) == NameTells::Image,
             // A tar of nothing is a layer of nothing.
             First::Nothing => false,
-            First::NoTar if sniffed.seen.is_empty() && compression == Compression::None => {
+            First::NoTar if tar.is_empty() && compression == Compression::None => {
                 return Err(Error::bad_archive(archive, "is empty"));
             }
             First::NoTar => return Err(Error::bad_archive(archive, "is neither an image archive nor a tar")),
         };
-        let tar = Box::new(Cursor::new(sniffed.seen).chain(sniffed.source));
-        Ok(Self::Stream(Stream { tar, is_archive, stop: Stop::default() }))
+        tar.begin_again();
+        Ok(Stream { tar, is_archive, stop: Stop::default(), again: None })
     }
 }
 
@@ -157,32 +179,14 @@ fn is_plain(file: &File) -> io::Result<bool> {
     }
 }
 
-struct Sniffed {
-    source: Box<dyn Read>,
-    seen: Vec<u8>,
-    /// Whether the source failed, and not who reads it.
-    failed: bool,
-}
-
-impl Read for Sniffed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.seen.len() as u64 >= SNIFF_LIMIT {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its first headers do not end"));
-        }
-        let read = retry(|| self.source.read(buffer)).inspect_err(|_| self.failed = true)?;
-        self.seen.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        Ok(read)
-    }
-}
-
 enum First {
     Member(String),
     Nothing,
     NoTar,
 }
 
-/// The name of the first member that has one: `.` is none.
-fn first_member(source: &mut Sniffed) -> io::Result<First> {
+/// The name of the first member that tells something.
+fn first_member(source: &mut Replay) -> io::Result<First> {
     let mut start = Vec::new();
     source.by_ref().take(BLOCK as u64).read_to_end(&mut start)?;
     let Ok(block) = <[u8; BLOCK]>::try_from(start) else { return Ok(First::NoTar) };
@@ -192,10 +196,12 @@ fn first_member(source: &mut Sniffed) -> io::Result<First> {
     if !is_header(&block) {
         return Ok(First::NoTar);
     }
+    let source = source.take(SNIFF_LIMIT);
     let mut tar = tar::Archive::new(Cursor::new(block).chain(source));
     for entry in tar.entries()? {
-        let name = normal_name(&entry?.path_bytes());
-        if !name.is_empty() {
+        let entry = entry?;
+        let name = normal_name(&entry.path_bytes());
+        if !entry.header().entry_type().is_pax_global_extensions() && NameTells::of(&name) != NameTells::Nothing {
             return Ok(First::Member(name));
         }
     }

@@ -29,6 +29,11 @@ impl Meter {
         self.left.set(HEADER_LIMIT);
     }
 
+    /// From here on so many bytes are passed over, and then headers are read.
+    pub fn headers_after(&self, bytes: u64) {
+        self.left.set(HEADER_LIMIT.saturating_add(bytes));
+    }
+
     /// From here on content is read, which nobody keeps in memory.
     pub fn content(&self) {
         self.left.set(u64::MAX);

@@ -2,21 +2,47 @@
 
 use std::cell::Cell;
 
+use super::blob::{Blob, BlobDigest};
 use super::config::ImageConfig;
-use super::members::{DocumentLimits, Documents};
-use super::{Platform, docker, oci};
+use super::documents::{DocumentLimits, Documents};
+use super::{Platforms, docker, legacy, oci};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageName};
+use crate::json;
+
+/// What is wanted of an archive.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Which images of an index.
+    pub platforms: Platforms,
+    /// Whether the names that the archive gives are wanted: one that is none does no harm otherwise.
+    pub names: bool,
+    /// How large documents may be.
+    pub limits: DocumentLimits,
+}
+
+/// What is to be imported of an archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plans {
+    /// The images: one at least.
+    pub images: Vec<Plan>,
+    /// What is passed over.
+    pub notes: Vec<Note>,
+}
 
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The config's bytes, as they came.
     pub config: Vec<u8>,
+    /// The member that the config is, where its name is not that of its digest.
+    pub config_name: Option<String>,
     /// The names that the archive gives it.
     pub names: Vec<ImageName>,
     /// Lowest first.
     pub layers: Vec<PlannedLayer>,
+    /// Whether it is passed over when its layers are not there, and there is another image.
+    pub may_be_absent: bool,
 }
 
 /// One layer of an image.
@@ -30,51 +56,123 @@ pub struct PlannedLayer {
     pub blob: Option<Blob>,
 }
 
-/// The name of some bytes by what they are (OCI `descriptor.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Blob {
-    /// Their sha256.
-    pub digest: Digest,
-    /// How many they are, where that was said.
-    pub size: Option<u64>,
+/// Something that an archive names, and that is no image to be imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The member of the archive.
+    pub member: String,
+    /// Why, as a clause.
+    pub why: String,
 }
 
-impl Blob {
-    /// Compares with what has been read; the difference as a clause.
-    ///
-    /// # Errors
-    /// When it is something else.
-    pub fn check(&self, digest: Digest, size: u64) -> std::result::Result<(), String> {
-        if let Some(announced) = self.size.filter(|announced| *announced != size) {
-            return Err(format!("has {size} bytes and not {announced}"));
-        }
-        if digest != self.digest {
-            return Err(format!("has the digest {digest} and not {}", self.digest));
-        }
-        Ok(())
-    }
+/// An archive whose documents are read.
+pub(super) struct Reader<'a> {
+    pub(super) archive: &'a str,
+    pub(super) documents: &'a dyn Documents,
+    pub(super) wanted: &'a Wanted,
+    /// Whether this is an archive of images, whatever its documents say.
+    pub(super) is_image: bool,
 }
 
-/// Reads the documents of an archive; `None` when it has none, so that it may be a root file system.
+/// Reads the documents of an archive; `None` when nothing says that it is one, so that it may be a root file system.
+/// `look_like_image` says that its members have the names of one.
 ///
 /// # Errors
 /// [`Error::BadArchive`] that names the document or member that is missing, damaged or not what it should be.
 pub fn plans(
     archive: &str,
     documents: &dyn Documents,
-    limits: DocumentLimits,
-    platform: &Platform,
-) -> Result<Option<Vec<Plan>>> {
-    let documents = Limited { documents, archive, left: Cell::new(limits.all) };
-    let plans = match docker::plans(archive, &documents, limits)? {
-        Some(plans) => Some(plans),
-        None => oci::plans(archive, &documents, platform)?,
-    };
-    limits.take_names(archive, plans.iter().flatten().map(|plan| plan.names.len()))?;
-    if plans.as_ref().is_some_and(Vec::is_empty) {
-        return Err(Error::bad_archive(archive, "has no image in it"));
+    wanted: &Wanted,
+    look_like_image: bool,
+) -> Result<Option<Plans>> {
+    let documents = Limited { documents, archive, left: Cell::new(wanted.limits.all) };
+    let mut reader = Reader { archive, documents: &documents, wanted, is_image: look_like_image };
+    reader.is_image = look_like_image || reader.has_layout()?;
+    let (has_manifest, mut plans) = docker::plans(&reader)?;
+    if plans.is_none() {
+        plans = oci::plans(&reader)?;
     }
-    Ok(plans)
+    if plans.is_none() && !has_manifest {
+        plans = legacy::plans(&reader)?;
+    }
+    let Some(plans) = plans else {
+        let missing = documents.why_missing();
+        return match reader.is_image {
+            false => Ok(None),
+            true if has_manifest => Err(Error::bad_archive(archive, "has no image in it")),
+            true if missing != "is missing" => Err(reader.bad(docker::MANIFEST, missing)),
+            true => Err(no_documents(archive)),
+        };
+    };
+    wanted.limits.take_names(archive, plans.images.iter().map(|plan| plan.names.len()))?;
+    Ok(Some(plans))
+}
+
+/// Nothing says what is in the archive.
+#[must_use]
+pub fn no_documents(archive: &str) -> Error {
+    Error::bad_archive(archive, "has neither a manifest.json nor an index.json")
+}
+
+impl Reader<'_> {
+    pub(super) fn bad(&self, entry: &str, why: impl Into<String>) -> Error {
+        Error::BadArchive { archive: self.archive.to_owned(), entry: Some(entry.to_owned()), why: why.into() }
+    }
+
+    /// Whether it says of itself that it is an OCI layout (OCI `image-layout.md`, "oci-layout file").
+    fn has_layout(&self) -> Result<bool> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        #[derive(Default)]
+        struct Layout {
+            image_layout_version: String,
+        }
+        let Some(bytes) = self.top("oci-layout")? else { return Ok(false) };
+        let layout: Layout = json::from_slice(&bytes).unwrap_or_default();
+        Ok(!layout.image_layout_version.is_empty())
+    }
+
+    /// A document that says what is in the archive. In what may be a root file system, something odd of this name is
+    /// none.
+    pub(super) fn top(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.documents.document(name) {
+            Err(Error::BadArchive { entry: Some(_), .. }) if !self.is_image => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Reads a document that must be there, and checks it if it has a digest.
+    pub(super) fn required(&self, name: &str, blob: Option<Blob>) -> Result<Vec<u8>> {
+        let bytes = self.documents.document(name)?;
+        let bytes = bytes.ok_or_else(|| self.bad(name, self.documents.why_missing()))?;
+        self.check(name, &bytes, blob)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn check(&self, name: &str, bytes: &[u8], blob: Option<Blob>) -> Result<()> {
+        let Some(blob) = blob else { return Ok(()) };
+        let digest = BlobDigest::of(blob.digest.algorithm(), bytes);
+        blob.check(digest, bytes.len() as u64).map_err(|why| self.bad(name, why))
+    }
+
+    /// Joins a config's diffIDs with the members that are its layers.
+    pub(super) fn join(
+        &self,
+        config_name: &str,
+        config: Vec<u8>,
+        members: Vec<(String, Option<Blob>)>,
+        names: Vec<ImageName>,
+    ) -> Result<Plan> {
+        let parsed = ImageConfig::parse(&config).map_err(|why| self.bad(config_name, why))?;
+        let diff_ids = parsed.diff_ids();
+        if diff_ids.len() != members.len() {
+            let why = format!("names {} layers, and the manifest names {}", diff_ids.len(), members.len());
+            return Err(self.bad(config_name, why));
+        }
+        let layers = diff_ids.iter().zip(members);
+        let layers = layers.map(|(diff_id, (member, blob))| PlannedLayer { diff_id: *diff_id, member, blob }).collect();
+        Ok(Plan { config, config_name: None, names, layers, may_be_absent: false })
+    }
 }
 
 /// Documents of which no more is given than an archive of images can need: one of some kilobytes can name one of
@@ -98,38 +196,17 @@ impl Documents for Limited<'_> {
         })?);
         Ok(Some(bytes))
     }
-}
 
-/// Joins a config's diffIDs with the members that are its layers.
-pub(super) fn join(
-    archive: &str,
-    config_name: &str,
-    config: Vec<u8>,
-    members: Vec<(String, Option<Blob>)>,
-    names: Vec<ImageName>,
-) -> Result<Plan> {
-    let bad = |why: String| Error::BadArchive { archive: archive.to_owned(), entry: Some(config_name.to_owned()), why };
-    let parsed = ImageConfig::parse(&config).map_err(bad)?;
-    let diff_ids = parsed.diff_ids();
-    if diff_ids.len() != members.len() {
-        return Err(bad(format!("names {} layers, and the manifest names {}", diff_ids.len(), members.len())));
+    fn has(&self, name: &str) -> Result<bool> {
+        self.documents.has(name)
     }
-    let layers = diff_ids.iter().zip(members);
-    let layers = layers.map(|(diff_id, (member, blob))| PlannedLayer { diff_id: *diff_id, member, blob }).collect();
-    Ok(Plan { config, names, layers })
-}
 
-/// Reads a document that must be there, and checks it if it has a digest.
-pub(super) fn required(archive: &str, documents: &dyn Documents, name: &str, blob: Option<Blob>) -> Result<Vec<u8>> {
-    let bad = |why: String| Error::BadArchive { archive: archive.to_owned(), entry: Some(name.to_owned()), why };
-    let bytes = documents.document(name)?.ok_or_else(|| bad(documents.why_missing().into()))?;
-    if let Some(blob) = blob {
-        blob.check(Digest::of(&bytes), bytes.len() as u64).map_err(bad)?;
+    fn diff_id(&self, name: &str) -> Result<Option<DiffId>> {
+        self.documents.diff_id(name)
     }
-    Ok(bytes)
 }
 
-/// The digest that a member's name promises: `blobs/sha256/HEX`, `HEX.json`, `HEX.tar`, `sha256:HEX`.
+/// The sha256 that a member's name promises: `blobs/sha256/HEX`, `HEX.json`, `HEX.tar`, `sha256:HEX`.
 #[must_use]
 pub fn named_digest(member: &str) -> Option<Digest> {
     let name = member.strip_prefix("blobs/sha256/").or_else(|| member.strip_prefix("sha256:")).unwrap_or(member);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::plan::Blob;
+use super::blob::Blob;
 use crate::id::{DiffId, ImageId, ImageName};
 use crate::tarball::Codec;
 
@@ -45,7 +45,7 @@ pub struct SavedLayer {
 /// The name of a blob in an OCI layout.
 #[must_use]
 pub fn blob_name(blob: &Blob) -> String {
-    format!("blobs/sha256/{}", blob.digest.hex())
+    blob.digest.member()
 }
 
 fn descriptor(media_type: &str, blob: &Blob) -> Value {
@@ -64,7 +64,7 @@ fn layer_descriptor(layer: &SavedLayer) -> Value {
 /// The manifest of an image.
 #[must_use]
 pub fn oci_manifest(image: &SavedImage) -> Vec<u8> {
-    let config = Blob { digest: image.id.0, size: Some(image.config_size) };
+    let config = Blob { digest: image.id.0.into(), size: Some(image.config_size) };
     let layers: Vec<Value> = image.layers.iter().map(layer_descriptor).collect();
     let manifest = json!({
         "schemaVersion": 2,

@@ -185,8 +185,13 @@ fn forgive(error: Error) -> Result<()> {
 
 /// Says what went wrong, in one sentence.
 fn report(error: &Error) {
+    say(&format!("error: {error}"));
+}
+
+/// Says something on standard error, on one line.
+fn say(text: &str) {
     // The names in an archive are whatever its maker wrote.
-    let text = visible(&error.to_string());
+    let text = visible(text);
     #[expect(clippy::let_underscore_must_use, reason = "there is no other place to say it")]
-    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -90,7 +90,7 @@ pub use diff::{Difference, DifferenceKind, diff, diff_tar};
 pub use exists::{Kind, exists};
 pub use history::{History, history};
 pub use image_config::{Setting, instruction};
-pub use import::{ImportLimits, ImportOptions, Policy, import};
+pub use import::{ImportLimits, ImportOptions, Imported, Policy, TakenAs, import};
 pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};

@@ -270,10 +270,12 @@ fn process(store: &Store, request: &RunMount, container: &Container, command: &[
     let image = store.image(container.record.image)?;
     let config = ImageConfig::parse(&image.config)
         .map_err(|why| Error::Unsupported(format!("{}: {why}", container.record.image)))?;
-    let Process { user, env, entrypoint, cmd, working_dir, .. } = config.config.unwrap_or_default();
+    let process = config.config.unwrap_or_default();
+    let entrypoint = process.entrypoint().to_vec();
+    let Process { user, env, cmd, working_dir, .. } = process;
     let bytes = |words: Option<Vec<String>>| words.into_iter().flatten().map(String::into_bytes);
     let args: Vec<Vec<u8>> = if command.is_empty() {
-        bytes(entrypoint).chain(bytes(cmd)).collect()
+        bytes(Some(entrypoint)).chain(bytes(cmd)).collect()
     } else {
         command.iter().cloned().map(OsString::into_vec).collect()
     };

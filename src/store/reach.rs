@@ -9,6 +9,7 @@ use super::lock::Settled;
 use super::{ContainerRecord, ImageRecord, Store, file, names_in, read_json};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
+use crate::json;
 
 /// An image, and who needs it.
 #[derive(Debug, Clone, Default)]
@@ -42,16 +43,16 @@ struct Config {
     rootfs: RootFs,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RootFs {
-    #[serde(default)]
     diff_ids: Option<Vec<DiffId>>,
 }
 
 /// The layers that an image's config names; `None` when it is damaged or missing.
 pub(super) fn config_layers(id: ImageId, config: Option<&[u8]>) -> Option<Vec<DiffId>> {
     let config = config.filter(|config| Digest::of(config) == id.0)?;
-    Some(serde_json::from_slice::<Config>(config).ok()?.rootfs.diff_ids.unwrap_or_default())
+    Some(json::from_slice::<Config>(config).ok()?.rootfs.diff_ids.unwrap_or_default())
 }
 
 impl Store {

@@ -42,7 +42,7 @@ impl Store {
 
     pub(super) fn find_image_name(&self, text: &str) -> Result<Option<(ImageName, ImageId)>> {
         let names = [""].iter().chain(&LEFT_OUT).map(|front| format!("{front}{text}"));
-        for name in names.filter_map(|name| name.parse::<ImageName>().ok()) {
+        for name in names.filter_map(|name| ImageName::of_store(&name).ok()) {
             if let Some(NameRecord { name, image }) = read_json(&self.name_path(&name))? {
                 return Ok(Some((name, image)));
             }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Words that all share.
-const SHARED: [&str; 6] = ["whiteout", "mark", "id", "error", "progress", "sys"];
+const SHARED: [&str; 7] = ["whiteout", "mark", "id", "error", "progress", "json", "sys"];
 
 /// What each module may use beside the shared words.
-const TABLE: [(&str, &[&str]); 16] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("cli", &["ops", "container", "archive", "store", "fuse", "union", "tarball", "stack", "index"]),
     ("ops", &["container", "archive", "store", "fuse", "union", "tarball", "stack", "index"]),
     ("container", &[]),
@@ -23,6 +23,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("id", &[]),
     ("error", &[]),
     ("progress", &[]),
+    ("json", &[]),
     ("sys", &[]),
 ];
 

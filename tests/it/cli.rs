@@ -17,7 +17,10 @@ use super::mounts::{said, when_free};
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) stdout: String,
+    /// Without the line that says what [`Output::is_root_file_system`] says.
     pub(crate) stderr: String,
+    /// Whether it was said that a source was imported as a root file system.
+    pub(crate) is_root_file_system: bool,
     /// 128 and the signal's number when one ended it.
     pub(crate) code: i32,
 }
@@ -50,12 +53,21 @@ impl Output {
     }
 }
 
+/// Every import of a root file system says that it was one.
+pub(crate) fn without_root_file_system(stderr: &str) -> (String, bool) {
+    let is_it = |line: &&str| line.trim_end().ends_with(": imported as a root file system of one layer");
+    let lines = || stderr.split_inclusive('\n');
+    (lines().filter(|line| !is_it(line)).collect(), lines().any(|line| is_it(&line)))
+}
+
 impl From<std::process::Output> for Output {
     fn from(output: std::process::Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         let text = |bytes| String::from_utf8(bytes).expect("the program writes text");
         let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
-        Self { stdout: text(output.stdout), stderr: text(output.stderr), code: code.expect("it has ended") }
+        let stdout = text(output.stdout);
+        let (stderr, is_root_file_system) = without_root_file_system(&text(output.stderr));
+        Self { stdout, stderr, is_root_file_system, code: code.expect("it has ended") }
     }
 }
 

@@ -68,7 +68,7 @@ macro_rules! targets {
     };
 }
 
-targets!(archive decompress documents ids image index layer names options pax records sparse split union);
+targets!(archive decompress documents ids image index json layer names options pax records sparse split union);
 
 #[test]
 fn the_committed_seeds_are_what_the_generator_gives() {

@@ -19,7 +19,8 @@ fn descriptors_that_lie() {
     for (what, old, new, word) in [
         ("a negative size", "\"size\":", "\"size\":-", "cannot be understood"),
         ("a size of 20 digits", "\"size\":", "\"size\":99999999999999999999", "cannot be understood"),
-        ("sha512", "\"digest\":\"sha256:", "\"digest\":\"sha512:", "is not a sha256 digest"),
+        ("sha512", "\"digest\":\"sha256:", "\"digest\":\"sha512:", "is not a sha512 digest"),
+        ("md5", "\"digest\":\"sha256:", "\"digest\":\"md5:", "no other algorithm is known"),
         ("no algorithm", "\"digest\":\"sha256:", "\"digest\":\"", "is not a sha256 digest"),
         ("a path", "\"digest\":\"sha256:", "\"digest\":\"sha256:/../../../", "is not a sha256 digest"),
     ] {

@@ -231,8 +231,6 @@ fn digests_and_sizes_that_are_wrong() {
     store.refuses("docker, a config that was changed", &changed.tar(), &[&config, "has the digest"]);
     let old = docker_before_25(from_ref(&image));
     let config = format!("{}.json", image.id());
-    let changed = old.clone().replaced(&config, "layer 1", "layer 9");
-    store.refuses("docker before 25, a config that was changed", &changed.tar(), &[&config, "has the digest"]);
     store.refuses("docker before 25, no config", &old.without(&config).tar(), &[&config, "is missing"]);
 }
 
@@ -247,7 +245,7 @@ fn documents_that_cannot_be_understood() {
     let manifest = "manifest.json";
     store.refuses(
         "no manifest",
-        &docker.clone().without(manifest).tar(),
+        &docker.clone().without(manifest).without("repositories").tar(),
         &["has neither a manifest.json nor an index.json"],
     );
     store.refuses("half a manifest", &with(&docker, manifest, "[{\"Config\":"), &[manifest, "is no manifest"]);
@@ -267,7 +265,7 @@ fn documents_that_cannot_be_understood() {
     store.refuses("no index of images", &with(&layout, "index.json", "{}"), &["index.json", "is no image index"]);
     store.refuses("an empty index", &with(&layout, "index.json", "{\"manifests\":[]}"), &["has no image in it"]);
     let digest = layout.clone().replaced("index.json", "sha256:", "sha512:");
-    store.refuses("a digest that is none", &digest.tar(), &["index.json", "sha512:", "is not a sha256 digest"]);
+    store.refuses("a digest that is none", &digest.tar(), &["index.json", "sha512:", "is not a sha512 digest"]);
     let path = layout.replaced("index.json", "\"digest\":\"sha256:", "\"digest\":\"sha256:../../");
     store.refuses("a digest that is a path", &path.tar(), &["index.json", "is not a sha256 digest"]);
 
@@ -306,10 +304,14 @@ fn a_platform_that_is_not_offered() {
         let image = Image::new(architecture, single(architecture).layers, &[]);
         let mut manifest = members.oci_image(&image, "application/vnd.oci.image.layer.v1.tar+gzip", gzip);
         manifest["platform"] = json!({ "os": "linux", "architecture": architecture });
+        if architecture == "arm64" {
+            manifest["platform"]["variant"] = json!("v8");
+        }
         manifest
     });
-    members.oci_index(&manifests);
-    let words = ["index.json", "has no image for linux/s390x", "linux/arm64, linux/riscv64"];
+    let index = members.blob("application/vnd.oci.image.index.v1+json", json!({ "manifests": manifests }).to_string());
+    members.oci_index(&[index]);
+    let words = ["blobs/sha256/", "has no image for linux/s390x", "linux/arm64/v8, linux/riscv64"];
     store.refuses_for("not offered", &members.tar(), &["--platform", "linux/s390x"], &words);
     let variant = ["has no image for windows/arm64"];
     store.refuses_for("another system", &members.tar(), &["--platform", "windows/arm64"], &variant);

@@ -28,7 +28,7 @@ const NO_SYSTEM_CALL: &str = "
 /// Functions of this crate whose result is no system call's.
 const PURE: &str = "
     from_hex check_name number parse_rfc3339_weak with_template width as_f64 link_name_bytes or xor
-    fetch_update config_layers
+    fetch_update config_layers canonical of_store
 ";
 
 /// Calls of other crates that return an iterator of results, once they have not failed themselves.

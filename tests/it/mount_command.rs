@@ -184,6 +184,8 @@ fn an_empty_command_is_the_images_own() {
         (json!({ "Entrypoint": ["sh", "-c", echo] }), "sh:\n", None),
         (json!({ "Cmd": ["sh", "-c", echo, "cmd"] }), "cmd:\n", Some("given:x\n")),
         (json!({ "Entrypoint": null, "Cmd": ["sh", "-c", echo, "null"] }), "null:\n", None),
+        // Docker takes an entrypoint of an empty word for none.
+        (json!({ "Entrypoint": [""], "Cmd": ["sh", "-c", echo, "word"] }), "word:\n", None),
     ] {
         app(&mounts, &config);
         assert_eq!(run(&[]).ok(), empty, "{config}");
@@ -192,6 +194,8 @@ fn an_empty_command_is_the_images_own() {
         }
     }
     app(&mounts, &json!({}));
+    run(&[]).fails(2, &["command"]);
+    app(&mounts, &json!({ "Entrypoint": [""], "Cmd": [] }));
     run(&[]).fails(2, &["command"]);
     app(&mounts, &json!({ "Entrypoint": [], "Cmd": [] }));
     run(&[]).fails(2, &["command"]);

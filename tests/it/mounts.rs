@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::mount::UnmountFlags;
 use serde_json::Value;
 
+use super::cli::without_root_file_system;
 use super::processes::{eventually, hear_signals, is_alive, kill};
 use super::root_fs::programs;
 
@@ -54,7 +55,7 @@ impl Said {
         use std::os::unix::process::ExitStatusExt as _;
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code, out: text(output.stdout), err: text(output.stderr) }
+        Self { code, out: text(output.stdout), err: without_root_file_system(&text(output.stderr)).0 }
     }
 
     /// The standard output of what went well and had nothing else to say, but perhaps what it has waited for on a machine that

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use layerctl::ops::{self, ImportLimits, ImportOptions, Policy};
+use layerctl::ops::{self, ImportLimits, ImportOptions, Policy, TakenAs};
 use layerctl::progress::Quiet;
 use layerctl::store::Store;
 
@@ -11,12 +11,13 @@ fn import(dir: &Path, archive: &Path) -> Result<usize, String> {
     let store = Store::open(&dir.join("store")).unwrap();
     let options = ImportOptions {
         names: Vec::new(),
-        platform: "linux/amd64".parse().unwrap(),
+        platforms: "linux/amd64".parse().unwrap(),
+        taken_as: TakenAs::Found,
         limits: ImportLimits::default(),
         policy: Policy::Compat,
         report: None,
     };
-    ops::import(&store, archive, &options, &Quiet).map(|ids| ids.len()).map_err(|error| error.to_string())
+    ops::import(&store, archive, &options, &Quiet).map(|imported| imported.ids.len()).map_err(|error| error.to_string())
 }
 
 fn append(tar: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use layerctl::ops::{self, ImportLimits, ImportOptions, Policy};
+use layerctl::ops::{self, ImportLimits, ImportOptions, Policy, TakenAs};
 use layerctl::progress::Quiet;
 use layerctl::store::{NewContainer, Removed, Store};
 
@@ -20,7 +20,8 @@ fn import(store: &Store) {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/practice.docker.tar");
     let options = ImportOptions {
         names: vec!["practice".parse().unwrap()],
-        platform: "linux/amd64".parse().unwrap(),
+        platforms: "linux/amd64".parse().unwrap(),
+        taken_as: TakenAs::Found,
         limits: ImportLimits::default(),
         policy: Policy::Compat,
         report: None,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::dir_tar::DirTar;
 use super::super::import::{self, Archive};
 use super::super::packed_layer::packed_layer;
-use crate::archive::{Incoming, Stop, read_failure, standard_input};
+use crate::archive::{Algorithm, Incoming, Stop, read_failure, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, Digester};
 use crate::index::Time;
@@ -140,7 +140,7 @@ fn unpacked(
     task: &dyn Task,
 ) -> Result<Layer> {
     let archive = Archive { name: path.display().to_string(), member: None, is_durable: store.is_durable(), stop };
-    let layer = import::unpack_layer(&archive, limits, dir, source, task)?.staged;
+    let layer = import::unpack_layer(&archive, limits, dir, Algorithm::Sha256, source, task)?.staged;
     task.finish("done");
     Ok(Layer::Staged(layer))
 }

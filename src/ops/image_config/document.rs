@@ -8,9 +8,10 @@ use super::super::timestamp::{now, rfc3339, source_date_epoch};
 use super::instruction::expanded;
 use super::setting::Setting;
 use super::value::{directory, list, object};
-use crate::archive::{DocumentLimits, ImageConfig, Platform};
+use crate::archive::{CONFIG, DocumentLimits, ImageConfig, PROCESS, Platform};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, ImageId};
+use crate::json;
 
 /// One entry of the history.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +52,10 @@ impl Document {
     pub(in super::super) fn of(id: ImageId, config: &[u8]) -> Result<Self> {
         let broken = |why: String| Error::corrupt(format!("image {id}"), why);
         let parsed = ImageConfig::parse(config).map_err(broken)?;
-        let mut fields: Map<String, Value> =
-            serde_json::from_slice(config).map_err(|error| broken(error.to_string()))?;
+        let Value::Object(mut fields) = json::canonical(config, &CONFIG).map_err(|error| broken(error.to_string()))?
+        else {
+            return Err(broken("is no image config: it is no JSON object".into()));
+        };
         // An image may do without a history; one that begins in the middle would be another layer's.
         let layers = parsed.diff_ids().len();
         if !fields.get("history").is_some_and(Value::is_array) {
@@ -73,9 +76,8 @@ impl Document {
             opened => opened.doing("open", file)?,
         };
         opened.take(DocumentLimits::default().one).read_to_end(&mut bytes).doing("read", file)?;
-        let parsed: Value =
-            serde_json::from_slice(&bytes).map_err(|error| bad(&format!("is no image config: {error}")))?;
-        let Value::Object(mut given) = parsed else {
+        let read = |shape| json::canonical(&bytes, shape).map_err(|error| bad(&format!("is no image config: {error}")));
+        let Value::Object(given) = read(&CONFIG)? else {
             return Err(bad("is no image config: it is no JSON object"));
         };
         let inner = match given.get("config") {
@@ -83,11 +85,16 @@ impl Document {
             Some(Value::Null) => Map::new(),
             Some(_) => return Err(bad("is no image config: its config is no object")),
             None if given.contains_key("rootfs") || given.contains_key("architecture") => Map::new(),
-            None => std::mem::take(&mut given),
+            None => match read(&PROCESS)? {
+                Value::Object(inner) => inner,
+                _ => Map::new(),
+            },
         };
-        for field in TAKEN {
-            if let Some(value) = given.get(field) {
-                self.fields.insert(field.to_owned(), value.clone());
+        let is_whole =
+            given.contains_key("config") || given.contains_key("rootfs") || given.contains_key("architecture");
+        for field in TAKEN.iter().filter(|_| is_whole) {
+            if let Some(value) = given.get(*field) {
+                self.fields.insert((*field).to_owned(), value.clone());
             }
         }
         self.fields.insert("config".into(), inner.into());

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use super::Import;
 use super::limits::with_hint;
-use crate::archive::{Checked, Seen, Stop};
+use crate::archive::{Algorithm, BlobDigest, Checked, Seen, Stop};
 use crate::error::{Context as _, Error, Result};
-use crate::id::Digest;
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
 use crate::sys::fs;
@@ -31,7 +31,7 @@ impl<R: Read> Read for Watched<'_, R> {
 /// A layer that was unpacked, and what it came as.
 pub(in super::super) struct Unpacked {
     pub(in super::super) staged: StagedLayer,
-    pub(super) blob: Digest,
+    pub(super) blob: BlobDigest,
     pub(super) blob_size: u64,
 }
 
@@ -48,23 +48,30 @@ pub(in super::super) struct Archive {
 }
 
 impl Import<'_> {
+    /// Where the layer of this number is made.
+    pub(super) fn layer_dir(&self, number: usize) -> PathBuf {
+        self.staging.dir().join(format!("layer-{}-{number}", self.round.load(Ordering::Relaxed)))
+    }
+
     /// Unpacks the layer that `source` is. `number` is its own among this import's; `member` is where it
-    /// stands in the archive, if it is not the whole of it.
+    /// stands in the archive, if it is not the whole of it; `algorithm` is that of its blob's digest.
     pub(super) fn unpack(
         &self,
         number: usize,
         member: Option<&str>,
+        algorithm: Algorithm,
         source: Box<dyn Read + '_>,
         task: &dyn Task,
     ) -> Result<Unpacked> {
-        let dir = self.staging.dir().join(format!("layer-{number}"));
+        let dir = self.layer_dir(number);
         let archive = Archive {
             name: self.archive.clone(),
             member: member.map(str::to_owned),
             is_durable: self.store.is_durable(),
-            stop: self.stop.clone(),
+            // A member that is no layer may be one that no image has: then the rest is read all the same.
+            stop: if member.is_none() { self.stop.clone() } else { Stop::default() },
         };
-        unpack_layer(&archive, &self.options.limits.layers, dir, source, task)
+        unpack_layer(&archive, &self.options.limits.layers, dir, algorithm, source, task)
     }
 
     pub(super) fn read_failed(&self, member: Option<&str>, error: std::io::Error) -> Error {
@@ -80,6 +87,7 @@ pub(in super::super) fn unpack_layer(
     archive: &Archive,
     limits: &Limits,
     dir: PathBuf,
+    algorithm: Algorithm,
     source: Box<dyn Read + '_>,
     task: &dyn Task,
 ) -> Result<Unpacked> {
@@ -91,9 +99,10 @@ pub(in super::super) fn unpack_layer(
     let path = dir.join(StagedLayer::SPLIT);
     let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
 
-    let (source, seen) = Checked::new(Watched { source, task });
+    let (source, seen) = Checked::new(Watched { source, task }, algorithm);
     let (compression, mut tar) = decompress_within(Box::new(source), limits.ratio).map_err(read_failed)?;
-    if compression == Compression::None {
+    let is_diff_id = compression == Compression::None && algorithm == Algorithm::Sha256;
+    if is_diff_id {
         Seen::stop(&seen);
     }
     let stop = || archive.stop.now();
@@ -106,16 +115,16 @@ pub(in super::super) fn unpack_layer(
     drop(tar);
     split.flush().doing("write", &path)?;
 
-    let (blob, blob_size) = match compression {
-        Compression::None => (unpacked.diff_id.0, unpacked.size),
-        _ => Seen::finish(&seen),
+    let (blob, blob_size) = match is_diff_id {
+        true => (unpacked.diff_id.0.into(), unpacked.size),
+        false => Seen::finish(&seen),
     };
     let record = LayerRecord {
         diff_id: unpacked.diff_id,
         size: unpacked.size,
         content_bytes: unpacked.content_bytes,
         entries: unpacked.entries,
-        blob: Some(blob).filter(|_| compression != Compression::None),
+        blob: blob.sha256().filter(|_| compression != Compression::None),
         created: 0,
     };
     Ok(Unpacked { staged: StagedLayer::new(dir, record, &unpacked.index)?, blob, blob_size })

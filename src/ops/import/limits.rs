@@ -5,12 +5,21 @@ use crate::error::{Error, Result};
 use crate::tarball::Limits;
 
 /// How much an archive may ask for; one that asks for more is refused.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ImportLimits {
     /// Of its layers.
     pub layers: Limits,
     /// Of its documents.
     pub documents: DocumentLimits,
+    /// Bytes of an archive that must be unpacked before it can be read. Until that is known it may be a root file
+    /// system, and has the limits of a layer too.
+    pub spool: u64,
+}
+
+impl Default for ImportLimits {
+    fn default() -> Self {
+        Self { layers: Limits::default(), documents: DocumentLimits::default(), spool: 64 << 30 }
+    }
 }
 
 impl ImportLimits {
@@ -38,6 +47,7 @@ impl ImportLimits {
             "extents" => layers.extents = memory(count()?)?,
             "document" => self.documents.one = size()?,
             "documents" => self.documents.all = size()?,
+            "spool" => self.spool = size()?,
             "names" => self.documents.names = memory(count()?)?,
             _ => return Err(wrong()),
         }

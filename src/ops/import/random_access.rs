@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Builder;
 
-use super::Import;
-use crate::archive::{Plan, PlannedLayer};
+use super::{Import, Imported};
+use crate::archive::{Algorithm, Blob, Documents, PlannedLayer, Plans};
 use crate::error::Result;
-use crate::id::ImageId;
 use crate::store::{Lease, StagedLayer};
 
 /// Opens a member; also gives its size.
 type Open<'a> = &'a (dyn Fn(&str) -> Result<Option<(Box<dyn Read + Send>, u64)>> + Sync);
 
 impl Import<'_> {
-    pub(super) fn random_access(self, plans: Vec<Plan>, open: Open<'_>) -> Result<Vec<ImageId>> {
+    pub(super) fn random_access(self, mut plans: Plans, documents: &dyn Documents, open: Open<'_>) -> Result<Imported> {
+        self.pass_over_absent(&mut plans, documents)?;
         let mut missing: Vec<PlannedLayer> = Vec::new();
         // Held until the images that need them are published.
         let mut leases: Vec<Lease> = Vec::new();
         let mut seen = BTreeSet::new();
-        for layer in plans.iter().flat_map(|plan| &plan.layers) {
+        for layer in plans.images.iter().flat_map(|plan| &plan.layers) {
             if !seen.insert(layer.diff_id) {
                 continue;
             }
@@ -34,9 +34,9 @@ impl Import<'_> {
             }
         }
         let staged = self.unpack_all(&missing, open)?;
-        let ids = self.publish(plans, &staged)?;
+        let imported = self.publish(plans, &staged, false)?;
         drop(leases);
-        Ok(ids)
+        Ok(imported)
     }
 
     fn unpack_all(&self, missing: &[PlannedLayer], open: Open<'_>) -> Result<Vec<StagedLayer>> {
@@ -72,7 +72,8 @@ impl Import<'_> {
         let member = layer.member.as_str();
         let (source, size) = open(member)?.ok_or_else(|| self.bad(member.to_owned(), "is missing"))?;
         let task = self.progress.start(member, Some(size));
-        let unpacked = self.unpack(number, Some(member), source, &*task)?;
+        let algorithm = layer.blob.as_ref().map_or(Algorithm::Sha256, |blob: &Blob| blob.digest.algorithm());
+        let unpacked = self.unpack(number, Some(member), algorithm, source, &*task)?;
         self.check(layer, unpacked.staged.record().diff_id, unpacked.blob, unpacked.blob_size)?;
         task.finish("done");
         Ok(unpacked.staged)

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 
-use super::Import;
+use super::layer::Unpacked;
+use super::limits::with_hint;
+use super::{Import, Imported};
 use crate::archive::{
-    Checked, DocumentLimits, Documents, Exact, MemberKind, Meter, Metered, PlannedLayer, Seen, member_kind,
-    named_digest, normal_name,
+    Algorithm, BlobDigest, Checked, DocumentLimits, Documents, Exact, MemberKind, Meter, Metered, NameTells,
+    PlannedLayer, Plans, Replay, Seen, Stream, member_kind, named_digest, normal_name,
 };
 use crate::error::{Error, Result};
-use crate::id::{DiffId, Digest, ImageId};
+use crate::id::{DiffId, Digest};
 use crate::store::{Lease, StagedLayer};
-use crate::tarball::{decompress_within, looks_like_layer};
+use crate::tarball::{BLOCK, decompress_within, looks_like_layer, size_text};
 
 /// Bytes by which a layer is told from a document.
 const SNIFF: u64 = 512;
@@ -22,7 +24,7 @@ const PER_MEMBER: u64 = 100;
 const PER_LAYER: u64 = 500;
 
 /// What has come.
-struct Arrived {
+pub(super) struct Arrived {
     archive: String,
     limits: DocumentLimits,
     documents: BTreeMap<String, Vec<u8>>,
@@ -34,32 +36,53 @@ struct Arrived {
     large: BTreeSet<String>,
     links: BTreeMap<String, String>,
     layers: BTreeMap<String, Layer>,
+    /// Members that begin as layers do, and are none: that matters if an image has them.
+    broken: BTreeMap<String, Error>,
+    /// Whether all names are those of an archive of images.
+    look_like_image: bool,
     /// The store's layers by what they came as, once somebody has asked.
     known: Option<BTreeMap<Digest, DiffId>>,
 }
 
+/// What a stream was.
+pub(super) enum Came {
+    /// An archive of images.
+    Images(Plans, Arrived),
+    /// It cannot be told in one pass; what to say if there can be no other.
+    Unsure(Error),
+}
+
 struct Layer {
     diff_id: DiffId,
-    blob: Digest,
+    blob: BlobDigest,
     blob_size: u64,
     /// Nothing when the store has it: then the lease keeps it there.
     staged: Option<StagedLayer>,
     _lease: Option<Lease>,
 }
 
+impl From<Unpacked> for Layer {
+    fn from(unpacked: Unpacked) -> Self {
+        let (blob, blob_size) = (unpacked.blob, unpacked.blob_size);
+        let diff_id = unpacked.staged.record().diff_id;
+        Self { diff_id, blob, blob_size, staged: Some(unpacked.staged), _lease: None }
+    }
+}
+
 impl Arrived {
     fn new(archive: String, limits: DocumentLimits) -> Self {
-        let (documents, links, layers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self {
             archive,
             limits,
-            documents,
+            documents: BTreeMap::new(),
             kept: 0,
-            large: BTreeSet::new(),
-            links,
-            layers,
-            known: None,
             has_lost: false,
+            large: BTreeSet::new(),
+            links: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            look_like_image: true,
+            known: None,
         }
     }
 
@@ -109,21 +132,61 @@ impl Documents for Arrived {
         }
         Ok(self.documents.get(name).cloned())
     }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        let name = self.resolve(name);
+        let is_other = self.large.contains(name) || self.broken.contains_key(name);
+        Ok(is_other || self.layers.contains_key(name) || self.documents.contains_key(name))
+    }
+
+    fn diff_id(&self, name: &str) -> Result<Option<DiffId>> {
+        Ok(self.layers.get(self.resolve(name)).map(|layer| layer.diff_id))
+    }
 }
 
 impl Import<'_> {
-    pub(super) fn stream(self, source: Box<dyn Read>) -> Result<Vec<ImageId>> {
+    /// Reads what comes, until it is over or begins to look like something else.
+    pub(super) fn stream(&self, stream: &mut Stream) -> Result<Came> {
         let mut arrived = Arrived::new(self.archive.clone(), self.options.limits.documents);
-        let failed = |error| self.read_failed(None, error);
+        let is_file = stream.is_file();
         let meter = Meter::default();
-        let mut tar = tar::Archive::new(Metered { source, meter: &meter });
+        let failed = |error| self.read_failed(None, meter.failure().unwrap_or(error));
+        let mut tar = tar::Archive::new(Metered { source: &mut stream.tar, meter: &meter });
         for (number, entry) in tar.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
             meter.content();
             let name = normal_name(&entry.path_bytes());
-            match member_kind(&name, &entry) {
-                Some(MemberKind::File { size, .. }) => {
-                    self.member(&mut arrived, number, &name, size, Box::new(Exact::new(&mut entry, size)))?;
+            let kind = entry.header().entry_type();
+            let is_global = kind.is_pax_global_extensions();
+            let can_begin_again = is_file || entry.raw_file_position() <= Replay::MOST as u64;
+            if !is_global && NameTells::of(&name) == NameTells::Other {
+                arrived.look_like_image = false;
+                if can_begin_again {
+                    return Ok(Came::Unsure(self.not_told()));
+                }
+            }
+            let size = entry.size();
+            match member_kind(&name, &mut entry) {
+                _ if is_global => {}
+                // Its own reader fills the holes, which are not to be read for nothing.
+                Some(MemberKind::Sparse) if kind.is_gnu_sparse() => {
+                    let archived = entry.header().entry_size().map_err(failed)?;
+                    if size > self.options.limits.layers.layer {
+                        let most = size_text(self.options.limits.layers.layer);
+                        let why = with_hint(format!("has more than {most} bytes"), Some("layer"));
+                        return Err(self.bad(name, why));
+                    }
+                    self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?;
+                    meter.headers_after(archived.saturating_add(2 * BLOCK as u64));
+                    continue;
+                }
+                Some(MemberKind::Sparse) => {
+                    let why = "is sparse in a way that cannot be read from a stream: import the archive from a file";
+                    let error = self.bad(name, why);
+                    return if can_begin_again { Ok(Came::Unsure(error)) } else { Err(error) };
+                }
+                Some(MemberKind::File { .. }) => {
+                    self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?;
                 }
                 Some(MemberKind::Link(target)) => arrived.link(name, target),
                 None => {}
@@ -132,17 +195,38 @@ impl Import<'_> {
             meter.headers();
         }
         // Who writes the stream must not be cut off while it still writes padding.
-        std::io::copy(&mut tar.into_inner().source, &mut std::io::sink()).map_err(failed)?;
+        std::io::copy(tar.into_inner().source, &mut std::io::sink()).map_err(failed)?;
+        Ok(match self.plans(&arrived, arrived.look_like_image)? {
+            Some(plans) => Came::Images(plans, arrived),
+            None => Came::Unsure(self.not_told()),
+        })
+    }
 
-        let no_documents = || match arrived.has_lost {
-            true => self.bad("manifest.json".to_owned(), arrived.why_missing()),
-            false => self.no_documents(),
-        };
-        let plans = self.plans(&arrived)?.ok_or_else(no_documents)?;
+    fn not_told(&self) -> Error {
+        let why = "begins as an archive of images does and has other members, but neither a manifest.json nor an \
+                   index.json: it cannot be read twice to find out what it is (`--as rootfs` takes it for a root file \
+                   system, and a file can be read twice)";
+        self.bad(None, why)
+    }
+
+    /// Publishes what has come.
+    pub(super) fn arrived(self, mut plans: Plans, mut arrived: Arrived) -> Result<Imported> {
+        self.pass_over_absent(&mut plans, &arrived)?;
         let mut needed: Vec<StagedLayer> = Vec::new();
         let mut leases = Vec::new();
-        for layer in plans.iter().flat_map(|plan| &plan.layers) {
+        for layer in plans.images.iter().flat_map(|plan| &plan.layers) {
             let place = arrived.resolve(&layer.member).to_owned();
+            if let Some(error) = arrived.broken.remove(&place) {
+                return Err(error);
+            }
+            if arrived.documents.get(&place).is_some_and(Vec::is_empty) {
+                // A layer of no bytes at all.
+                let task = self.progress.start(&place, Some(0));
+                let algorithm = Algorithm::of_member(&place);
+                let unpacked = self.unpack(usize::MAX, Some(&place), algorithm, Box::new(std::io::empty()), &*task)?;
+                arrived.documents.remove(&place);
+                arrived.layers.insert(place.clone(), unpacked.into());
+            }
             let Some(came) = arrived.layers.get_mut(&place) else {
                 if leases.iter().any(|lease: &Lease| lease.record.diff_id == layer.diff_id) {
                     continue;
@@ -157,9 +241,9 @@ impl Import<'_> {
             let is_new = !needed.iter().any(|other| other.record().diff_id == layer.diff_id);
             needed.extend(came.staged.take().filter(|_| is_new));
         }
-        let ids = self.publish(plans, &needed)?;
+        let imported = self.publish(plans, &needed, false)?;
         drop((arrived, leases));
-        Ok(ids)
+        Ok(imported)
     }
 
     fn member(
@@ -167,20 +251,32 @@ impl Import<'_> {
         arrived: &mut Arrived,
         number: usize,
         name: &str,
+        mut source: Exact<impl Read>,
         size: u64,
-        mut source: Box<dyn Read + '_>,
     ) -> Result<()> {
         let failed = |error| self.read_failed(Some(name), error);
         let mut start = Vec::new();
         (&mut source).take(SNIFF).read_to_end(&mut start).map_err(failed)?;
         if looks_like_layer(&start) {
-            let source = Box::new(Cursor::new(start).chain(source));
             if !arrived.has_room((name.len() as u64).saturating_add(PER_LAYER)) {
                 let why = "is one layer more than can be kept in mind (`--limit documents=` allows more)";
                 return Err(self.bad(name.to_owned(), why));
             }
-            let layer = self.arriving_layer(arrived, number, name, size, source)?;
-            arrived.layers.insert(name.to_owned(), layer);
+            let layer = Box::new(Cursor::new(start).chain(&mut source));
+            match self.arriving_layer(arrived, number, name, size, layer) {
+                Ok(layer) => {
+                    arrived.layers.insert(name.to_owned(), layer);
+                }
+                // It may be something that no image has, but it must be whole.
+                Err(error @ Error::BadArchive { .. }) => {
+                    // error: what was wrong before is said
+                    if std::io::copy(&mut source, &mut std::io::sink()).is_err() {
+                        return Err(error);
+                    }
+                    arrived.broken.insert(name.to_owned(), error);
+                }
+                Err(error) => return Err(error),
+            }
             return Ok(());
         }
         // What is too large for a document, and no layer, is none of what the format knows.
@@ -220,7 +316,7 @@ impl Import<'_> {
             && let Some(lease) = self.lease_blob(arrived, promised)?
         {
             let failed = |error| self.read_failed(Some(name), error);
-            let (source, seen) = Checked::new(source);
+            let (source, seen) = Checked::new(source, Algorithm::Sha256);
             let source: Box<dyn Read + '_> = Box::new(source);
             // Elsewhere than in `blobs/` a layer may be named by its diffID, however it is compressed.
             let plain = if name.starts_with("blobs/") {
@@ -228,25 +324,23 @@ impl Import<'_> {
             } else {
                 decompress_within(source, self.options.limits.layers.ratio).map_err(failed)?.1
             };
-            let (mut plain, seen_plain) = Checked::new(plain);
+            let (mut plain, seen_plain) = Checked::new(plain, Algorithm::Sha256);
             std::io::copy(&mut plain, &mut std::io::sink()).map_err(failed)?;
             let (blob, blob_size) = Seen::finish(&seen);
             let (tar, _) = Seen::finish(&seen_plain);
-            if ![blob, tar].contains(&promised) {
+            if ![blob, tar].contains(&promised.into()) {
                 return Err(self.bad(name.to_owned(), format!("has the digest {tar} and not {promised}")));
             }
             task.finish("exists");
             return Ok(Layer { diff_id: lease.record.diff_id, blob, blob_size, staged: None, _lease: Some(lease) });
         }
-        let unpacked = self.unpack(number, Some(name), source, &*task)?;
+        let unpacked = self.unpack(number, Some(name), Algorithm::of_member(name), source, &*task)?;
         task.finish("done");
-        let (blob, blob_size) = (unpacked.blob, unpacked.blob_size);
-        let diff_id = unpacked.staged.record().diff_id;
-        Ok(Layer { diff_id, blob, blob_size, staged: Some(unpacked.staged), _lease: None })
+        Ok(unpacked.into())
     }
 
     /// Compares what came with what was announced.
-    pub(super) fn check(&self, layer: &PlannedLayer, diff_id: DiffId, blob: Digest, blob_size: u64) -> Result<()> {
+    pub(super) fn check(&self, layer: &PlannedLayer, diff_id: DiffId, blob: BlobDigest, blob_size: u64) -> Result<()> {
         let wrong = |why: String| self.bad(layer.member.clone(), why);
         if let Some(announced) = &layer.blob {
             announced.check(blob, blob_size).map_err(wrong)?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Import;
 use super::of_nothing::{Below, Indexes, Room, whiteouts_of_nothing};
-use crate::archive::{Plan, PlannedLayer};
+use crate::archive::{Plan, PlannedLayer, Plans};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId};
 use crate::index::Index;
@@ -62,7 +62,7 @@ impl Import<'_> {
     ///
     /// # Errors
     /// [`Error::BadArchive`] for what the policy refuses.
-    pub(super) fn judge(&mut self, plans: &[Plan], staged: &[StagedLayer]) -> Result<()> {
+    pub(super) fn judge(&mut self, plans: &Plans, staged: &[StagedLayer], is_root_file_system: bool) -> Result<()> {
         let policy = self.options.policy;
         let report = self.report.take();
         if report.is_none() && policy == Policy::Compat {
@@ -74,7 +74,8 @@ impl Import<'_> {
         };
         if let Some(mut report) = report {
             let name = report.name().to_owned();
-            self.write_report(&mut report, plans, staged, refusal.is_some()).map_err(|failure| match failure {
+            let head = self.report_head(plans, refusal.is_some(), is_root_file_system);
+            self.write_report(&mut report, &head, &plans.images, staged).map_err(|failure| match failure {
                 Failed::Report(source) => Error::Io { doing: "write", path: name, source },
                 Failed::Store(error) => error,
             })?;
@@ -84,9 +85,13 @@ impl Import<'_> {
     }
 
     /// What is refused of the first layer that has something the formats forbid.
-    fn forbidden(&self, plans: &[Plan], staged: &[StagedLayer]) -> Result<Option<Error>> {
+    fn forbidden(&self, plans: &Plans, staged: &[StagedLayer]) -> Result<Option<Error>> {
+        if let Some(name) = plans.images.iter().find_map(|plan| plan.config_name.clone()) {
+            let why = "is a config that is not named by its digest, as the format demands (`--policy compat` takes it)";
+            return Ok(Some(self.bad(name, why)));
+        }
         let mut seen = BTreeSet::new();
-        for planned in plans.iter().flat_map(|plan| &plan.layers) {
+        for planned in plans.images.iter().flat_map(|plan| &plan.layers) {
             if !seen.insert(planned.diff_id) {
                 continue;
             }
@@ -102,17 +107,15 @@ impl Import<'_> {
     fn write_report(
         &self,
         report: &mut OutputFile,
+        head: &str,
         plans: &[Plan],
         staged: &[StagedLayer],
-        is_refused: bool,
     ) -> std::result::Result<(), Failed> {
-        let policy = if self.options.policy == Policy::Strict { "strict" } else { "compat" };
         let mut layers: BTreeMap<DiffId, Layer> = BTreeMap::new();
         let (mut is_told, mut room) = (BTreeSet::new(), Room::default());
         let read = |diff_id| self.index(diff_id, staged);
         let mut indexes = Indexes::new(&read);
-        let (archive, policy) = (json!(self.archive), json!(policy));
-        write!(report, "{{\n\"archive\": {archive}, \"policy\": {policy}, \"refused\": {is_refused},\n\"images\": [")?;
+        write!(report, "{{\n{head},\n\"images\": [")?;
         for (number, plan) in plans.iter().enumerate() {
             let (id, names) = (json!(ImageId(Digest::of(&plan.config))), json!(self.names_of(plan)));
             let comma = if number == 0 { "" } else { "," };

@@ -11,7 +11,7 @@ use std::thread::Builder;
 use super::target::Target;
 use crate::archive::Blob;
 use crate::error::{Context as _, Result};
-use crate::id::{DiffId, Digest, Digester};
+use crate::id::{DiffId, Digester};
 use crate::ops::layer_tar::write_layer_tar;
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Lease, Store};
@@ -42,7 +42,7 @@ pub(super) fn write(
 ) -> Result<()> {
     if codec == Codec::None {
         for Lease { record, .. } in layers {
-            let blob = Blob { digest: record.diff_id.0, size: Some(record.size) };
+            let blob = Blob { digest: record.diff_id.0.into(), size: Some(record.size) };
             let name = place(target, &Packed { diff_id: record.diff_id, blob, file: None })?;
             let task = progress.start(&record.diff_id.hex(), Some(record.size));
             target.file(&name, record.size, &mut |out, path| write_layer_tar(store, record, out, path, &*task))?;
@@ -134,6 +134,6 @@ fn compress(store: &Store, layer: &LayerRecord, codec: Codec, progress: &dyn Pro
     let mut file = out.into_inner().map_err(io::IntoInnerError::into_error).doing("write", room)?;
     file.rewind().doing("read", room)?;
     task.finish("done");
-    let digest: Digest = digester.finish();
+    let digest = digester.finish().into();
     Ok(Packed { diff_id: layer.diff_id, blob: Blob { digest, size: Some(size) }, file: Some(file) })
 }

@@ -107,7 +107,7 @@ pub fn save(store: &Store, request: &Save, progress: &dyn Progress) -> Result<()
 fn documents(target: &mut dyn Target, form: SaveForm, picked: &[Picked], images: &[SavedImage]) -> Result<()> {
     let config_name = |image: &SavedImage| match form {
         SaveForm::Docker => format!("{}.json", image.id.hex()),
-        _ => blob_name(&Blob { digest: image.id.0, size: None }),
+        _ => blob_name(&Blob { digest: image.id.0.into(), size: None }),
     };
     for (picked, image) in picked.iter().zip(images) {
         target.document(&config_name(image), &picked.image.config)?;
@@ -116,7 +116,7 @@ fn documents(target: &mut dyn Target, form: SaveForm, picked: &[Picked], images:
         let mut manifests = Vec::new();
         for image in images {
             let manifest = oci_manifest(image);
-            let blob = Blob { digest: Digest::of(&manifest), size: Some(manifest.len() as u64) };
+            let blob = Blob { digest: Digest::of(&manifest).into(), size: Some(manifest.len() as u64) };
             target.document(&blob_name(&blob), &manifest)?;
             manifests.push((image, blob));
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::layer::{Checked, open_dir};
 use super::source::{Source, through_pipe};
-use crate::archive::{Checked as Hashed, Seen};
+use crate::archive::{Algorithm, Checked as Hashed, Seen};
 use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{DiffId, Digest};
 use crate::index::Index;
@@ -119,7 +119,7 @@ impl Unpacking<'_> {
         let known = |record: &LayerRecord| (record.size.saturating_add(record.content_bytes), record.entries);
         let (bytes, entries) = self.record.map(known).unwrap_or_default();
         let limits = Limits::of_copy(bytes, entries);
-        let (blob, seen) = Hashed::new(blob);
+        let (blob, seen) = Hashed::new(blob, Algorithm::Sha256);
         let (compression, mut tar) = match decompress_within(Box::new(blob), limits.ratio) {
             Ok(decompressed) => decompressed,
             Err(error) => return Ok(Err(error.to_string())),
@@ -129,7 +129,7 @@ impl Unpacking<'_> {
             Err(why) => return Ok(Err(why)),
         };
         drop(tar);
-        let blob = Some(Seen::finish(&seen).0).filter(|_| compression != Compression::None);
+        let blob = Seen::finish(&seen).0.sha256().filter(|_| compression != Compression::None);
         Ok(Ok(Reference { is_foreign: true, blob, ..reference }))
     }
 

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 
 use super::layer::open_dir;
 use crate::archive::{
-    DirMembers, DocumentLimits, Input, Part, Plan, Platform, TarMembers, plans, read_failure, root_file_system_config,
+    DirMembers, DocumentLimits, Documents, Input, Part, Plan, Platform, Platforms, TarMembers, Wanted, no_documents,
+    plans, read_failure, root_file_system_config,
 };
 use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{DiffId, Digest, Digester, ImageId};
@@ -52,14 +53,14 @@ impl Source {
         }
         let kind = match Input::open(path, Limits::default().ratio)? {
             Input::Directory(dir) => {
-                let members = DirMembers::new(&name, DocumentLimits::of_copy(), &dir);
-                let plans = plans_for(&name, &members, platforms)?.ok_or_else(|| no_documents(&name))?;
+                let members = DirMembers::new(&name, DocumentLimits::of_copy(), Limits::default().ratio, &dir);
+                let plans = all_plans(&name, &members, true)?.ok_or_else(|| no_documents(&name))?;
                 Kind::Archive { plans, open: Box::new(move |member| members.open(member)) }
             }
             Input::Seekable(file) => archive(&name, file, platforms)?,
             Input::Stream(mut stream) => {
                 let mut file = tempfile::tempfile_in(staging.dir()).doing("create a file in", staging.dir())?;
-                copy(&name, &mut *stream.tar, &mut file, staging.dir())?;
+                copy(&name, &mut stream.tar, &mut file, staging.dir())?;
                 file.rewind().doing("read", staging.dir())?;
                 archive(&name, file, platforms)?
             }
@@ -175,18 +176,12 @@ fn regular_file(dir: &Path, name: &[u8]) -> Result<Option<File>> {
     Err(Error::corrupt(path(), "is no regular file"))
 }
 
-fn no_documents(name: &str) -> Error {
-    Error::bad_archive(name, "has neither a manifest.json nor an index.json")
-}
-
 fn archive(name: &str, file: File, platforms: &[Platform]) -> Result<Kind> {
     let copy = file.try_clone().doing("read", name)?;
-    if let Some(members) = TarMembers::find(name, DocumentLimits::of_copy(), copy)? {
-        match plans_for(name, &members, platforms)? {
-            Some(plans) => return Ok(Kind::Archive { plans, open: Box::new(move |member| Ok(members.open(member))) }),
-            None if members.look_like_archive() => return Err(no_documents(name)),
-            None => {}
-        }
+    if let Some(members) = TarMembers::find(name, DocumentLimits::of_copy(), Limits::default().ratio, copy)?
+        && let Some(plans) = all_plans(name, &members, members.look_like_image())?
+    {
+        return Ok(Kind::Archive { plans, open: Box::new(move |member| Ok(members.open(member))) });
     }
     let tar = Arc::new(file);
     let mut digester = Digester::new();
@@ -197,24 +192,10 @@ fn archive(name: &str, file: File, platforms: &[Platform]) -> Result<Kind> {
     Ok(Kind::RootFileSystem { tar, diff_id: DiffId(digester.finish()), platforms: platforms.to_vec() })
 }
 
-/// The images that the archive has for any of the platforms.
-fn plans_for(
-    name: &str,
-    documents: &dyn crate::archive::Documents,
-    platforms: &[Platform],
-) -> Result<Option<Vec<Plan>>> {
-    let (mut all, mut failure) = (Vec::new(), None);
-    for platform in platforms {
-        match plans(name, documents, DocumentLimits::of_copy(), platform) {
-            Ok(None) => return Ok(None),
-            Ok(Some(plans)) => all.extend(plans),
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
-    match failure {
-        Some(error) if all.is_empty() => Err(error),
-        _ => Ok(Some(all)),
-    }
+/// All images that the archive has.
+fn all_plans(name: &str, documents: &dyn Documents, look_like_image: bool) -> Result<Option<Vec<Plan>>> {
+    let wanted = Wanted { platforms: Platforms::All, names: false, limits: DocumentLimits::of_copy() };
+    Ok(plans(name, documents, &wanted, look_like_image)?.map(|plans| plans.images))
 }
 
 fn copy(name: &str, source: &mut dyn Read, file: &mut File, dir: &Path) -> Result<()> {

@@ -10,6 +10,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
+mod name;
+
+pub use name::ImageName;
+
 /// A sha256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -249,108 +253,6 @@ impl From<ContainerId> for String {
     }
 }
 
-/// Names an image for people: `repository:tag`.
-///
-/// The grammar is that of Docker's references, without a digest: an optional `host[:port]/`, lower-case
-/// path components, and a tag of up to 128 characters (`latest` when none is given).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ImageName {
-    repository: String,
-    tag: String,
-}
-
-impl ImageName {
-    /// The part before the tag.
-    #[must_use]
-    pub fn repository(&self) -> &str {
-        &self.repository
-    }
-
-    /// The tag.
-    #[must_use]
-    pub fn tag(&self) -> &str {
-        &self.tag
-    }
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
-}
-
-fn is_path_component(component: &str) -> bool {
-    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    component.starts_with(alphanumeric)
-        && component.ends_with(alphanumeric)
-        && component.chars().all(|c| alphanumeric(c) || matches!(c, '.' | '_' | '-'))
-        && !component.contains("..")
-        && !component.contains("___")
-}
-
-fn is_host(host: &str) -> bool {
-    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
-    let is_label = |label: &str| {
-        let alphanumeric = |c: char| c.is_ascii_alphanumeric();
-        label.starts_with(alphanumeric)
-            && label.ends_with(alphanumeric)
-            && label.chars().all(|c| alphanumeric(c) || c == '-')
-    };
-    name.split('.').all(is_label) && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
-}
-
-impl FromStr for ImageName {
-    type Err = BadId;
-
-    fn from_str(text: &str) -> Result<Self, BadId> {
-        let bad = || BadId { text: text.chars().take(300).collect(), wanted: "an image name" };
-        let (repository, tag) = match text.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-            _ => (text, "latest"),
-        };
-        let mut components = repository.split('/').peekable();
-        let first = components.peek().copied().unwrap_or_default();
-        let has_host = repository.contains('/')
-            && (first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase()));
-        if has_host {
-            if !is_host(first) {
-                return Err(bad());
-            }
-            components.next();
-        }
-        if repository.len() > 255 || !is_tag(tag) || !components.all(is_path_component) {
-            return Err(bad());
-        }
-        Ok(Self { repository: repository.to_owned(), tag: tag.to_owned() })
-    }
-}
-
-impl TryFrom<String> for ImageName {
-    type Error = BadId;
-
-    fn try_from(text: String) -> Result<Self, BadId> {
-        text.parse()
-    }
-}
-
-impl From<ImageName> for String {
-    fn from(name: ImageName) -> Self {
-        name.to_string()
-    }
-}
-
-impl fmt::Display for ImageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.repository, self.tag)
-    }
-}
-
-impl fmt::Debug for ImageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,21 +275,5 @@ mod tests {
         assert_eq!(ChainId::of(&[a]), Some(ChainId(a.0)));
         let both = Digest::of(format!("{a} {b}").as_bytes());
         assert_eq!(ChainId::of(&[a, b]), Some(ChainId(both)));
-    }
-
-    #[test]
-    fn image_names_follow_dockers_grammar() {
-        for (text, full) in [
-            ("debian", "debian:latest"),
-            ("lc:slim", "lc:slim"),
-            ("localhost/lc:slim", "localhost/lc:slim"),
-            ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
-            ("a_b/c-d.e:V1.0", "a_b/c-d.e:V1.0"),
-        ] {
-            assert_eq!(text.parse::<ImageName>().map(|name| name.to_string()), Ok(full.to_owned()));
-        }
-        for bad in ["", ":", "A", "a:", "a//b", "/a", "a/", "../x", "a:b c", "<none>:<none>", "a:b/../c", "-a"] {
-            assert!(bad.parse::<ImageName>().is_err(), "{bad}");
-        }
     }
 }

@@ -1,0 +1,3 @@
+#![no_main]
+
+layerctl_fuzz::target!("json");

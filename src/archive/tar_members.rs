@@ -1,0 +1,163 @@
+//! The members of a tar that one can seek in: only their headers are read to find them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::documents::{DocumentLimits, Documents, diff_id_of, read_document};
+use super::exact::Exact;
+use super::members::{LINKS, MemberKind, NameTells, Part, member_kind, normal_name};
+use super::metered::{Meter, Metered};
+use crate::error::{Context as _, Error, Result};
+use crate::id::DiffId;
+use crate::sys::fs;
+
+/// Bytes that all names and links of an archive of images may have; a root file system's may have more.
+const NAMES_LIMIT: usize = 64 << 20;
+/// Bytes that a member takes beside them.
+const PER_MEMBER: usize = 100;
+/// So many members of other names, and none of an archive of images: it need not be looked at twice to be unpacked.
+const OTHERS: usize = 2000;
+
+/// The members of a tar that one can seek in.
+#[derive(Debug)]
+pub struct TarMembers {
+    archive: String,
+    limits: DocumentLimits,
+    ratio: u64,
+    file: Arc<File>,
+    members: BTreeMap<String, MemberKind>,
+    /// What stands before each name: the one directory that all is in, with its slash.
+    within: String,
+    /// Whether all names are those of an archive of images, and there is one.
+    look_like_image: bool,
+}
+
+/// What the names that came so far tell.
+#[derive(Debug, Default)]
+struct Names {
+    has_known: bool,
+    others: usize,
+    bytes: usize,
+    /// The directory that all is in so far; nothing when there are several.
+    within: Option<Option<String>>,
+}
+
+impl Names {
+    fn take(&mut self, name: &str, target: usize) {
+        match NameTells::of(name) {
+            NameTells::Nothing => return,
+            NameTells::Image => self.has_known = true,
+            NameTells::Other => self.others = self.others.saturating_add(1),
+        }
+        self.bytes = [name.len(), target, PER_MEMBER].into_iter().fold(self.bytes, usize::saturating_add);
+        let first = name.split('/').next().unwrap_or_default();
+        match &mut self.within {
+            None => self.within = Some(Some(first.to_owned())),
+            Some(within) if within.as_deref() != Some(first) => *within = None,
+            Some(_) => {}
+        }
+    }
+
+    /// Whether nothing speaks against an archive of images, and something for it.
+    const fn look_like_image(&self) -> bool {
+        self.has_known && self.others == 0
+    }
+}
+
+impl TarMembers {
+    /// Finds the members; `None` when the headers alone do not tell: it is a root file system, or must be unpacked to
+    /// know. `ratio` is how many times as large as it came a layer may become.
+    ///
+    /// # Errors
+    /// [`Error::BadArchive`] when the tar is damaged or cut short.
+    pub fn find(archive: &str, limits: DocumentLimits, ratio: u64, file: File) -> Result<Option<Self>> {
+        let length = fs::metadata_of(&file).doing("read", archive)?.len();
+        let bad = |entry: Option<String>, why: String| Error::BadArchive { archive: archive.to_owned(), entry, why };
+        let file = Arc::new(file);
+        // What is no header is passed over, never read.
+        let meter = Meter::default();
+        let damaged = |error: io::Error| match (meter.failure(), error.kind()) {
+            (Some(source), _) => Error::Io { doing: "read", path: archive.into(), source },
+            (None, io::ErrorKind::UnexpectedEof) => bad(None, "is cut short".into()),
+            _ => bad(None, format!("is a damaged tar: {error}")),
+        };
+        let mut tar = tar::Archive::new(Metered { source: io::BufReader::new(&*file), meter: &meter });
+        let (mut members, mut names) = (BTreeMap::new(), Names::default());
+        for entry in tar.entries_with_seek().map_err(damaged)? {
+            let mut entry = match entry {
+                // error: what is wrong with a root file system's tar, a layer's own reader says better
+                Err(_) if !names.look_like_image() && meter.failure().is_none() => return Ok(None),
+                entry => entry.map_err(damaged)?,
+            };
+            let kind = entry.header().entry_type();
+            let name = normal_name(&entry.path_bytes());
+            let member = if kind.is_pax_global_extensions() { None } else { member_kind(&name, &mut entry) };
+            if !kind.is_pax_global_extensions() {
+                names.take(&name, if let Some(MemberKind::Link(target)) = &member { target.len() } else { 0 });
+            }
+            if names.others > OTHERS && !names.has_known || member == Some(MemberKind::Sparse) {
+                return Ok(None);
+            }
+            let is_cut = matches!(&member, Some(MemberKind::File { offset, size })
+                if offset.checked_add(*size).is_none_or(|end| end > length));
+            if is_cut || names.bytes > NAMES_LIMIT {
+                if !names.look_like_image() {
+                    return Ok(None);
+                }
+                let many = "has more names and links than an archive of images needs".to_owned();
+                return Err(if is_cut { bad(Some(name), "is cut short".into()) } else { bad(None, many) });
+            }
+            members.extend(member.map(|member| (name, member)));
+            meter.headers();
+        }
+        let within = names.within.take().flatten().filter(|_| !names.has_known);
+        let within = within.map(|dir| dir + "/").unwrap_or_default();
+        let look_like_image = names.look_like_image();
+        Ok(Some(Self { archive: archive.to_owned(), limits, ratio, file, members, within, look_like_image }))
+    }
+
+    /// Whether all names are those of an archive of images, directories' among them: of one that was cut
+    /// short nothing else may be left.
+    #[must_use]
+    pub const fn look_like_image(&self) -> bool {
+        self.look_like_image
+    }
+
+    fn find_file(&self, name: &str) -> Option<(u64, u64)> {
+        let mut name = format!("{}{name}", self.within);
+        for _ in 0..LINKS {
+            match self.members.get(&name)? {
+                MemberKind::File { offset, size } => return Some((*offset, *size)),
+                MemberKind::Link(target) => name.clone_from(target),
+                MemberKind::Sparse => return None,
+            }
+        }
+        None
+    }
+
+    /// Opens a member; also gives its size. `None` when there is none of this name.
+    #[must_use]
+    pub fn open(&self, name: &str) -> Option<(Box<dyn Read + Send>, u64)> {
+        let (offset, size) = self.find_file(name)?;
+        let part = Part { file: self.file.clone(), at: offset };
+        Some((Box::new(Exact::new(part, size)), size))
+    }
+}
+
+impl Documents for TarMembers {
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some((source, size)) = self.open(name) else { return Ok(None) };
+        read_document(&self.archive, self.limits, name, size, source).map(Some)
+    }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        Ok(self.find_file(name).is_some())
+    }
+
+    fn diff_id(&self, name: &str) -> Result<Option<DiffId>> {
+        let Some((source, _)) = self.open(name) else { return Ok(None) };
+        diff_id_of(&self.archive, name, self.ratio, source).map(Some)
+    }
+}
