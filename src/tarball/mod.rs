@@ -24,22 +24,26 @@ mod decompress;
 mod disk;
 mod entry;
 mod failure;
+mod hard_link;
 mod hashing;
 mod header;
 mod how;
 mod input;
 mod limits;
+mod links;
 mod mend;
 mod oddity;
 mod pack;
 mod path;
 mod pax;
+mod place;
 mod sha256;
 mod sparse;
 mod split;
 mod tree;
 mod unpack;
 mod wanted;
+mod way;
 mod write_back;
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod import_metadata;
 mod import_refusals;
 mod import_report;
 mod killed_outputs;
+mod layer_paths;
 mod layer_tree;
 mod limit_option;
 mod listing;

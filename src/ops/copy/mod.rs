@@ -193,6 +193,7 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let how = How { is_layer: false, ..How::new(limits) };
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut io::sink());
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
+    archive.is_not_nothing(unpacked.size)?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
     Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)
 }

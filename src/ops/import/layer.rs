@@ -101,6 +101,7 @@ pub(in super::super) fn unpack_layer(
     let how = How { is_dear, write_back: archive.is_durable, failed: &stop, ..How::new(limits) };
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut split);
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
+    archive.is_not_nothing(unpacked.size)?;
     // A blob's digest is that of all its bytes, also of those that no decoder asked for.
     std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
     drop(tar);
@@ -133,6 +134,14 @@ impl Archive {
             Failure::Read(error) => self.read_failed(error),
             // By its whole path, which says which disk it is.
             Failure::Write { doing, path, source } => Error::Io { doing, path: diff.join(path), source },
+        }
+    }
+
+    /// That what was named by itself has any bytes. A layer of an image may have none.
+    pub(in super::super) fn is_not_nothing(&self, size: u64) -> Result<()> {
+        match (size, &self.member) {
+            (0, None) => Err(Error::bad_archive(self.name.clone(), "is empty")),
+            _ => Ok(()),
         }
     }
 

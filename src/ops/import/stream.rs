@@ -117,8 +117,10 @@ impl Import<'_> {
         let failed = |error| self.read_failed(None, error);
         let meter = Meter::default();
         let mut tar = tar::Archive::new(Metered { source, meter: &meter });
+        let mut members = 0usize;
         for (number, entry) in tar.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
+            members = number.saturating_add(1);
             meter.content();
             let name = normal_name(&entry.path_bytes());
             match member_kind(&name, &entry) {
@@ -143,6 +145,12 @@ impl Import<'_> {
         let mut leases = Vec::new();
         for layer in plans.iter().flat_map(|plan| &plan.layers) {
             let place = arrived.resolve(&layer.member).to_owned();
+            // Nothing tells a layer of no bytes from a document before the documents are understood.
+            if !arrived.layers.contains_key(&place) && arrived.documents.get(&place).is_some_and(Vec::is_empty) {
+                let empty = self.arriving_layer(&mut arrived, members, &place, 0, Box::new(std::io::empty()))?;
+                arrived.layers.insert(place.clone(), empty);
+                members = members.saturating_add(1);
+            }
             let Some(came) = arrived.layers.get_mut(&place) else {
                 if leases.iter().any(|lease: &Lease| lease.record.diff_id == layer.diff_id) {
                     continue;
