@@ -19,6 +19,7 @@ mod container_security;
 mod corpus;
 mod cp;
 mod damage;
+mod device_zero;
 mod disk;
 mod error_rows;
 mod errors;
