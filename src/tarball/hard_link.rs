@@ -98,7 +98,7 @@ impl Tree {
         }
         // A change of owner takes the one away, a change of mode changes the other.
         let lost: Xattrs = node.xattrs.iter().filter(|(name, _)| LOST.contains(&&**name)).cloned().collect();
-        let described = disk::describe_at(&place.dir, place.name, &meta, &lost);
+        let described = disk::describe_at(&place.dir, place.name, &meta, &lost, self.modes);
         described.map_err(|error| Failure::write("describe", &entry.path, error))?;
         self.builder.amend(id, |node| node.meta = meta);
         Ok(())

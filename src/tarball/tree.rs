@@ -11,7 +11,7 @@ use super::disk::{self, Walk};
 use super::entry::Entry;
 use super::hashing::{Digests, Ticket};
 use super::place::{Place, joined};
-use super::{Failure, split};
+use super::{Failure, Modes, split};
 use crate::index::{Builder, Child, Index, Kind, NewNode, NodeId};
 use crate::sys::{Dir, call};
 use crate::whiteout;
@@ -37,12 +37,14 @@ pub(super) struct Tree {
     pub(super) private: HashMap<Vec<u8>, Private>,
     /// Directories that were made because something is in them.
     pub(super) implied: u64,
+    /// Which modes the files have on disk.
+    pub(super) modes: Modes,
     /// The nodes whose digests come at the end.
     pub(super) tickets: Vec<(NodeId, Ticket)>,
 }
 
 impl Tree {
-    pub(super) fn new(into: BorrowedFd<'_>) -> Result<Self, Failure> {
+    pub(super) fn new(into: BorrowedFd<'_>, modes: Modes) -> Result<Self, Failure> {
         let failed = |error: Errno| Failure::write("open", b"", error);
         let (mut walk, targets) = (Walk::new(into).map_err(failed)?, Walk::new(into).map_err(failed)?);
         let root = walk.open(&[]).map_err(failed)?;
@@ -55,6 +57,7 @@ impl Tree {
             contents: HashMap::new(),
             private: HashMap::new(),
             implied: 0,
+            modes,
             tickets: Vec::new(),
         })
     }
@@ -112,7 +115,7 @@ impl Tree {
             made.map_err(|error| Failure::write("create", &path, error))?;
         }
         if meta.kind != Kind::Directory {
-            let described = disk::describe_at(&place.dir, place.name, &meta, &xattrs);
+            let described = disk::describe_at(&place.dir, place.name, &meta, &xattrs, self.modes);
             described.map_err(|error| Failure::write("describe", &path, error))?;
         }
         let target = if meta.kind == Kind::Symlink { link } else { Vec::new() };
@@ -246,7 +249,7 @@ impl Tree {
                 && !(*id == NodeId::ROOT && node.is_implied())
             {
                 let xattrs = node.xattrs().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-                let described = self.walk.open(&names).and_then(|dir| disk::describe(&dir, &meta, &xattrs));
+                let described = self.walk.open(&names).and_then(|dir| disk::describe(&dir, &meta, &xattrs, self.modes));
                 described.map_err(|error| Failure::write("describe", &names.join(&b'/'), error))?;
             }
             names.pop();

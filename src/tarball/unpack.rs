@@ -137,7 +137,7 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             // error: without a thread for it, all is written at the end
             write_back: how.write_back.then(WriteBack::start).and_then(Result::ok),
             split: split::Writer::new(split)?,
-            tree: Tree::new(into)?,
+            tree: Tree::new(into, how.modes)?,
             limits: how.limits,
             wanted: how.wanted,
             is_layer: how.is_layer,
@@ -430,7 +430,8 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
         self.content_bytes = self.content_bytes.saturating_add(entry.data);
         let mut meta = entry.meta;
         meta.blocks = disk::blocks(stored);
-        disk::describe(&file, &meta, &entry.xattrs).map_err(|error| Failure::write("describe", &entry.path, error))?;
+        disk::describe(&file, &meta, &entry.xattrs, self.tree.modes)
+            .map_err(|error| Failure::write("describe", &entry.path, error))?;
         let ticket = is_hashed.then(|| self.input.hashing.end());
         Ok((NewNode { target: Vec::new(), xattrs: entry.xattrs.clone(), digest: None, meta }, ticket))
     }

@@ -132,6 +132,7 @@ mod store_full;
 mod store_images;
 mod store_leftovers;
 mod store_many;
+mod store_modes;
 mod store_old;
 mod store_owner;
 mod store_root;

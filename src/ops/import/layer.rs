@@ -12,7 +12,7 @@ use crate::id::Digest;
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
 use crate::sys::fs;
-use crate::tarball::{Compression, Failure, How, Limits, decompress_within, unpack_as};
+use crate::tarball::{Compression, Failure, How, Limits, Modes, decompress_within, unpack_as};
 
 /// Tells how far reading has come.
 struct Watched<'a, R> {
@@ -43,6 +43,8 @@ pub(in super::super) struct Archive {
     pub(in super::super) member: Option<String>,
     /// Whether somebody will wait for the disk.
     pub(in super::super) is_durable: bool,
+    /// Which modes the layer's files have on disk.
+    pub(in super::super) modes: Modes,
     /// Ends the reading of what it is in, if that may keep us waiting.
     pub(in super::super) stop: Stop,
 }
@@ -62,6 +64,7 @@ impl Import<'_> {
             name: self.archive.clone(),
             member: member.map(str::to_owned),
             is_durable: self.store.is_durable(),
+            modes: Modes::of(self.store.has_layer_modes()),
             stop: self.stop.clone(),
         };
         unpack_layer(&archive, &self.options.limits.layers, dir, source, task)
@@ -98,7 +101,7 @@ pub(in super::super) fn unpack_layer(
     }
     let stop = || archive.stop.now();
     let is_dear = compression != Compression::None;
-    let how = How { is_dear, write_back: archive.is_durable, failed: &stop, ..How::new(limits) };
+    let how = How { is_dear, write_back: archive.is_durable, modes: archive.modes, failed: &stop, ..How::new(limits) };
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut split);
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     archive.is_not_nothing(unpacked.size)?;
