@@ -97,8 +97,10 @@ fn what_cannot_be_removed_is_reported_and_the_rest_goes() {
         let diff = user.root().join("diff");
         let with_open = fs::read_dir(&diff).unwrap().map(|entry| entry.unwrap().path());
         let layer = with_open.into_iter().find(|dir| dir.join("closed").exists()).unwrap();
-        fs::create_dir_all(layer.join("closed/below/others/full")).unwrap();
-        fs::create_dir_all(layer.join("open/others/full")).unwrap();
+        for others in ["closed/below/others", "open/others"] {
+            fs::create_dir_all(layer.join(others).join("full")).unwrap();
+            fs::set_permissions(layer.join(others), fs::Permissions::from_mode(0o755)).unwrap();
+        }
         let failed = user.run(words);
         assert_eq!(failed.code, 125, "{failed:?}");
         assert!(failed.err.contains("others/full: Permission denied"), "{failed:?}");
