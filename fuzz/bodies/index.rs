@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use layerctl::index::{Child, Index, NodeId};
-use layerctl::tarball::{compare, compare_content};
+use layerctl::tarball::{Modes, compare, compare_content};
 
 use super::is_one_sentence;
 use super::sandbox::Sandbox;
@@ -44,7 +44,8 @@ pub(crate) fn run(data: &[u8]) -> bool {
         let sandbox = Sandbox::new();
         let layer = sandbox.open("layer");
         let mut found = 0usize;
-        compare(&index, layer.as_fd(), false, &mut || Ok(None), &mut |_| found += 1).expect("it can be read");
+        compare(&index, layer.as_fd(), (false, Modes::Exact), &mut || Ok(None), &mut |_| found += 1)
+            .expect("it can be read");
         compare_content(&index, layer.as_fd(), |_| true, &mut |_| found += 1).expect("it can be read");
     }
     true

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use layerctl::id::Digest;
 use layerctl::index::{Child, Index, Kind, NodeId, scan};
-use layerctl::tarball::{Failure, Limits, Unpacked, assemble, unpack};
+use layerctl::tarball::{Failure, Limits, Unpacked, assemble, audit, unpack};
 
 use super::sandbox::Sandbox;
 use super::{is_one_sentence, tar};
@@ -51,6 +51,8 @@ pub(crate) fn unpacked(tar: &[u8]) -> Option<(Sandbox, Unpacked)> {
     let digest = assemble(&mut &*split, sandbox.open("layer").as_fd(), &mut again).expect("it can be put together");
     assert!(again == tar, "the tar did not come back");
     assert_eq!(digest, unpacked.diff_id.0, "the digest of what came back");
+
+    audit(&mut &*split).expect("what was unpacked can be told of");
 
     let scanned = scan(&sandbox.path("layer")).expect("the directory can be read as a layer");
     is_the_same_tree(&index, &scanned);

@@ -31,6 +31,8 @@ pub(crate) fn run(data: &[u8]) -> bool {
         let mut header = tar::header(kind);
         tar::set(&mut header, tar::NAME, path);
         tar::set(&mut header, tar::LINK, link);
+        // So that a hard link may give a file another mode.
+        tar::set(&mut header, tar::MODE, format!("{:07o}\0", 0o600 + line.len() % 0o100).as_bytes());
         // What replaces a file is seen by its content.
         tar::push(&mut bytes, header, if kind == b'0' { line } else { b"" });
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use layerctl::index::Index;
-use layerctl::tarball::{compare, compare_content};
+use layerctl::tarball::{Modes, compare, compare_content};
 use tempfile::TempDir;
 
 /// `layer/`, `other/` and `scratch/` are empty; `outside/` is what a hostile tar would like to have.
@@ -81,7 +81,8 @@ impl Sandbox {
         let (dir, scratch) = (self.open(name), self.open("scratch"));
         let mut found = Vec::new();
         let mut copy = || scratch.try_clone().map(Some);
-        compare(index, dir.as_fd(), false, &mut copy, &mut |other| found.push(other)).expect("it can be read");
+        compare(index, dir.as_fd(), (false, Modes::Exact), &mut copy, &mut |other| found.push(other))
+            .expect("it can be read");
         compare_content(index, dir.as_fd(), |_| true, &mut |other| found.push(other)).expect("it can be read");
         assert!(found.is_empty(), "the files are not what the index says: {found:?}");
     }

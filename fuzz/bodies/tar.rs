@@ -10,6 +10,7 @@ pub(crate) struct Field {
 }
 
 pub(crate) const NAME: Field = Field { at: 0, length: 100 };
+pub(crate) const MODE: Field = Field { at: 100, length: 8 };
 pub(crate) const SIZE: Field = Field { at: 124, length: 12 };
 pub(crate) const LINK: Field = Field { at: 157, length: 100 };
 

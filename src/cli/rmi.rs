@@ -23,7 +23,7 @@ pub(super) struct Rmi {
 impl Rmi {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         Ok(for_each(&self.images, |image| {
-            let gone = match context.store.remove_image(image, self.force) {
+            let (gone, left) = match context.store.remove_image(image, self.force) {
                 Err(error) if self.force => return forgive(error),
                 gone => gone?,
             };
@@ -34,7 +34,7 @@ impl Rmi {
                     Removed::Layer(layer) => format!("Deleted: {layer}"),
                 })?;
             }
-            Ok(())
+            left
         }))
     }
 }

@@ -19,7 +19,7 @@ mod scan;
 pub use build::{Builder, Child, HardLinkError, NewNode};
 pub use format::{Bytes, Children, Dentry, FormatError, Index, Node, Target, VERSION};
 pub use reference::{RedirectError, Reference, Referent};
-pub use scan::{ScanError, Trust, scan, scan_lower};
+pub use scan::{ScanError, Trust, scan, scan_lower, scan_shown};
 
 /// A node's place in its index: an inode of the layer. 0 is the root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

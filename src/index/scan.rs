@@ -74,11 +74,22 @@ impl Refusal {
     }
 }
 
+/// What a directory is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// A layer that is whole by itself.
+    Whole,
+    /// A layer that may refer to layers below it.
+    Lower(Trust),
+    /// What a mount shows: files as they are, and no marks of any union.
+    Shown,
+}
+
 struct Scan {
     builder: Builder,
     /// Files of several names, by device and inode.
     links: HashMap<(u64, u64), NodeId>,
-    trust: Option<Trust>,
+    reading: Reading,
     references: Vec<Reference>,
 }
 
@@ -102,7 +113,16 @@ struct Pending {
 /// # Errors
 /// [`ScanError`] when something in it cannot be read, or refers to layers below it.
 pub fn scan(dir: &Path) -> Result<Index, ScanError> {
-    indexed(dir, None)
+    indexed(dir, Reading::Whole)
+}
+
+/// Indexes what a mount shows in the directory `dir`, where nothing is a mark: a character device 0:0 hides nothing. It must not
+/// change as long as the index is in use.
+///
+/// # Errors
+/// [`ScanError`] when something in it cannot be read.
+pub fn scan_shown(dir: &Path) -> Result<Index, ScanError> {
+    indexed(dir, Reading::Shown)
 }
 
 /// Indexes the directory `dir`, which may refer to layers below it: it must not change as long as the index is in use.
@@ -111,26 +131,26 @@ pub fn scan(dir: &Path) -> Result<Index, ScanError> {
 /// [`ScanError`] when something in it cannot be read, or refers to other layers in a way that `trust` does not allow or that
 /// could lead out of them.
 pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
-    indexed(dir, Some(trust))
+    indexed(dir, Reading::Lower(trust))
 }
 
-/// Without `trust` nothing may refer to other layers.
-fn indexed(dir: &Path, trust: Option<Trust>) -> Result<Index, ScanError> {
+fn indexed(dir: &Path, reading: Reading) -> Result<Index, ScanError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = Rc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
-    if mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
+    if reading != Reading::Shown && mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0])
+    {
         let at_root = |source: io::Error| ScanError { path: dir.to_owned(), source };
         if !mark::sees_trusted().map_err(at_root)? {
             return Err(at_root(mark::hidden()));
         }
     }
     let stat = call::fstat(&root).map_err(failed(dir))?;
-    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), trust, references: Vec::new() };
-    let described = describe(root.as_fd(), b"", &stat, Kind::Directory, trust).map_err(|refusal| refusal.at(dir))?;
+    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), reading, references: Vec::new() };
+    let described = describe(root.as_fd(), b"", &stat, Kind::Directory, reading).map_err(|refusal| refusal.at(dir))?;
     // The root is merged with the roots below, whatever a mark on it says.
     scan.builder.set_root(described.node);
     if described.marked {
@@ -185,7 +205,7 @@ impl Scan {
         path: PathBuf,
         todo: &mut Vec<Pending>,
     ) -> Result<(), Refusal> {
-        match whiteout::parse(&name) {
+        match whiteout::parse(&name).filter(|_| self.reading != Reading::Shown) {
             None => {}
             Some(Marker::Whiteout(hidden)) => {
                 self.builder.whiteout(parent, hidden);
@@ -204,7 +224,7 @@ impl Scan {
         }
         let stat = call::statat(&**dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = Kind::from_mode(stat.st_mode).ok_or(Refusal::System(rustix::io::Errno::IO))?;
-        if kind == Kind::CharDevice && stat.st_rdev == 0 {
+        if kind == Kind::CharDevice && stat.st_rdev == 0 && self.reading != Reading::Shown {
             self.builder.whiteout(parent, &name);
             return Ok(());
         }
@@ -216,7 +236,7 @@ impl Scan {
         {
             return Ok(());
         }
-        let Described { node, marked, referent } = describe(dir.as_fd(), &name, &stat, kind, self.trust)?;
+        let Described { node, marked, referent } = describe(dir.as_fd(), &name, &stat, kind, self.reading)?;
         if marked && kind == Kind::File {
             self.builder.whiteout(parent, &name);
             return Ok(());
@@ -311,17 +331,15 @@ impl Found {
     }
 }
 
-fn describe(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    stat: &Stat,
-    kind: Kind,
-    trust: Option<Trust>,
-) -> Result<Described, Refusal> {
+fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, reading: Reading) -> Result<Described, Refusal> {
     let mut marked = false;
     let mut xattrs = Xattrs::new();
     let mut found = Found::default();
     for (attribute, value) in sys::read_xattrs(&sys::proc_path(dir, name))? {
+        if reading == Reading::Shown {
+            xattrs.push((attribute, value));
+            continue;
+        }
         let of = |prefixes: [&[u8]; 2], wanted: &[u8]| {
             prefixes.iter().any(|prefix| attribute.strip_prefix(*prefix) == Some(wanted))
         };
@@ -347,13 +365,13 @@ fn describe(
         Kind::Symlink => call::readlinkat(dir, name)?.into_bytes(),
         _ => Vec::new(),
     };
-    let referent = match trust {
-        Some(trust) => found.referent(stat, kind, trust)?,
-        None if found.is_of_another(kind) => {
+    let referent = match reading {
+        Reading::Lower(trust) => found.referent(stat, kind, trust)?,
+        Reading::Whole if found.is_of_another(kind) => {
             let why = "is marked as a part of another layer's file: commit that layer first";
             return Err(Refusal::Mark(why.to_owned()));
         }
-        None => None,
+        Reading::Whole | Reading::Shown => None,
     };
     Ok(Described { node: NewNode { meta: meta(stat, kind), target, xattrs, digest: None }, marked, referent })
 }

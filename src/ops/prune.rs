@@ -73,7 +73,8 @@ fn remove_container(store: &Store, container: ContainerId) -> Result<()> {
 
 /// Measures all that is on a plan.
 fn things(store: &Store, reach: &Reach, plan: &Plan) -> Result<Vec<Pruned>> {
-    let mut meter = Meter::default();
+    // What is removed is made usable first, and not by who only says what would go.
+    let mut meter = Meter::of_what_can_be_read();
     let mut things = Vec::new();
     let mut add = |kind, id: String, paths: Vec<PathBuf>| -> Result<()> {
         let usage = measure(&mut meter, &paths)?;

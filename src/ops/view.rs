@@ -83,7 +83,7 @@ pub(super) fn container_view(store: &Store, container: &Container) -> Result<Vie
 /// read, as the only layer of a union: no link in it leads out of it, as in any layer.
 fn mount_view(root: MountRoot, container: &Container) -> Result<View> {
     let dir = root.path();
-    let scanned = index::scan(&dir);
+    let scanned = index::scan_shown(&dir);
     let index =
         scanned.map_err(|error| Error::Io { doing: "read", path: root.shown(&error.path), source: error.source })?;
     let stack = Stack { upper: None, lowers: vec![Lower { dir, index: Arc::new(index) }], lowers_are_immutable: false };

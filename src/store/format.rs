@@ -1,10 +1,15 @@
 //! The version of what is on disk, in classes as ext4 has them: a feature that this program does not know
 //! is harmless, or makes the store read-only for it, or makes it unreadable.
+//!
+//! | feature | class | what it means |
+//! |---|---|---|
+//! | `layer-modes` | incompatible | in `diff/<diff-id>/` each file can be read and written and each directory used by its owner, and nothing has set-id bits: modes are the index's. In stores that an ordinary user makes, to whom the modes of an image could forbid the files. A container's upper has those that it shows |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{DIRECTORIES, Store, json, read_json};
@@ -14,7 +19,17 @@ use crate::sys::{Dir, fs, retry};
 pub(super) const FILE: &str = "meta.json";
 const VERSION: u32 = 1;
 const READ_ONLY_COMPATIBLE: &[&str] = &[];
-const INCOMPATIBLE: &[&str] = &[];
+const LAYER_MODES: &str = "layer-modes";
+const INCOMPATIBLE: &[&str] = &[LAYER_MODES];
+
+/// What a store's format says to this program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// Whether it may be written to.
+    pub(super) is_writable: bool,
+    /// Whether it has the feature `layer-modes`.
+    pub(super) has_layer_modes: bool,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,13 +46,13 @@ struct Format {
     incompatible: Vec<String>,
 }
 
-/// Makes a new store, or says whether the one that is there may be written to.
-pub(super) fn check_or_create(store: &Store) -> Result<bool> {
+/// Makes a new store where there is none, and says what is to be known of it.
+pub(super) fn check_or_create(store: &Store) -> Result<Known> {
     let path = store.root.join(FILE);
     let format = match read_json::<Format>(&path)? {
         Some(format) => format,
         None => match stranger(&store.root, Path::new(""))? {
-            None => return create(store),
+            None => create(store)?,
             // Unless it came with the store that somebody else has made meanwhile.
             Some(stranger) => read_json(&path)?.ok_or_else(|| {
                 let (root, stranger) = (store.root.display(), stranger.display());
@@ -58,7 +73,10 @@ pub(super) fn check_or_create(store: &Store) -> Result<bool> {
         let path = path.display();
         return Err(Error::Unsupported(format!("{path}: this store needs {feature}, which is not known here")));
     }
-    Ok(unknown(&format.read_only_compatible, READ_ONLY_COMPATIBLE).is_none())
+    Ok(Known {
+        is_writable: unknown(&format.read_only_compatible, READ_ONLY_COMPATIBLE).is_none(),
+        has_layer_modes: format.incompatible.iter().any(|feature| feature == LAYER_MODES),
+    })
 }
 
 /// What is in `dir` of a directory that is no store, and neither what a creation has left that was cut short nor what a
@@ -84,7 +102,7 @@ fn stranger(root: &Path, dir: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn create(store: &Store) -> Result<bool> {
+fn create(store: &Store) -> Result<Format> {
     use std::os::unix::fs::DirBuilderExt as _;
     for dir in DIRECTORIES {
         let path = store.root.join(dir);
@@ -93,10 +111,12 @@ fn create(store: &Store) -> Result<bool> {
     }
     let guard = store.lock()?;
     let path = store.root.join(FILE);
-    if !fs::is_there(&path).doing("open", &path)? {
-        let format =
-            Format { version: VERSION, compatible: vec![], read_only_compatible: vec![], incompatible: vec![] };
-        guard.write(&path, &json(&format)?)?;
+    // Somebody else may just have made it.
+    if let Some(format) = read_json(&path)? {
+        return Ok(format);
     }
-    Ok(true)
+    let incompatible = if geteuid().is_root() { vec![] } else { vec![LAYER_MODES.to_owned()] };
+    let format = Format { version: VERSION, compatible: vec![], read_only_compatible: vec![], incompatible };
+    guard.write(&path, &json(&format)?)?;
+    Ok(format)
 }

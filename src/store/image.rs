@@ -102,12 +102,13 @@ impl Store {
         Ok(names)
     }
 
-    /// Takes a name off its image, and with its last name the image, and the layers that nothing else needs.
+    /// Takes a name off its image, and with its last name the image, and the layers that nothing else needs. The second value
+    /// says what of that is still on the disk, though nothing of the store any more.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::InUse`] while a container is made from the image, or when it was named
     /// by its id and has several names, unless `all_names` says that they shall go.
-    pub fn remove_image(&self, text: &str, all_names: bool) -> Result<Vec<Removed>> {
+    pub fn remove_image(&self, text: &str, all_names: bool) -> Result<(Vec<Removed>, Result<()>)> {
         let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let (id, by_name) = match self.find_image(text)? {
@@ -121,7 +122,7 @@ impl Store {
         if let (Some(name), 2..) = (&by_name, names.len()) {
             self.remove_name(name)?;
             removed.push(Removed::Name(name.clone()));
-            return Ok(removed);
+            return Ok((removed, Ok(())));
         }
         if names.len() > 1 && !all_names {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -149,6 +150,6 @@ impl Store {
         removed.push(Removed::Image(id));
         removed.extend(self.remove_unused(&guard, &staging)?.into_iter().map(Removed::Layer));
         drop(guard);
-        Ok(removed)
+        Ok((removed, staging.finish_own()))
     }
 }

@@ -162,7 +162,7 @@ impl Store {
         let (Some(root), Some(Ok(digest))) = (diff.and_then(Path::parent), hex.map(Digest::from_hex)) else {
             return Ok(None);
         };
-        let store = Self { root: root.to_owned(), writable: false, durable: true };
+        let store = Self { root: root.to_owned(), writable: false, durable: true, layer_modes: false };
         for dir in [store.root.clone(), store.root.join("layers")] {
             match sys::fs::symlink_metadata(&dir) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

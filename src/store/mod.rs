@@ -68,6 +68,7 @@ pub struct Store {
     root: PathBuf,
     writable: bool,
     durable: bool,
+    layer_modes: bool,
 }
 
 const DIRECTORIES: [&str; 9] =
@@ -100,9 +101,9 @@ impl Store {
         }
         let root = fs::canonicalize(&root).doing("open", &root)?;
         owner::check(&root)?;
-        let store = Self { writable: true, durable: true, root };
-        let writable = format::check_or_create(&store)?;
-        Ok(Self { writable, ..store })
+        let store = Self { writable: true, durable: true, layer_modes: false, root };
+        let known = format::check_or_create(&store)?;
+        Ok(Self { writable: known.is_writable, layer_modes: known.has_layer_modes, ..store })
     }
 
     /// Opens the store that is meant when none is named, in the same way. Root never takes another user's for it.
@@ -157,6 +158,12 @@ impl Store {
     #[must_use]
     pub const fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    /// Whether the files of its layers have modes on disk with which their owner can use them ([`format`]).
+    #[must_use]
+    pub const fn has_layer_modes(&self) -> bool {
+        self.layer_modes
     }
 
     /// Brings all that was written since `staging` was made onto the disk.

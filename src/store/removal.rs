@@ -1,11 +1,17 @@
 //! Removing a tree of any depth, without ever looking into what it holds.
+//!
+//! A directory that its owner may not read or change is made usable first: an ordinary user's store that was made before
+//! [`layer-modes`](super::format) has the modes of layers' directories on disk. What cannot go does not keep the rest.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
+use crate::error::{Context as _, Error};
 use crate::sys::{Dir, call};
 
 /// Deeper directories than this are moved up first, so that neither descriptors nor stack run out.
@@ -15,69 +21,144 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 struct Removal {
     top: OwnedFd,
     moved_up: u64,
+    /// Names from the top to what is being removed.
+    at: Vec<Vec<u8>>,
+    /// The first that could not go, and why.
+    left: Option<(PathBuf, Errno)>,
+    /// How many could not.
+    count: u64,
 }
 
 /// Removes all that is in the directory `dir`, but for its entry `last`, which goes when all else is gone.
-pub(super) fn remove_content(dir: &Path, last: &str) -> std::io::Result<()> {
-    let top = call::open(dir, DIRECTORY, Mode::empty())?;
-    let mut removal = Removal { top, moved_up: 0 };
+///
+/// # Errors
+/// The first that could not go, and how many there are; the rest is gone.
+pub(super) fn remove_content(dir: &Path, last: &str) -> crate::error::Result<()> {
+    let top = open_usable(CWD, dir.as_os_str().as_bytes()).doing("open", dir)?;
+    let mut removal = Removal { top, moved_up: 0, at: Vec::new(), left: None, count: 0 };
     loop {
         let moved_up = removal.moved_up;
-        let top = rustix::io::dup(&removal.top)?;
-        removal.content(top.as_fd(), 0, last.as_bytes())?;
+        let top = rustix::io::dup(&removal.top).doing("open", dir)?;
+        (removal.left, removal.count) = (None, 0);
+        removal.at.clear();
+        removal.content(top.as_fd(), last.as_bytes()).doing("read", dir)?;
         if removal.moved_up == moved_up {
             break;
         }
     }
+    if let Some((path, error)) = removal.left {
+        let source = match removal.count {
+            1 => error.into(),
+            count => {
+                let error = std::io::Error::from(error);
+                let others = count.saturating_sub(1);
+                std::io::Error::new(error.kind(), format!("{error}; neither can {others} more files or directories"))
+            }
+        };
+        return Err(Error::Io { doing: "remove", path: dir.join(path), source });
+    }
     match call::unlinkat(&removal.top, last, AtFlags::empty()) {
         // It is one of the content after all.
         Err(Errno::ISDIR) if !last.is_empty() => remove_content(dir, ""),
-        Err(error) if error != Errno::NOENT => Err(error.into()),
+        Err(error) if error != Errno::NOENT => Err(error).doing("remove", dir.join(last)),
         _ => Ok(()),
     }
 }
 
+/// Makes a directory usable by its owner. No link is followed.
+pub(super) fn make_usable(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = call::openat(dir, name, flags, Mode::empty())?;
+    call::chmod(&format!("/proc/self/fd/{}", place.as_raw_fd()), Mode::RWXU)
+}
+
+fn open_usable(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    match call::openat(dir, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            make_usable(dir, name)?;
+            call::openat(dir, name, DIRECTORY, Mode::empty())
+        }
+        opened => opened,
+    }
+}
+
+/// Does something in a directory, which is made usable when it has to be.
+fn within<T>(dir: BorrowedFd<'_>, act: impl Fn() -> Result<T>) -> Result<T> {
+    match act() {
+        Err(Errno::ACCESS) => match call::fchmod(dir, Mode::RWXU) {
+            // Another user's.
+            Err(Errno::PERM) => Err(Errno::ACCESS),
+            Err(error) => Err(error),
+            Ok(()) => act(),
+        },
+        done => done,
+    }
+}
+
 impl Removal {
-    fn content(&mut self, dir: BorrowedFd<'_>, depth: usize, keep: &[u8]) -> Result<()> {
+    /// Removes what is in a directory; false when something is left.
+    fn content(&mut self, dir: BorrowedFd<'_>, keep: &[u8]) -> Result<bool> {
+        let mut all = true;
         for entry in Dir::read_from(dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." || (depth == 0 && name == keep) {
+            if name == b"." || name == b".." || (self.at.is_empty() && name == keep) {
                 continue;
             }
-            if entry.file_type() != FileType::Directory {
-                match call::unlinkat(dir, name, AtFlags::empty()) {
-                    Err(Errno::ISDIR) => {}
-                    Err(Errno::NOENT) => continue,
-                    done => {
-                        done?;
-                        continue;
-                    }
-                }
-            }
-            // Also where this process may not open as many as it is deep.
-            let inner = match call::openat(dir, name, DIRECTORY, Mode::empty()) {
-                Ok(inner) if depth < DEPTH => inner,
-                Ok(_) => {
-                    self.move_up(dir, name)?;
-                    continue;
-                }
-                Err(Errno::MFILE | Errno::NFILE) if depth > 0 => {
-                    self.move_up(dir, name)?;
-                    continue;
-                }
-                Err(error) => return Err(error),
+            self.at.push(name.to_vec());
+            all &= match self.entry(dir, name, entry.file_type() == FileType::Directory) {
+                Ok(is_gone) => is_gone,
+                Err(error) => self.leave(error),
             };
-            self.content(inner.as_fd(), depth + 1, b"")?;
-            call::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
+            self.at.pop();
         }
-        Ok(())
+        Ok(all)
     }
 
-    fn move_up(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    fn leave(&mut self, error: Errno) -> bool {
+        let path = || PathBuf::from(OsStr::from_bytes(&self.at.join(&b'/')));
+        if self.left.is_none() {
+            self.left = Some((path(), error));
+        }
+        self.count = self.count.saturating_add(1);
+        false
+    }
+
+    fn entry(&mut self, dir: BorrowedFd<'_>, name: &[u8], is_directory: bool) -> Result<bool> {
+        if !is_directory {
+            match within(dir, || call::unlinkat(dir, name, AtFlags::empty())) {
+                Err(Errno::ISDIR) => {}
+                Ok(()) | Err(Errno::NOENT) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        // Also where this process may not open as many as it is deep.
+        let inner = match within(dir, || open_usable(dir, name)) {
+            Ok(inner) if self.at.len() <= DEPTH => inner,
+            Ok(_) => return self.move_up(dir, name),
+            Err(Errno::MFILE | Errno::NFILE) if self.at.len() > 1 => return self.move_up(dir, name),
+            Err(error) => return Err(error),
+        };
+        if !self.content(inner.as_fd(), b"")? {
+            return Ok(false);
+        }
+        within(dir, || call::unlinkat(dir, name, AtFlags::REMOVEDIR)).map(|()| true)
+    }
+
+    /// Moves a directory to the top, from where it goes later.
+    fn move_up(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
         let place = format!("deep.{}", self.moved_up);
-        self.moved_up += 1;
-        call::renameat(dir, name, &self.top, &place)
+        let rename = || call::renameat(dir, name, &self.top, &*place);
+        match within(dir, rename) {
+            // To move a directory is to change its `..`.
+            Err(Errno::ACCESS) => {
+                make_usable(dir, name)?;
+                rename()?;
+            }
+            moved => moved?,
+        }
+        self.moved_up = self.moved_up.saturating_add(1);
+        Ok(true)
     }
 }
 

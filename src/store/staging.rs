@@ -5,12 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::{CWD, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::lock::{Guard, Settled, try_lock};
 use super::publish::set_aside;
-use super::removal::remove_content;
+use super::removal::{make_usable, remove_content};
 use super::{Store, file, names_in, random};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, Digest};
@@ -82,6 +82,20 @@ impl Staging {
 
     /// Takes a file or directory of the store away, to be removed with this.
     pub(super) fn take(&self, path: &Path) -> std::io::Result<()> {
+        match self.take_as_it_is(path) {
+            // A directory that its owner may not write to cannot be moved: that is to change its `..`.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                match make_usable(CWD, path.as_os_str().as_encoded_bytes()) {
+                    Ok(()) => self.take_as_it_is(path),
+                    // error: it is no directory, or another user's, and the first failure says more
+                    Err(_) => Err(error),
+                }
+            }
+            taken => taken,
+        }
+    }
+
+    fn take_as_it_is(&self, path: &Path) -> std::io::Result<()> {
         let digest = Digest::of(path.as_os_str().as_encoded_bytes()).hex();
         match &self.place {
             Place::Own { .. } => fs::rename(path, self.dir.join(format!("aside-{digest}"))),
@@ -103,23 +117,33 @@ impl Staging {
         self.clear()
     }
 
+    /// The same, but says only what of its own could not go.
+    pub(super) fn finish_own(mut self) -> Result<()> {
+        // What is left of others is told by `prune`.
+        self.clear_own()
+    }
+
     fn clear(&mut self) -> Result<()> {
-        let done = match std::mem::replace(&mut self.place, Place::Gone) {
-            Place::Gone => Ok(()),
-            Place::Own { .. } => remove(&self.dir).doing("remove", &self.dir),
-            Place::Shared { prefix } => names_in(&self.dir).and_then(|names| {
-                let mut done = Ok(());
-                for name in names.iter().filter(|name| name.starts_with(&prefix)) {
-                    let path = self.dir.join(name);
-                    done = done.and(remove(&path).doing("remove", &path));
-                }
-                done
-            }),
-        };
+        let done = self.clear_own();
         if let Some(collecting) = self.collecting.take() {
             self.collected = collecting.join().unwrap_or(Ok(()));
         }
         done.and(std::mem::replace(&mut self.collected, Ok(())))
+    }
+
+    fn clear_own(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.place, Place::Gone) {
+            Place::Gone => Ok(()),
+            Place::Own { .. } => remove(&self.dir),
+            Place::Shared { prefix } => names_in(&self.dir).and_then(|names| {
+                let mut done = Ok(());
+                for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+                    let path = self.dir.join(name);
+                    done = done.and(remove(&path));
+                }
+                done
+            }),
+        }
     }
 }
 
@@ -130,9 +154,9 @@ impl Drop for Staging {
     }
 }
 
-fn remove(dir: &Path) -> std::io::Result<()> {
+fn remove(dir: &Path) -> Result<()> {
     remove_content(dir, OWNER)?;
-    fs::remove_dir(dir)
+    fs::remove_dir(dir).doing("remove", dir)
 }
 
 /// Whether the disk, or its table of inodes, is full.
@@ -294,7 +318,7 @@ fn remove_dead(dead: Dead) -> Option<JoinHandle<Result<()>>> {
         let mut done = swept.map_or(Ok(()), Staging::finish);
         for (dir, owner) in dirs {
             let removed = if has_more { remove_content(&dir, OWNER) } else { remove(&dir) };
-            done = done.and(removed.doing("remove", &dir));
+            done = done.and(removed);
             drop(owner);
         }
         done

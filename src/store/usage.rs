@@ -43,9 +43,16 @@ impl std::iter::Sum for Usage {
 pub struct Meter {
     /// Files of several names.
     linked: HashSet<(u64, u64)>,
+    passes_over: bool,
 }
 
 impl Meter {
+    /// One that counts a directory which its owner may not read without what is in it.
+    #[must_use]
+    pub fn of_what_can_be_read() -> Self {
+        Self { passes_over: true, ..Self::default() }
+    }
+
     /// What is at `path`, with all that is in it; nothing when it is not there, or something is mounted there. What goes meanwhile is not counted.
     ///
     /// # Errors
@@ -64,7 +71,7 @@ impl Meter {
         let mut total = self.one(&stat);
         let mut open: Vec<(OwnedFd, Dir)> = Vec::new();
         if is_directory(&stat) {
-            open.extend(entries(call::open(path, FLAGS, Mode::empty()))?);
+            open.extend(self.entries(call::open(path, FLAGS, Mode::empty()))?);
         }
         while let Some((dir, entries_left)) = open.last_mut() {
             let Some(entry) = entries_left.next() else {
@@ -78,15 +85,28 @@ impl Meter {
             }
             let stat = match call::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
+                Err(Errno::ACCESS) if self.passes_over => continue,
                 stat => stat?,
             };
             total += self.one(&stat);
             if is_directory(&stat) {
-                let below = entries(call::openat(dir.as_fd(), name, FLAGS, Mode::empty()))?;
+                let below = self.entries(call::openat(dir.as_fd(), name, FLAGS, Mode::empty()))?;
                 open.extend(below);
             }
         }
         Ok(total)
+    }
+
+    fn entries(&self, opened: Result<OwnedFd>) -> Result<Option<(OwnedFd, Dir)>> {
+        match opened {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(Errno::ACCESS) if self.passes_over => Ok(None),
+            opened => {
+                let dir = opened?;
+                let entries = Dir::read_from(&dir)?;
+                Ok(Some((dir, entries)))
+            }
+        }
     }
 
     #[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
@@ -102,15 +122,4 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFO
 
 fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-fn entries(opened: Result<OwnedFd>) -> Result<Option<(OwnedFd, Dir)>> {
-    match opened {
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        opened => {
-            let dir = opened?;
-            let entries = Dir::read_from(&dir)?;
-            Ok(Some((dir, entries)))
-        }
-    }
 }

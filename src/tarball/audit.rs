@@ -6,6 +6,7 @@ use std::io::Read;
 
 use super::entry::{self, Before, Entry, Global};
 use super::header::Header;
+use super::links::{Links, Stands};
 use super::oddity::{Odd, Oddities};
 use super::sparse::{self, Form, TextMap};
 use super::split::{self, Reader};
@@ -35,6 +36,7 @@ pub fn audit(split: &mut dyn Read) -> Result<Oddities, Failure> {
         seen: HashSet::new(),
         missing: HashSet::new(),
         whiteouts: Vec::new(),
+        links: Links::default(),
         found: Oddities::default(),
     };
     audit.run()?;
@@ -103,6 +105,11 @@ impl Source<'_> {
         if bytes.is_empty() { Ok(None) } else { bytes.try_into().map(Some).map_err(|_| damaged()) }
     }
 
+    /// Passes over what fills the last block of so many bytes, which may be missing at the end.
+    fn skip_padding(&mut self, size: u64) -> Result<(), Failure> {
+        self.bytes(padding(size)).map(drop)
+    }
+
     /// Passes over so many bytes, whatever they are.
     fn skip(&mut self, count: u64) -> Result<(), Failure> {
         let mut left = count;
@@ -133,6 +140,7 @@ struct Audit<'a> {
     missing: HashSet<Digest>,
     /// Paths of whiteouts, with the digests of the paths that they hide.
     whiteouts: Vec<(Vec<u8>, Digest)>,
+    links: Links,
     found: Oddities,
 }
 
@@ -197,7 +205,7 @@ impl Audit<'_> {
             return Err(damaged());
         }
         let body = self.source.bytes(size)?;
-        self.source.skip(padding(size))?;
+        self.source.skip_padding(size)?;
         let text = || body.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
         match kind {
             b'x' => before.pax.extend(pax::records(&body).ok_or_else(damaged)?),
@@ -217,15 +225,53 @@ impl Audit<'_> {
         let whole = entry::path(header, before).map_err(|_| damaged())?;
         let mut entry = Entry::new(header, whole.clone(), before, &self.global, &self.limits).map_err(|_| damaged())?;
         let components = path::components(&whole, &self.limits).map_err(|_| damaged())?;
-        let path = components.join(&b'/');
+        let stands = self.place(&components)?;
+        let path = stands.path;
         self.headers(header, before, &entry, &path);
-        self.name(&whole, &path, &components, &entry);
+        if whole.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            self.found.add(Odd::DotDot, &path, format!("its path is `{}`", whole.escape_ascii()));
+        }
+        if let Some(link) = stands.link {
+            let (whole, link) = (whole.escape_ascii(), link.escape_ascii());
+            self.found.add(Odd::ThroughLink, &path, format!("its path is `{whole}`, through the link `{link}`"));
+        }
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+        self.name(&whole, &path, &parts, &entry);
         self.rights(&entry, &path);
+        self.stands(&path, &entry)?;
         if let Some(form) = entry.sparse.take() {
             self.found.add(Odd::Sparse, &path, format!("is {} bytes with its holes", entry.meta.size));
             self.map(form, &mut entry)?;
         }
-        self.source.skip(entry.data.saturating_add(padding(entry.data)))
+        self.source.skip(entry.data)?;
+        self.source.skip_padding(entry.data)
+    }
+
+    /// Where the entry of these components stands.
+    fn place(&self, components: &[&[u8]]) -> Result<Stands, Failure> {
+        match components.split_last() {
+            Some((name, dirs)) => self.links.place(dirs, name, &self.limits).map_err(|_| damaged()),
+            None => Ok(Stands { path: Vec::new(), link: None }),
+        }
+    }
+
+    /// Remembers what stands at a path from now on.
+    fn stands(&mut self, path: &[u8], entry: &Entry) -> Result<(), Failure> {
+        if path.is_empty() || path.split(|byte| *byte == b'/').any(whiteout::is_reserved) {
+            return Ok(());
+        }
+        match entry.meta.kind {
+            Kind::Directory => self.links.directory(path),
+            Kind::Symlink => self.links.replace(path, Some(&entry.link)),
+            _ if entry.hard_link => {
+                let components = path::components(&entry.link, &self.limits).map_err(|_| damaged())?;
+                let target = self.place(&components)?.path;
+                let target = self.links.target(&target).map(<[u8]>::to_vec);
+                self.links.replace(path, target.as_deref());
+            }
+            _ => self.links.replace(path, None),
+        }
+        Ok(())
     }
 
     /// What is a part of the map, and no data.
@@ -327,9 +373,6 @@ impl Audit<'_> {
     }
 
     fn rights(&mut self, entry: &Entry, path: &[u8]) {
-        if entry.hard_link {
-            return;
-        }
         let meta = &entry.meta;
         if meta.kind == Kind::File && meta.mode & 0o6000 != 0 {
             let detail = format!("has the mode {:04o} and belongs to {}:{}", meta.mode, meta.uid, meta.gid);
@@ -342,6 +385,10 @@ impl Audit<'_> {
                 self.found.add(Odd::OverlayWhiteout, path, "is the device 0:0, and hides nothing here");
             }
             self.found.add(Odd::Device, path, format!("is the {kind} device {major}:{minor}"));
+        }
+        if entry.hard_link {
+            // Its attributes are of no account.
+            return;
         }
         for (name, _) in &entry.xattrs {
             let shown = name.escape_ascii();

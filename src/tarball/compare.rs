@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::content::digest_of;
 use super::disk::{self, Walk};
 use super::failure::display;
-use super::{Failure, split};
+use super::{Failure, Modes, split};
 use crate::id::Digest;
 use crate::index::{Child, Children, Index, Kind, Meta, Node, NodeId, Time, Xattrs};
 use crate::sys;
@@ -100,6 +100,7 @@ pub type Scratch<'a> = &'a mut dyn FnMut() -> std::io::Result<Option<OwnedFd>>;
 struct Compare<'a> {
     index: &'a Index,
     quick: bool,
+    modes: Modes,
     walk: Walk,
     scratch: Scratch<'a>,
     found: &'a mut dyn FnMut(Difference),
@@ -111,19 +112,19 @@ struct Compare<'a> {
 
 /// Looks at everything in `dir` without reading what is in the files; when `quick` neither attributes nor links'
 /// targets. What the file system did not take when the layer was unpacked is no difference: to know it, the same is
-/// tried again in `scratch`.
+/// tried again in `scratch`. `modes` says which modes the files should have on disk.
 ///
 /// # Errors
 /// When `dir` itself cannot be read, or anything in it for a want of descriptors, memory or rights.
 pub fn compare(
     index: &Index,
     dir: BorrowedFd<'_>,
-    quick: bool,
+    (quick, modes): (bool, Modes),
     scratch: Scratch<'_>,
     found: &mut dyn FnMut(Difference),
 ) -> Result<(), Failure> {
     let walk = Walk::new(dir).map_err(|error| Failure::write("open", b"", error))?;
-    let mut compare = Compare { index, quick, walk, scratch, found, linked: HashMap::new(), failure: None };
+    let mut compare = Compare { index, quick, modes, walk, scratch, found, linked: HashMap::new(), failure: None };
     compare.run();
     compare.failure.map_or(Ok(()), Err)
 }
@@ -196,6 +197,7 @@ impl Shown {
 
 /// What the index says of a file.
 struct Wanted {
+    /// With the mode that is to be on disk.
     meta: Meta,
     /// Sorted, those that are on disk, by their names there.
     xattrs: Xattrs,
@@ -205,16 +207,18 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(node: &Node<'_>) -> Option<Self> {
+    fn of(node: &Node<'_>, modes: Modes) -> Option<Self> {
         let attributes: Xattrs = node.xattrs().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         let on_disk = attributes.iter().filter_map(|(name, value)| Some((disk::on_disk(name)?, value)));
         let mut xattrs: Xattrs = on_disk.map(|(name, value)| (name.into_owned(), value.clone())).collect();
         xattrs.sort_unstable();
-        Some(Self { meta: node.meta()?, xattrs, attributes, target: node.target().to_vec() })
+        let meta = node.meta()?;
+        let meta = Meta { mode: modes.on_disk(meta.kind, meta.mode), ..meta };
+        Some(Self { meta, xattrs, attributes, target: node.target().to_vec() })
     }
 
     /// What a file that is made so shows.
-    fn made(&self, scratch: &OwnedFd, quick: bool) -> rustix::io::Result<Shown> {
+    fn made(&self, scratch: &OwnedFd, quick: bool, modes: Modes) -> rustix::io::Result<Shown> {
         let (meta, dir) = (&self.meta, scratch);
         let made = match meta.kind {
             Kind::Directory => call::mkdirat(dir, PROBE, Mode::RWXU),
@@ -223,7 +227,7 @@ impl Wanted {
             _ => disk::make_special(dir, PROBE, meta),
         };
         let shown = made
-            .and_then(|()| disk::describe_at(dir, PROBE, meta, &self.attributes))
+            .and_then(|()| disk::describe_at(dir, PROBE, meta, &self.attributes, modes))
             .and_then(|()| Shown::of(dir.as_fd(), PROBE, quick));
         let flags = if meta.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         call::unlinkat(dir, PROBE, flags)?;
@@ -416,7 +420,7 @@ impl<'a> Compare<'a> {
 
     fn described(&mut self, dir: &OwnedFd, name: &[u8], path: Vec<u8>, node: &Node<'_>) {
         // A record that cannot be understood is the index's fault, whose sum is wrong then.
-        let Some(wanted) = Wanted::of(node) else { return };
+        let Some(wanted) = Wanted::of(node, self.modes) else { return };
         let shown = match Shown::of(dir.as_fd(), name, self.quick) {
             Ok(shown) => shown,
             Err(error) => return self.unreadable(path, error),
@@ -448,7 +452,7 @@ impl<'a> Compare<'a> {
                 return None;
             }
         };
-        match wanted.made(&scratch, self.quick) {
+        match wanted.made(&scratch, self.quick, self.modes) {
             Ok(made) => Some(made),
             Err(error) if is_want(error) && error != Errno::PERM || error == Errno::IO => {
                 self.fail("make something to compare with", path, error);

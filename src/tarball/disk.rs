@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::{Errno, Result};
 
-use super::BLOCK;
+use super::{BLOCK, Modes};
 use crate::index::{Kind, Meta, Xattrs};
 use crate::sys::call;
 use crate::{mark, sys};
@@ -154,10 +154,11 @@ fn times(meta: &Meta) -> Timestamps {
 }
 
 /// The mode to set once the owner was. Without the owner the suid bits would be ours to give, and not theirs.
-fn mode(meta: &Meta, owned: Result<()>) -> Result<Mode> {
+fn mode(meta: &Meta, owned: Result<()>, modes: Modes) -> Result<Mode> {
+    let mode = modes.on_disk(meta.kind, meta.mode);
     match owned {
-        Ok(()) => Ok(Mode::from_raw_mode(meta.mode)),
-        Err(Errno::PERM) => Ok(Mode::from_raw_mode(meta.mode & 0o1777)),
+        Ok(()) => Ok(Mode::from_raw_mode(mode)),
+        Err(Errno::PERM) => Ok(Mode::from_raw_mode(mode & 0o1777)),
         Err(error) => Err(error),
     }
 }
@@ -184,24 +185,39 @@ fn set_xattrs(xattrs: &Xattrs, mut set: impl FnMut(&[u8], &[u8]) -> Result<()>) 
     Ok(())
 }
 
+/// Whether an access list among the attributes may take from the owner what the modes on disk are to give.
+fn changes_mode(xattrs: &Xattrs, modes: Modes) -> bool {
+    modes == Modes::Usable && xattrs.iter().any(|(name, _)| name == b"system.posix_acl_access")
+}
+
 /// Sets owner, mode, attributes and times of an open file or directory.
-pub(super) fn describe(file: &OwnedFd, meta: &Meta, xattrs: &Xattrs) -> Result<()> {
+pub(super) fn describe(file: &OwnedFd, meta: &Meta, xattrs: &Xattrs, modes: Modes) -> Result<()> {
     let (uid, gid) = owner(meta);
-    call::fchmod(file, mode(meta, call::fchown(file, uid, gid))?)?;
+    let mode = mode(meta, call::fchown(file, uid, gid), modes)?;
+    call::fchmod(file, mode)?;
     set_xattrs(xattrs, |name, value| call::fsetxattr(file, name, value, XattrFlags::empty()))?;
+    if changes_mode(xattrs, modes) {
+        call::fchmod(file, mode)?;
+    }
     call::futimens(file, &times(meta))
 }
 
 /// Sets the same of a link or special file, which cannot be opened.
-pub(super) fn describe_at(dir: &OwnedFd, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> Result<()> {
+pub(super) fn describe_at(dir: &OwnedFd, name: &[u8], meta: &Meta, xattrs: &Xattrs, modes: Modes) -> Result<()> {
     let (uid, gid) = owner(meta);
-    let mode = mode(meta, call::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
-    if meta.kind != Kind::Symlink {
+    let mode = mode(meta, call::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW), modes)?;
+    let chmod = || {
         let file = sys::open_in(dir, name, OFlags::PATH, Mode::empty())?;
-        call::chmod(&format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
+        call::chmod(&format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
+    };
+    if meta.kind != Kind::Symlink {
+        chmod()?;
     }
     let path = sys::proc_path(dir.as_fd(), name);
     set_xattrs(xattrs, |name, value| call::lsetxattr(&*path, name, value, XattrFlags::empty()))?;
+    if meta.kind != Kind::Symlink && changes_mode(xattrs, modes) {
+        chmod()?;
+    }
     call::utimensat(dir, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
 }
 

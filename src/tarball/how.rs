@@ -1,6 +1,6 @@
 //! In which way a tar is unpacked.
 
-use super::{Limits, Wanted};
+use super::{Limits, Modes, Wanted};
 
 /// What else there is to say of how a tar is to be unpacked.
 #[derive(Clone, Copy)]
@@ -17,6 +17,8 @@ pub struct How<'a> {
     /// Whether it is a layer's, so that names which begin with `.wh.` say what is gone; in any other tar they are refused,
     /// since a container cannot have them.
     pub is_layer: bool,
+    /// Which modes its files have on disk.
+    pub modes: Modes,
     /// Called when it has failed, while another thread may be waiting for more to come from the source.
     pub failed: &'a (dyn Fn() + Sync),
 }
@@ -25,6 +27,14 @@ impl<'a> How<'a> {
     /// All of it.
     #[must_use]
     pub fn new(limits: &'a Limits) -> Self {
-        Self { limits, wanted: &Wanted::Everything, is_dear: false, write_back: false, is_layer: true, failed: &|| {} }
+        Self {
+            limits,
+            wanted: &Wanted::Everything,
+            is_dear: false,
+            write_back: false,
+            is_layer: true,
+            modes: Modes::Exact,
+            failed: &|| {},
+        }
     }
 }

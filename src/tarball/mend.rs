@@ -11,11 +11,11 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::{Errno, Result};
 
-use super::Failure;
 use super::compare::{Change, Difference, joined};
 use super::content::digest_of;
 use super::disk::{self, Walk};
 use super::wanted::{Wanted, path_and_above};
+use super::{Failure, Modes};
 use crate::index::{Child, Index, Kind, Node, NodeId};
 use crate::sys;
 use crate::sys::{call, is_want};
@@ -30,6 +30,7 @@ pub struct Mend<'a> {
     staged: Walk,
     aside: BorrowedFd<'a>,
     wanted: &'a Wanted,
+    modes: Modes,
     /// Names given in `aside` so far.
     made: u64,
     /// Of files with several names: the good one, of which all others were made names; `None` when there is none.
@@ -67,7 +68,7 @@ fn split(path: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
 
 impl<'a> Mend<'a> {
     /// Of the directory `dir`, from the directory `staged` which the same tar was unpacked into: the content of the
-    /// files that are `wanted` is in it. What is replaced goes into `aside`, all on one file system.
+    /// files that are `wanted` is in it, and all have the `modes` of the store. What is replaced goes into `aside`, all on one file system.
     ///
     /// # Errors
     /// When the directories cannot be opened.
@@ -77,10 +78,11 @@ impl<'a> Mend<'a> {
         staged: BorrowedFd<'_>,
         aside: BorrowedFd<'a>,
         wanted: &'a Wanted,
+        modes: Modes,
     ) -> std::result::Result<Self, Failure> {
         let failed = |error| Failure::write("open", b"", error);
         let (walk, staged) = (Walk::new(dir).map_err(failed)?, Walk::new(staged).map_err(failed)?);
-        Ok(Self { index, walk, staged, aside, wanted, made: 0, good: HashMap::new() })
+        Ok(Self { index, walk, staged, aside, wanted, modes, made: 0, good: HashMap::new() })
     }
 
     /// Takes away what is not in the layer, and puts what is missing or something else in its place. Gives the
@@ -389,7 +391,7 @@ impl<'a> Mend<'a> {
         let Some((name, dirs)) = split(path) else {
             let root = self.walk.open(&[])?;
             self.remove_xattrs(&sys::proc_path(root.as_fd(), b""), &node)?;
-            return disk::describe(&root, &meta, &xattrs).map(|()| true);
+            return disk::describe(&root, &meta, &xattrs, self.modes).map(|()| true);
         };
         let dir = self.walk.open(&dirs)?;
         let stat = call::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -400,7 +402,7 @@ impl<'a> Mend<'a> {
             return Ok(false);
         }
         self.remove_xattrs(&sys::proc_path(dir.as_fd(), name), &node)?;
-        disk::describe_at(&dir, name, &meta, &xattrs).map(|()| true)
+        disk::describe_at(&dir, name, &meta, &xattrs, self.modes).map(|()| true)
     }
 
     /// Removes the attributes that are not the node's: first, as an access list changes what a mode means.

@@ -29,6 +29,10 @@ pub enum Odd {
     MissingParent,
     /// An absolute path.
     AbsolutePath,
+    /// A path with `..` in it, which stays below the root.
+    DotDot,
+    /// A path through a symbolic link of the layer itself.
+    ThroughLink,
     /// A header for all entries that follow.
     GlobalHeader,
     /// A sparse file.
@@ -46,7 +50,7 @@ pub enum Odd {
 }
 
 /// All, in the order of a report.
-const ALL: [Odd; 19] = [
+const ALL: [Odd; 21] = [
     Odd::Duplicate,
     Odd::Disagreement,
     Odd::SizeWithoutData,
@@ -59,6 +63,8 @@ const ALL: [Odd; 19] = [
     Odd::OverlayWhiteout,
     Odd::MissingParent,
     Odd::AbsolutePath,
+    Odd::DotDot,
+    Odd::ThroughLink,
     Odd::GlobalHeader,
     Odd::Sparse,
     Odd::SetId,
@@ -91,6 +97,8 @@ impl Odd {
             Self::OverlayWhiteout => "overlay-whiteout",
             Self::MissingParent => "missing-parent",
             Self::AbsolutePath => "absolute-path",
+            Self::DotDot => "dot-dot",
+            Self::ThroughLink => "through-link",
             Self::GlobalHeader => "global-header",
             Self::Sparse => "sparse",
             Self::SetId => "set-id",

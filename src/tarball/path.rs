@@ -3,7 +3,9 @@
 use super::{Limits, Refusal};
 use crate::whiteout::{NAME_MAX, PREFIX};
 
-/// The components of an entry's path below the layer's root; none for the root itself.
+/// The components of an entry's path below the layer's root; none for the root itself. `..` takes the component before it
+/// away, whatever that is, and at the root nothing: so Docker and podman have it, who clean a path before they look for it
+/// (Go's `filepath.Clean`).
 ///
 /// # Errors
 /// What is wrong with it, as a clause.
@@ -17,11 +19,13 @@ pub(super) fn components<'p>(path: &'p [u8], limits: &Limits) -> Result<Vec<&'p 
     if path.len() > limits.path {
         return Err(Refusal::limit("path", format!("has a path of more than {} bytes", limits.path)));
     }
-    let components: Vec<_> =
-        path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
-    if components.contains(&&b".."[..]) {
-        // Also where it would not: what it means depends on links, and tools differ.
-        return Err("has a path that leaves the layer".into());
+    let mut components = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(components.pop()),
+            _ => components.push(part),
+        }
     }
     // A whiteout's own name is not the one that a file has.
     if components.iter().any(|part| part.strip_prefix(PREFIX).unwrap_or(part).len() > NAME_MAX) {
@@ -38,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_below_the_root_or_refused() {
+    fn a_path_is_below_the_root() {
         let parts = |path: &[u8]| {
             components(path, &Limits::default())
                 .map(|parts| parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>())
@@ -51,12 +55,18 @@ mod tests {
             (b"/", &[]),
             (b"..a/b..", &["..a", "b.."]),
             (b"a\\..\\b", &["a\\..\\b"]),
+            (b"..", &[]),
+            (b"../../a", &["a"]),
+            (b"a/../b", &["b"]),
+            (b"a/../../../b/c/..", &["b"]),
+            (b"/../a/./../b/", &["b"]),
+            (b"a/..", &[]),
         ] {
             assert_eq!(parts(path).unwrap(), expected);
         }
         let long = [&b"d/"[..], &[b'n'; 256]].concat();
         let deep = b"d/".repeat(2049);
-        for bad in [&b""[..], b"..", b"../a", b"a/../b", b"a/..", b"/..", b"a\0b", &long, &deep] {
+        for bad in [&b""[..], b"a\0b", &long, &deep] {
             assert!(parts(bad).is_err(), "{}", bad.escape_ascii());
         }
         assert!(parts(&[b'n'; 255]).is_ok());

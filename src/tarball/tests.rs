@@ -1,6 +1,7 @@
 //! Whole tars: as GNU tar writes them, as nobody writes them, and as an attacker would.
 
 mod forms;
+mod links;
 mod refused;
 mod replaced;
 mod whole;
@@ -119,6 +120,7 @@ impl Layer {
         assert_eq!(digest, Digest::of(tar));
         assert_eq!(layer.unpacked.diff_id, DiffId(digest));
         assert_eq!(layer.unpacked.size, tar.len() as u64);
+        audit(&mut &*layer.split).unwrap();
         layer
     }
 

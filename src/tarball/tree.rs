@@ -10,64 +10,41 @@ use rustix::io::Errno;
 use super::disk::{self, Walk};
 use super::entry::Entry;
 use super::hashing::{Digests, Ticket};
-use super::{Failure, Limits, Refusal, path, split};
+use super::place::{Place, joined};
+use super::{Failure, Modes, split};
 use crate::index::{Builder, Child, Index, Kind, NewNode, NodeId};
 use crate::sys::{Dir, call};
-use crate::whiteout::{self, Marker};
-
-/// The directory and name at which an entry stands.
-pub(super) struct Place<'p> {
-    pub(super) parent: NodeId,
-    pub(super) dir: Rc<OwnedFd>,
-    pub(super) dirs: &'p [&'p [u8]],
-    pub(super) name: &'p [u8],
-}
+use crate::whiteout;
 
 /// A file of an AUFS private directory: no content of the layer, but entries of the layer can be hard
 /// links to it (`.wh..wh.plnk`).
-struct Private {
-    content: u64,
-    new: NewNode,
-    ticket: Option<Ticket>,
-    node: Option<NodeId>,
+pub(super) struct Private {
+    pub(super) content: u64,
+    pub(super) new: NewNode,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) node: Option<NodeId>,
 }
 
 pub(super) struct Tree {
-    builder: Builder,
+    pub(super) builder: Builder,
     root: Rc<OwnedFd>,
-    walk: Walk,
+    pub(super) walk: Walk,
     /// Where hard links point to is elsewhere, so it has its own cache.
-    targets: Walk,
+    pub(super) targets: Walk,
     kept: Option<Rc<OwnedFd>>,
     /// The numbers of the nodes' contents in the split, where they have any.
-    contents: HashMap<NodeId, u64>,
-    private: HashMap<Vec<u8>, Private>,
+    pub(super) contents: HashMap<NodeId, u64>,
+    pub(super) private: HashMap<Vec<u8>, Private>,
     /// Directories that were made because something is in them.
-    implied: u64,
+    pub(super) implied: u64,
+    /// Which modes the files have on disk.
+    pub(super) modes: Modes,
     /// The nodes whose digests come at the end.
-    tickets: Vec<(NodeId, Ticket)>,
-}
-
-/// Why a path does not lead to a directory of the layer.
-fn not_a_directory(kind: Option<Kind>, part: &[u8]) -> String {
-    let part = super::failure::display(part);
-    match kind {
-        Some(Kind::Symlink) => format!("passes through the link `{part}`"),
-        _ => format!("lies below `{part}`, which is no directory"),
-    }
-}
-
-pub(super) fn joined(dirs: &[&[u8]], name: &[u8]) -> Vec<u8> {
-    let mut path = dirs.join(&b'/');
-    if !dirs.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
+    pub(super) tickets: Vec<(NodeId, Ticket)>,
 }
 
 impl Tree {
-    pub(super) fn new(into: BorrowedFd<'_>) -> Result<Self, Failure> {
+    pub(super) fn new(into: BorrowedFd<'_>, modes: Modes) -> Result<Self, Failure> {
         let failed = |error: Errno| Failure::write("open", b"", error);
         let (mut walk, targets) = (Walk::new(into).map_err(failed)?, Walk::new(into).map_err(failed)?);
         let root = walk.open(&[]).map_err(failed)?;
@@ -80,50 +57,13 @@ impl Tree {
             contents: HashMap::new(),
             private: HashMap::new(),
             implied: 0,
+            modes,
             tickets: Vec::new(),
         })
     }
 
-    fn kind(&self, id: NodeId) -> Option<Kind> {
+    pub(super) fn kind(&self, id: NodeId) -> Option<Kind> {
         self.builder.node(id).map(|node| node.meta.kind)
-    }
-
-    /// Finds the place of the `entries`-th entry, and makes the directories above it. These count as entries too: one
-    /// path may need thousands.
-    pub(super) fn place<'p>(
-        &mut self,
-        entry: &[u8],
-        dirs: &'p [&'p [u8]],
-        name: &'p [u8],
-        (entries, limits): (u64, &Limits),
-    ) -> Result<Place<'p>, Failure> {
-        let mut parent = NodeId::ROOT;
-        for (depth, part) in dirs.iter().enumerate() {
-            parent = match self.builder.child(parent, part) {
-                Some(Child::Node(id)) if self.kind(id) == Some(Kind::Directory) => id,
-                Some(Child::Node(id)) => return Err(Failure::entry(entry, not_a_directory(self.kind(id), part))),
-                None | Some(Child::Whiteout) => {
-                    let failed = |error: Errno| Failure::write("create", entry, error);
-                    let dir = self.walk.open(dirs.get(..depth).unwrap_or_default()).map_err(failed)?;
-                    self.implied = self.implied.saturating_add(1);
-                    self.within(entries, limits)?;
-                    call::mkdirat(&*dir, *part, Mode::from_raw_mode(0o755)).map_err(failed)?;
-                    self.builder.directory(parent, part)
-                }
-            };
-        }
-        let dir = self.walk.open(dirs).map_err(|error| Failure::write("open", entry, error))?;
-        Ok(Place { parent, dir, dirs, name })
-    }
-
-    /// That so many entries are not too many, with the directories that have none.
-    pub(super) fn within(&self, entries: u64, limits: &Limits) -> Result<(), Failure> {
-        let most = limits.entries;
-        if entries.saturating_add(self.implied) <= most {
-            return Ok(());
-        }
-        let also = if self.implied > 0 { ", with the directories that have none" } else { "" };
-        Err(Failure::bad(Refusal::limit("entries", format!("has more than {most} entries{also}"))))
     }
 
     /// Describes the layer's root.
@@ -149,7 +89,7 @@ impl Tree {
             Ok(file) => disk::write_data(Some(&file), 0, content).map(drop),
             Err(error) => Err(error),
         };
-        made.map_err(|error| Failure::write("create", &joined(place.dirs, name), error))
+        made.map_err(|error| Failure::write("create", &place.path, error))
     }
 
     /// Makes what has no data, or describes a directory anew.
@@ -175,7 +115,7 @@ impl Tree {
             made.map_err(|error| Failure::write("create", &path, error))?;
         }
         if meta.kind != Kind::Directory {
-            let described = disk::describe_at(&place.dir, place.name, &meta, &xattrs);
+            let described = disk::describe_at(&place.dir, place.name, &meta, &xattrs, self.modes);
             described.map_err(|error| Failure::write("describe", &path, error))?;
         }
         let target = if meta.kind == Kind::Symlink { link } else { Vec::new() };
@@ -217,76 +157,8 @@ impl Tree {
         self.private.insert(joined(dirs, name), Private { content, new, ticket, node: None });
     }
 
-    /// Gives the file at `link` one more name.
-    pub(super) fn hard_link(&mut self, place: &Place<'_>, entry: &Entry, limits: &Limits) -> Result<(), Failure> {
-        let bad = |why: &str| {
-            let target = super::failure::display(&entry.link);
-            Failure::entry(&entry.path, format!("is a hard link to `{target}`, which {why}"))
-        };
-        let components = path::components(&entry.link, limits).map_err(|refusal| bad(&refusal.why))?;
-        let (name, dirs) = components.split_last().ok_or_else(|| bad("is the layer's root"))?;
-        if components.iter().any(|part| matches!(whiteout::parse(part), Some(Marker::Private))) {
-            return self
-                .link_private(place, &entry.path, &joined(dirs, name))
-                .unwrap_or_else(|| Err(bad("the layer does not have")));
-        }
-        let mut parent = NodeId::ROOT;
-        for part in dirs {
-            parent = match self.builder.child(parent, part) {
-                Some(Child::Node(id)) if self.kind(id) == Some(Kind::Directory) => id,
-                Some(Child::Node(id)) => return Err(bad(&not_a_directory(self.kind(id), part))),
-                None | Some(Child::Whiteout) => return Err(bad("the layer does not have")),
-            };
-        }
-        let Some(Child::Node(node)) = self.builder.child(parent, name) else {
-            return Err(bad("the layer does not have"));
-        };
-        if self.kind(node) == Some(Kind::Directory) {
-            return Err(bad("is a directory"));
-        }
-        if self.builder.child(place.parent, place.name) == Some(Child::Node(node)) {
-            return Ok(());
-        }
-        if dirs.starts_with(place.dirs) && dirs.get(place.dirs.len()) == Some(&place.name) {
-            return Err(bad("is in the directory that it would replace"));
-        }
-        self.discard(place, &entry.path)?;
-        let failed = |error: Errno| Failure::write("link", &entry.path, error);
-        let dir = self.targets.open(dirs).map_err(failed)?;
-        call::linkat(&*dir, *name, &*place.dir, place.name, AtFlags::empty()).map_err(failed)?;
-        self.builder.link(place.parent, place.name, node).map_err(|error| bad(&error.to_string()))
-    }
-
-    fn link_private(&mut self, place: &Place<'_>, path: &[u8], target: &[u8]) -> Option<Result<(), Failure>> {
-        let private = self.private.get(target)?;
-        let (content, node, new, ticket) = (private.content, private.node, private.new.clone(), private.ticket);
-        let mut link = || {
-            if node.is_some_and(|node| self.builder.child(place.parent, place.name) == Some(Child::Node(node))) {
-                return Ok(());
-            }
-            self.discard(place, path)?;
-            let failed = |error: Errno| Failure::write("link", path, error);
-            let name = split::kept_name(content);
-            call::linkat(&*self.kept()?, &name, &*place.dir, place.name, AtFlags::empty()).map_err(failed)?;
-            if let Some(node) = node {
-                return self
-                    .builder
-                    .link(place.parent, place.name, node)
-                    .map_err(|error| Failure::entry(path, error.to_string()));
-            }
-            let id = self.builder.put(place.parent, place.name, new.clone());
-            self.contents.insert(id, content);
-            self.tickets.extend(ticket.map(|ticket| (id, ticket)));
-            if let Some(private) = self.private.get_mut(target) {
-                private.node = Some(id);
-            }
-            Ok(())
-        };
-        Some(link())
-    }
-
     /// The directory for content that has no other place any more.
-    fn kept(&mut self) -> Result<Rc<OwnedFd>, Failure> {
+    pub(super) fn kept(&mut self) -> Result<Rc<OwnedFd>, Failure> {
         if let Some(kept) = &self.kept {
             return Ok(Rc::clone(kept));
         }
@@ -298,7 +170,7 @@ impl Tree {
     }
 
     /// Removes what stands at `place` from the disk, and keeps its content: it is still a part of the tar.
-    fn discard(&mut self, place: &Place<'_>, path: &[u8]) -> Result<(), Failure> {
+    pub(super) fn discard(&mut self, place: &Place<'_>, path: &[u8]) -> Result<(), Failure> {
         let Some(Child::Node(id)) = self.builder.child(place.parent, place.name) else { return Ok(()) };
         let failed = |error: Errno| Failure::write("replace", path, error);
         if self.kind(id) != Some(Kind::Directory) {
@@ -377,7 +249,7 @@ impl Tree {
                 && !(*id == NodeId::ROOT && node.is_implied())
             {
                 let xattrs = node.xattrs().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-                let described = self.walk.open(&names).and_then(|dir| disk::describe(&dir, &meta, &xattrs));
+                let described = self.walk.open(&names).and_then(|dir| disk::describe(&dir, &meta, &xattrs, self.modes));
                 described.map_err(|error| Failure::write("describe", &names.join(&b'/'), error))?;
             }
             names.pop();

@@ -9,13 +9,15 @@ use rustix::io::Errno;
 
 use super::chunk::{Chunk, Chunks};
 use super::entry::{self, Before, Entry, Global};
+use super::failure::display;
 use super::hashing::{Hashing, Ticket};
 use super::header::Header;
 use super::how::How;
 use super::input::Input;
 use super::pax;
+use super::place::{Place, joined};
 use super::sparse::{self, Form, Map, TextMap};
-use super::tree::{Place, Tree, joined};
+use super::tree::Tree;
 use super::write_back::WriteBack;
 use super::{BLOCK, Failure, Limits, Refusal, Wanted, disk, padding, path, size_text, split};
 use crate::id::DiffId;
@@ -135,7 +137,7 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             // error: without a thread for it, all is written at the end
             write_back: how.write_back.then(WriteBack::start).and_then(Result::ok),
             split: split::Writer::new(split)?,
-            tree: Tree::new(into)?,
+            tree: Tree::new(into, how.modes)?,
             limits: how.limits,
             wanted: how.wanted,
             is_layer: how.is_layer,
@@ -173,7 +175,8 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             }
         }
         match self.input.size() {
-            0 => Err(Failure::bad("is empty")),
+            // So old builders write a layer without entries.
+            0 => Ok(()),
             // Some writers leave out the two blocks of zeros.
             _ if before.bytes == 0 && self.entries > 0 => Ok(()),
             _ => Err(Failure::bad("is cut short")),
@@ -243,14 +246,12 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             self.split.literal(bytes)?;
             left = left.saturating_sub(bytes.len() as u64);
         }
-        self.padding(size, path)
+        self.padding(size)
     }
 
-    fn padding(&mut self, size: u64, path: &[u8]) -> Result<(), Failure> {
+    /// What fills the last block of data. Some writers leave it out at the end, and readers of Go take that.
+    fn padding(&mut self, size: u64) -> Result<(), Failure> {
         let bytes = self.input.take(padding(size))?;
-        if bytes.len() as u64 != padding(size) {
-            return Err(cut_short(path));
-        }
         self.split.literal(bytes)
     }
 
@@ -294,11 +295,15 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
             _ => {}
         }
         let place = self.tree.place(&path, dirs, name, (self.entries, self.limits))?;
+        if let (Some(_), Some(link)) = (marker, &place.link) {
+            // What it hides is in other layers, which do not have the link.
+            return Err(refuse(format!("is a whiteout that passes through the link `{}`", display(link))));
+        }
         match marker {
             Some(Marker::Whiteout(hidden)) => self.tree.whiteout(&place, hidden)?,
             Some(_) => self.tree.opaque(&place)?,
             None if entry.hard_link => return self.tree.hard_link(&place, &entry, self.limits),
-            None if entry.meta.kind == Kind::File => return self.file(&place, &components.join(&b'/'), entry, &map),
+            None if entry.meta.kind == Kind::File => return self.file(&place, entry, &map),
             None => return self.tree.put(&place, entry),
         }
         self.literal(entry.data, &path, |_| {})
@@ -362,15 +367,16 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
         let file = self.tree.create_private(content)?;
         let (new, ticket) = self.content(file, &joined(dirs, name), entry, map)?;
         self.tree.add_private(dirs, name, new, content, ticket);
-        self.padding(entry.data, &entry.path)
+        self.padding(entry.data)
     }
 
-    fn file(&mut self, place: &Place<'_>, path: &[u8], entry: Entry, map: &Map) -> Result<(), Failure> {
+    fn file(&mut self, place: &Place<'_>, entry: Entry, map: &Map) -> Result<(), Failure> {
+        let path = &place.path;
         let file = self.tree.create(place, path)?;
         let content = if entry.data > 0 { Some(self.split.content(path, &map.regions)?) } else { None };
         let (new, ticket) = self.content(file, path, &entry, map)?;
         self.tree.add_file(place, new, content, ticket);
-        self.padding(entry.data, &entry.path)
+        self.padding(entry.data)
     }
 
     /// Reads the entry's data into `file`, whose path in the layer is `path`, and describes it; its digest comes later.
@@ -424,7 +430,8 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
         self.content_bytes = self.content_bytes.saturating_add(entry.data);
         let mut meta = entry.meta;
         meta.blocks = disk::blocks(stored);
-        disk::describe(&file, &meta, &entry.xattrs).map_err(|error| Failure::write("describe", &entry.path, error))?;
+        disk::describe(&file, &meta, &entry.xattrs, self.tree.modes)
+            .map_err(|error| Failure::write("describe", &entry.path, error))?;
         let ticket = is_hashed.then(|| self.input.hashing.end());
         Ok((NewNode { target: Vec::new(), xattrs: entry.xattrs.clone(), digest: None, meta }, ticket))
     }

@@ -19,6 +19,8 @@ fn the_committed_files_are_what_the_generator_gives() {
         .expect("the directory is there")
         .map(|entry| entry.expect("it can be read").file_name().into_string().expect("a name of ours"))
         .collect();
+    // Stores that an earlier version has made, which no generator can.
+    found.retain(|name| !name.starts_with("store-"));
     found.sort();
     names.sort_unstable();
     assert_eq!(found, names, "the generator writes all files");

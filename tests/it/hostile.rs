@@ -9,10 +9,10 @@
 //!
 //! | group | tests |
 //! |---|---|
-//! | 1 names | `hostile_names::names_*`; `tarball::path`; `tarball::tests::no_path_leaves_the_layer`; `import_refusals::layers_that_reach_out` |
+//! | 1 names | `hostile_names::names_*`; `tarball::path`; `tarball::tests::links`, `no_path_leaves_the_layer`; `import_refusals::layers_that_reach_out` |
 //! | 2 odd whiteouts | `hostile_names::whiteouts_*`; `tarball::tests::whiteouts_are_in_the_index_and_on_disk` |
 //! | 3 whiteouts and the layer's own files | `hostile_names::whiteouts_are_of_lower_layers_only` |
-//! | 4 parents that become links | `hostile_links::parents_*`, `hostile_links::what_changes_its_type_*` |
+//! | 4 parents that are or become links | `hostile_links::parents_*`, `tarball::tests::links`, `hostile_links::what_changes_its_type_*` |
 //! | 5 hard links | `hostile_links::hard_links_*`; `tarball::tests::no_path_leaves_the_layer` |
 //! | 6 duplicates | `hostile_links::the_last_of_several_*`; `tarball::tests::replaced_content_is_kept_for_the_tar` |
 //! | 7 devices | `hostile_links::devices_*`; `hostile_marks` (0:0) |

@@ -11,7 +11,6 @@ fn ends_that_are_missing_or_in_the_middle() {
     let tar = Raw::new().file("a", &[b'a'; 700]);
     let whole = tar.clone().end();
     world.refuses("cut in the data", &whole[..900], "a: ", "is cut short");
-    world.refuses("cut in the padding", &whole[..1300], "a: ", "is cut short");
     // One block of zeros, and then more entries: tools disagree on whether they are read.
     let lone = [&tar.0[..], &[0; 512], &Raw::new().file("b", b"b").end()].concat();
     world.refuses("a lone block of zeros", &lone, "", "lone block of zeros");
@@ -20,6 +19,7 @@ fn ends_that_are_missing_or_in_the_middle() {
     world.refuses("a wrong checksum", &wrong, "", "wrong checksum");
     let shown = format!("f a {}", "a".repeat(700));
     world.takes("no end", std::slice::from_ref(&tar.0), &[&shown]);
+    world.takes("cut in the padding", &[whole[..1300].to_vec()], &[&shown]);
     world.takes("half an end", &[[&tar.0[..], &[0; 512]].concat()], &[&shown]);
     world.takes("nothing but an end", &[vec![0; 1024]], &[]);
     // What follows the end is no entry for Docker, and is kept.

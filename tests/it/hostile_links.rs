@@ -11,7 +11,7 @@ fn parents_that_are_links() {
     let world = World::new();
     let (dir, victim) = (world.outside("dir"), world.outside("victim"));
     let above = format!("{}{dir}", "../".repeat(40).trim_end_matches('/'));
-    for target in [&*dir, &above, "/", "..", "."] {
+    for target in [&*dir, &above] {
         let link = || Raw::new().dir("d").link("link", target);
         for (what, tar, entry) in [
             ("a file", link().file("link/victim", b"x"), "link/victim"),
@@ -21,22 +21,47 @@ fn parents_that_are_links() {
             ("a fifo", link().kind(b'6', "link/new", ""), "link/new"),
             ("a hard link", link().file("f", b"").hard("link/new", "f"), "link/new"),
             ("further down", link().file("link/inner/victim", b"x"), "link/inner/victim"),
+            ("a link to the link", link().link("d/l", "../link").file("d/l/victim", b"x"), "d/l/victim"),
         ] {
             let what = format!("{what} through a link to {target}");
-            world.refuses(&what, &tar.end(), entry, "passes through the link `link`");
+            world.refuses(&what, &tar.end(), entry, "which the layer does not have");
         }
         let hard = link().hard("h", "link/victim");
-        world.refuses(&format!("to something through {target}"), &hard.end(), "h", "passes through the link `link`");
+        world.refuses(&format!("to something through {target}"), &hard.end(), "h: ", "which the layer does not have");
+        // The layer has such a place of its own.
+        let at = target.split('/').filter(|part| !matches!(*part, "" | "..")).collect::<Vec<_>>().join("/");
+        let own = Raw::new().dir(&at).link("link", target).file("link/victim", b"mine").hard("h", "link/victim");
+        let mut tree = vec![format!("l link -> {target}"), format!("f {at}/victim mine"), format!("h h = {at}/victim")];
+        tree.extend(at.match_indices('/').map(|(end, _)| format!("d {}", &at[..end])).chain([format!("d {at}")]));
+        // The one of its names that comes first has the content.
+        if *"h" < *at {
+            tree[1..3].clone_from_slice(&["f h mine".to_owned(), format!("h {at}/victim = h")]);
+        }
+        let tree: Vec<&str> = tree.iter().map(String::as_str).collect();
+        world.takes(&format!("through a link to {target} of the layer"), &[own.end()], &tree);
+    }
+    for target in ["/", "..", ".", "d/..", "d/../../../../.."] {
+        let link = Raw::new().dir("d").link("link", target).file("link/victim", b"mine").file("link/d/x", b"x");
+        let tree = ["d d", "f d/x x", &format!("l link -> {target}"), "f victim mine"];
+        world.takes(&format!("through a link to {target}"), &[link.end()], &tree);
     }
     // The directory was there, and is replaced: by a link, or by one more name of a link.
+    let missing = "which the layer does not have";
     let swapped = Raw::new().dir("d").file("d/x", b"x").link("d", &dir).file("d/victim", b"x");
-    world.refuses("a directory that becomes a link", &swapped.end(), "d/victim", "passes through the link `d`");
+    world.refuses("a directory that becomes a link", &swapped.end(), "d/victim", missing);
     let swapped = Raw::new().link("l", &dir).dir("d").hard("d", "l").file("d/victim", b"x");
-    world.refuses("a directory that becomes a hard link of a link", &swapped.end(), "d/victim", "passes through");
+    world.refuses("a directory that becomes a hard link of a link", &swapped.end(), "d/victim", missing);
     let of_links = Raw::new().link("a", "b").link("b", &dir).file("a/victim", b"x");
     world.refuses("a link to a link", &of_links.end(), "a/victim", "passes through the link `a`");
-    let itself = Raw::new().link("a", "a").file("a/x", b"x");
-    world.refuses("a link to itself", &itself.end(), "a/x", "passes through the link `a`");
+    for (what, tar) in [
+        ("a link to itself", Raw::new().link("a", "a")),
+        ("links in a ring", Raw::new().link("a", "b").link("b", "./a")),
+        ("a link to what is in it", Raw::new().link("a", "a/x")),
+    ] {
+        world.refuses(what, &tar.file("a/x", b"x").end(), "a/x", "passes through the link `a`");
+    }
+    let file = Raw::new().file("f", b"x").link("a", "f").file("a/x", b"x");
+    world.refuses("a link to a file", &file.end(), "a/x", "lies below `f`, which is no directory");
     let below = Raw::new().file("f", b"x").file("f/g", b"x");
     world.refuses("below a file", &below.end(), "f/g", "lies below `f`, which is no directory");
     let empty = Raw::new().header(b'2', b"l", b"", 0, &[]);
@@ -81,7 +106,7 @@ fn hard_links_to_what_the_layer_does_not_have() {
     let before = || Raw::new().dir("d").file("f", b"x").file(".wh.white", b"").link("s", &victim);
     let mut cases = vec![
         ("outside".to_owned(), before().hard("h", &victim), "does not have"),
-        ("a parent".to_owned(), before().hard("h", "../../../etc/passwd"), "leaves the layer"),
+        ("a parent".to_owned(), before().hard("h", "../../../etc/passwd"), "does not have"),
         ("nothing".to_owned(), before().header(b'1', b"h", b"", 0, &[]), "has no name"),
         ("a directory".to_owned(), before().hard("h", "d"), "is a directory"),
         ("the root".to_owned(), before().hard("h", "/"), "is the layer's root"),
@@ -89,7 +114,7 @@ fn hard_links_to_what_the_layer_does_not_have() {
         ("later".to_owned(), before().hard("h", "later").file("later", b""), "does not have"),
         ("a whiteout".to_owned(), before().hard("h", "white"), "does not have"),
         ("through a file".to_owned(), before().hard("h", "f/x"), "no directory"),
-        ("through a link".to_owned(), before().hard("h", "s/x"), "passes through the link"),
+        ("through a link".to_owned(), before().hard("h", "s/x"), "does not have"),
         ("replaced".to_owned(), before().file("d/x", b"").file("d", b"").hard("h", "d/x"), "no directory"),
         ("in what it replaces".to_owned(), before().file("d/x", b"").hard("d", "d/x"), "would replace"),
     ];

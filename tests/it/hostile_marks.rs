@@ -204,6 +204,15 @@ fn what_goes_out_has_the_tars_names() {
     for path in MARKED {
         std::os::unix::fs::lchown(container.mountpoint.join(path), Some(7), Some(8)).expect(path);
     }
+    // export and diff: of a mount, where a mark of some union would be content too.
+    mounts.run(&["export", "box", "-o", "exported.tar"]).ok();
+    let exported = attributes(&fs::read(mounts.at("exported.tar")).expect("it was written"));
+    for path in MARKED {
+        assert_eq!(exported[path], marks(path), "exported {path} of a mount");
+    }
+    assert!(exported.contains_key("dir/below"), "no mark hides it");
+    let changed = mounts.run(&["diff", "box"]).ok();
+    assert_eq!(changed, "C /dir\nC /empty\nC /file\nC /link\nC /null\n");
     mounts.umount("box");
     mounts.run(&["commit", "box", "-t", "again"]).ok();
     mounts.run(&["rm", "box"]).ok();

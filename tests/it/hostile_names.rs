@@ -6,16 +6,9 @@ use super::hostile_tar::{Raw, field};
 #[test]
 fn names_that_lead_out_or_are_none() {
     let world = World::new();
-    let victim = world.outside("victim");
     let long = "n".repeat(256);
     let deep = "d/".repeat(2048);
-    let up = format!("a/../../../../../../../../../../../../../..{victim}");
     for (what, name, why) in [
-        ("a parent", "../x", "leaves the layer"),
-        ("a parent inside", "a/../../x", "leaves the layer"),
-        ("a parent at the end", "a/..", "leaves the layer"),
-        ("a parent of the root", "/../x", "leaves the layer"),
-        ("a whole way out", &up, "leaves the layer"),
         ("a NUL", "a\0b", "has a NUL in its path"),
         ("a name that no directory can have", &long, "name of more than 255 bytes"),
         ("a path that no call can take", &format!("{deep}x"), "path of more than 4096 bytes"),
@@ -26,12 +19,6 @@ fn names_that_lead_out_or_are_none() {
         let hard = Raw::new().file("before", b"b").pax(&[("linkpath", name.as_bytes())]).hard("hard", "");
         world.refuses(&format!("{what}, of a hard link"), &hard.end(), "hard", why);
     }
-    let plain = Raw::new().file("../x", b"x");
-    world.refuses("in the header", &plain.end(), "../x", "leaves the layer");
-    let gnu = Raw::new().extended(b'L', b"../../x\0").file("good", b"x");
-    world.refuses("in GNU's header", &gnu.end(), "../../x", "leaves the layer");
-    let hidden = Raw::new().pax(&[("path", b"../x")]).file("good", b"x");
-    world.refuses("in the PAX header only", &hidden.end(), "../x", "leaves the layer");
     let none = Raw::new().header(b'0', b"", b"", 0, &[]);
     world.refuses("no name", &none.end(), "", "has no name");
     for (what, root) in [
@@ -43,6 +30,36 @@ fn names_that_lead_out_or_are_none() {
         let layer = root.file("victim", b"x").end();
         world.refuses(&format!("the root as {what}"), &layer, "", "the layer's root, and no directory");
     }
+}
+
+#[test]
+fn names_with_dot_dot_are_in_the_root() {
+    let world = World::new();
+    let victim = world.outside("victim");
+    let up = format!("a/../../../../../../../../../../../../../..{victim}");
+    let mut above: Vec<String> =
+        victim.match_indices('/').skip(1).map(|(end, _)| format!("d {}", &victim[1..end])).collect();
+    above.push(format!("f {} mine", &victim[1..]));
+    let above: Vec<&str> = above.iter().map(String::as_str).collect();
+    world.takes("a whole way out", &[Raw::new().named(up.as_bytes(), b"mine").end()], &above);
+    for (what, layer) in [
+        ("in the header", Raw::new().file("../x", b"x")),
+        ("at the root", Raw::new().file("/../x", b"x")),
+        ("inside", Raw::new().file("a/../../x", b"x")),
+        ("in GNU's header", Raw::new().extended(b'L', b"../../x\0").file("good", b"x")),
+        ("in the PAX header only", Raw::new().named(b"../x", b"x")),
+        ("through a link, by its name", Raw::new().link("x", &world.outside("dir")).file("x/../x", b"x")),
+    ] {
+        world.takes(what, &[layer.end()], &["f x x"]);
+    }
+    let hard = Raw::new().file("d/f", b"x").pax(&[("linkpath", b"../../d/../d/./f")]).hard("h/../g", "").end();
+    world.takes("of a hard link", &[hard], &["d d", "f d/f x", "h g = d/f"]);
+    world.takes("of a directory", &[Raw::new().file("d/f", b"x").dir("d/..").end()], &["d d", "f d/f x"]);
+    world.refuses("a file that is the root", &Raw::new().file("a/..", b"x").end(), "a/..", "is the layer's root");
+    // What is hidden is in the root, too.
+    let base = Raw::new().file("x", b"1").file("y", b"1").end();
+    let top = Raw::new().file("../d/../.wh.x", b"").end();
+    world.takes("of a whiteout", &[base, top], &["f y 1"]);
 }
 
 #[test]
@@ -166,6 +183,13 @@ fn whiteouts_are_of_lower_layers_only() {
     // A link of the layer's own is nothing that a whiteout could pass.
     let through = Raw::new().link("localetc", &world.outside("dir")).file("localetc/.wh.victim", b"");
     world.refuses("through a link", &through.end(), "localetc/.wh.victim", "passes through the link `localetc`");
+    let own = Raw::new().dir("d").file("d/x", b"1").link("l", "d").file("l/.wh.x", b"").end();
+    world.refuses(
+        "through a link to a directory of the layer",
+        &own,
+        "l/.wh.x",
+        "is a whiteout that passes through the link `l`",
+    );
     let opaque = Raw::new().link("localetc", &world.outside("dir")).file("localetc/.wh..wh..opq", b"");
     world.refuses("opaque, through a link", &opaque.end(), "localetc/.wh..wh..opq", "passes through the link");
     // One of a layer below is not followed either: the directory takes its place.

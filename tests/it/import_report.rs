@@ -73,6 +73,8 @@ fn each_oddity_is_told() {
         ([whole(), whole()].concat(), &[("trailing", "")]),
         ([whole(), vec![0; 9000]].concat(), &[]),
         (Raw::new().file("f", b"x").0, &[("no-end", "")]),
+        (Raw::new().file("f", b"x").0[..600].to_vec(), &[("no-end", "")]),
+        (Vec::new(), &[("no-end", "")]),
         (Raw::new().file(".wh.f", b"x").end(), &[("odd-whiteout", ".wh.f"), ("whiteout-of-nothing", ".wh.f")]),
         (Raw::new().dir(".wh.d").end(), &[("odd-whiteout", ".wh.d"), ("whiteout-of-nothing", ".wh.d")]),
         (Raw::new().file(".wh.f", b"").file("f", b"").end(), &[("own-whiteout", ".wh.f")]),
@@ -83,6 +85,17 @@ fn each_oddity_is_told() {
         (Raw::new().device("d", 1, 3).end(), &[("device", "d")]),
         (Raw::new().file("a/b/c", b"").end(), &[("missing-parent", "a"), ("missing-parent", "a/b")]),
         (Raw::new().file("/f", b"").end(), &[("absolute-path", "f")]),
+        (Raw::new().file("../f", b"").end(), &[("dot-dot", "f")]),
+        (Raw::new().dir("d").link("l", "/d").file("l/f", b"").end(), &[("through-link", "d/f")]),
+        // What stands where is known through links, too.
+        (
+            Raw::new().dir("d").link("l", "d").hard("m", "l").file("d/f", b"x").file("m/f", b"x").end(),
+            &[("through-link", "d/f"), ("duplicate", "d/f")],
+        ),
+        (
+            Raw::new().link("l", "d").dir("l").file("l/f", b"").end(),
+            &[("duplicate", "l"), ("whiteout-of-nothing", "l")],
+        ),
         (Raw::new().extended(b'g', &pax(&[("comment", b"x")])).file("f", b"").end(), &[("global-header", "")]),
         (Raw::new().pax(&sparse).file("s", &map).file("t", b"x").end(), &[("sparse", "s")]),
         (mode("f", b"0004755\0"), &[("set-id", "f")]),

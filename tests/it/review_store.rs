@@ -81,7 +81,8 @@ fn a_damaged_image_can_be_removed_with_its_layers_and_imported_again() {
     fs::write(&config, "{}").unwrap();
     fs::remove_file(dir.path().join("images").join(id.hex()).join("record.json")).unwrap();
     let layers = store.layers().unwrap();
-    let removed = store.remove_image("practice", false).unwrap();
+    let (removed, left) = store.remove_image("practice", false).unwrap();
+    left.unwrap();
     assert_eq!(removed.iter().filter(|one| matches!(one, Removed::Layer(_))).count(), layers.len());
     assert_eq!(fs::read_dir(dir.path().join("diff")).unwrap().count(), 0);
 }

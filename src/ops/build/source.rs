@@ -14,7 +14,7 @@ use crate::index::Time;
 use crate::progress::{Progress, Task};
 use crate::store::{Lease, StagedLayer, Store};
 use crate::sys::fs;
-use crate::tarball::{Limits, looks_like_layer};
+use crate::tarball::{Limits, Modes, looks_like_layer};
 
 /// Bytes by which a tar is known.
 const SNIFF: usize = 512;
@@ -139,7 +139,13 @@ fn unpacked(
     stop: Stop,
     task: &dyn Task,
 ) -> Result<Layer> {
-    let archive = Archive { name: path.display().to_string(), member: None, is_durable: store.is_durable(), stop };
+    let archive = Archive {
+        name: path.display().to_string(),
+        member: None,
+        is_durable: store.is_durable(),
+        modes: Modes::of(store.has_layer_modes()),
+        stop,
+    };
     let layer = import::unpack_layer(&archive, limits, dir, Algorithm::Sha256, source, task)?.staged;
     task.finish("done");
     Ok(Layer::Staged(layer))

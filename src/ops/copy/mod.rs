@@ -28,7 +28,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
 use crate::store::Store;
 use crate::sys::fs;
-use crate::tarball::{How, Limits, decompress_within, unpack_as};
+use crate::tarball::{How, Limits, Modes, decompress_within, unpack_as};
 use crate::union::{Attr, Ino, Union};
 use dir_tree::DirTree;
 use transfer::Transfer;
@@ -187,12 +187,14 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let diff = dir.join("received");
     fs::create_dir(&diff).doing("create", &diff)?;
     let into = File::open(&diff).doing("open", &diff)?;
-    let archive = Archive { name: "-".into(), member: None, is_durable: false, stop: Stop::default() };
+    let archive =
+        Archive { name: "-".into(), member: None, is_durable: false, modes: Modes::Usable, stop: Stop::default() };
     let stdin = Box::new(io::BufReader::new(standard_input()?));
     let (_, mut tar) = decompress_within(stdin, limits.ratio).map_err(|error| archive.read_failed(error))?;
-    let how = How { is_layer: false, ..How::new(limits) };
+    let how = How { is_layer: false, modes: archive.modes, ..How::new(limits) };
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut io::sink());
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
+    archive.is_not_nothing(unpacked.size)?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
     Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)
 }

@@ -12,7 +12,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
 use crate::sys::fs;
-use crate::tarball::{Compression, Failure, How, Limits, decompress_within, unpack_as};
+use crate::tarball::{Compression, Failure, How, Limits, Modes, decompress_within, unpack_as};
 
 /// Tells how far reading has come.
 struct Watched<'a, R> {
@@ -43,6 +43,8 @@ pub(in super::super) struct Archive {
     pub(in super::super) member: Option<String>,
     /// Whether somebody will wait for the disk.
     pub(in super::super) is_durable: bool,
+    /// Which modes the layer's files have on disk.
+    pub(in super::super) modes: Modes,
     /// Ends the reading of what it is in, if that may keep us waiting.
     pub(in super::super) stop: Stop,
 }
@@ -68,6 +70,7 @@ impl Import<'_> {
             name: self.archive.clone(),
             member: member.map(str::to_owned),
             is_durable: self.store.is_durable(),
+            modes: Modes::of(self.store.has_layer_modes()),
             // A member that is no layer may be one that no image has: then the rest is read all the same.
             stop: if member.is_none() { self.stop.clone() } else { Stop::default() },
         };
@@ -107,9 +110,10 @@ pub(in super::super) fn unpack_layer(
     }
     let stop = || archive.stop.now();
     let is_dear = compression != Compression::None;
-    let how = How { is_dear, write_back: archive.is_durable, failed: &stop, ..How::new(limits) };
+    let how = How { is_dear, write_back: archive.is_durable, modes: archive.modes, failed: &stop, ..How::new(limits) };
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut split);
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
+    archive.is_not_nothing(unpacked.size)?;
     // A blob's digest is that of all its bytes, also of those that no decoder asked for.
     std::io::copy(&mut tar, &mut std::io::sink()).map_err(read_failed)?;
     drop(tar);
@@ -142,6 +146,14 @@ impl Archive {
             Failure::Read(error) => self.read_failed(error),
             // By its whole path, which says which disk it is.
             Failure::Write { doing, path, source } => Error::Io { doing, path: diff.join(path), source },
+        }
+    }
+
+    /// That what was named by itself has any bytes. A layer of an image may have none.
+    pub(in super::super) fn is_not_nothing(&self, size: u64) -> Result<()> {
+        match (size, &self.member) {
+            (0, None) => Err(Error::bad_archive(self.name.clone(), "is empty")),
+            _ => Ok(()),
         }
     }
 

@@ -16,7 +16,9 @@ use crate::index::{Index, Node};
 use crate::progress::{Progress, Task};
 use crate::store::{LayerRecord, Staging, Store};
 use crate::sys::{call, fs};
-use crate::tarball::{Assembled, Change, Difference, Failure, assemble_counted, compare, compare_content, is_sparse};
+use crate::tarball::{
+    Assembled, Change, Difference, Failure, Modes, assemble_counted, compare, compare_content, is_sparse,
+};
 
 /// Takes the tar, and tells how far it is.
 struct Watched<'a>(&'a dyn Task);
@@ -209,7 +211,8 @@ impl Check<'_> {
             };
             staging.as_ref().map(|staging| File::open(staging.dir()).map(OwnedFd::from)).transpose()
         };
-        compare(index, dir.as_fd(), quick, &mut scratch, &mut |difference| differences.push(difference))
+        let modes = Modes::of(store.has_layer_modes());
+        compare(index, dir.as_fd(), (quick, modes), &mut scratch, &mut |difference| differences.push(difference))
             .map_err(|failure| self.failed(failure))?;
         for difference in differences {
             self.difference(&difference);

@@ -25,7 +25,7 @@ use crate::index::{Child, Index, NodeId};
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
 use crate::sys::fs;
-use crate::tarball::{Difference, Failure, Mend, Wanted, compare, compare_content, path_and_above};
+use crate::tarball::{Difference, Failure, Mend, Modes, Wanted, compare, compare_content, path_and_above};
 use rustix::io::Errno;
 
 /// What is mended may bring to light something else.
@@ -140,8 +140,8 @@ impl Round<'_> {
         let (staged, aside) = (File::open(&diff).doing("open", &diff)?, self.directory("aside")?);
         let failed = |failure| failed(failure, place.clone());
         let index = &reference.index;
-        let mut mend =
-            Mend::new(index, dir.as_fd(), staged.as_fd(), aside.as_fd(), &reference.wanted).map_err(failed)?;
+        let mut mend = Mend::new(index, dir.as_fd(), staged.as_fd(), aside.as_fd(), &reference.wanted, self.modes())
+            .map_err(failed)?;
         let mut differences = self.differences(index, &dir).map_err(failed)?;
         if reference.is_foreign {
             compare_content(index, dir.as_fd(), |_| true, &mut |difference| differences.push(difference))
@@ -171,6 +171,10 @@ impl Round<'_> {
         Ok(count > 0)
     }
 
+    fn modes(&self) -> Modes {
+        Modes::of(self.store.has_layer_modes())
+    }
+
     fn differences(&self, index: &Index, dir: &File) -> Result<Vec<Difference>, Failure> {
         let mut differences = Vec::new();
         let mut scratch = || match self.directory("scratch") {
@@ -178,7 +182,9 @@ impl Round<'_> {
             Err(Error::Io { source, .. }) => Err(source),
             Err(error) => Err(std::io::Error::other(error.to_string())),
         };
-        compare(index, dir.as_fd(), false, &mut scratch, &mut |difference| differences.push(difference))?;
+        compare(index, dir.as_fd(), (false, self.modes()), &mut scratch, &mut |difference| {
+            differences.push(difference);
+        })?;
         Ok(differences)
     }
 

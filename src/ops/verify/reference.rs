@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
 use crate::sys::fs;
 use crate::tarball::{
-    Compression, Failure, How, Limits, Wanted, assemble, assemble_headers, decompress_within, unpack_as,
+    Compression, Failure, How, Limits, Modes, Wanted, assemble, assemble_headers, decompress_within, unpack_as,
 };
 use rustix::io::Errno;
 
@@ -147,7 +147,8 @@ impl Unpacking<'_> {
         let into = File::open(&diff).doing("open", &diff)?;
         let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);
-        let how = How { wanted: &wanted, is_dear: true, ..How::new(limits) };
+        let modes = Modes::of(self.store.has_layer_modes());
+        let how = How { wanted: &wanted, is_dear: true, modes, ..How::new(limits) };
         let unpacked = match unpack_as(&how, tar, into.as_fd(), &mut split) {
             Err(Failure::Write { doing, path, source }) => {
                 return Err(Error::Io { doing, path: diff.join(path), source });
