@@ -58,6 +58,7 @@ use session::{Session, Signals};
 use streams::{Opened, Plan};
 
 pub use init::stage;
+pub use mounts::{MOUNTED_DIRECTORIES, MOUNTED_FILES};
 pub use security::Security;
 pub use streams::Streams;
 

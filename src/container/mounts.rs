@@ -28,6 +28,12 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+/// The directories in the root of a container's tree that something is mounted on. Its mount shows those that its layers lack.
+pub const MOUNTED_DIRECTORIES: [&str; 3] = ["dev", "proc", "sys"];
+
+/// The same of files in its `etc`.
+pub const MOUNTED_FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
 /// What tells about the host, or lets it be harmed, and is hidden.
 const MASKED: [&str; 12] = [
     "proc/acpi",

@@ -13,13 +13,14 @@
 mod build;
 mod encode;
 mod format;
+mod left_out;
 mod reference;
 mod scan;
 
 pub use build::{Builder, Child, HardLinkError, NewNode};
 pub use format::{Bytes, Children, Dentry, FormatError, Index, Node, Target, VERSION};
 pub use reference::{RedirectError, Reference, Referent};
-pub use scan::{ScanError, Trust, scan, scan_lower};
+pub use scan::{ScanError, Trust, scan, scan_lower, scan_without};
 
 /// A node's place in its index: an inode of the layer. 0 is the root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

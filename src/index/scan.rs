@@ -19,6 +19,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
+use super::left_out::LeftOut;
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
 use crate::mark::{self, OVERLAY, OWN, Origin};
 use crate::sys;
@@ -74,12 +75,13 @@ impl Refusal {
     }
 }
 
-struct Scan {
+struct Scan<'a> {
     builder: Builder,
     /// Files of several names, by device and inode.
     links: HashMap<(u64, u64), NodeId>,
     trust: Option<Trust>,
     references: Vec<Reference>,
+    left_out: LeftOut<'a>,
 }
 
 /// A file or directory as it was found.
@@ -102,7 +104,15 @@ struct Pending {
 /// # Errors
 /// [`ScanError`] when something in it cannot be read, or refers to layers below it.
 pub fn scan(dir: &Path) -> Result<Index, ScanError> {
-    indexed(dir, None)
+    indexed(dir, None, LeftOut::NOTHING)
+}
+
+/// The same without what is `left_out`.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_without(dir: &Path, left_out: &dyn Fn(&Stat) -> bool) -> Result<Index, ScanError> {
+    indexed(dir, None, LeftOut::of(left_out))
 }
 
 /// Indexes the directory `dir`, which may refer to layers below it: it must not change as long as the index is in use.
@@ -111,11 +121,11 @@ pub fn scan(dir: &Path) -> Result<Index, ScanError> {
 /// [`ScanError`] when something in it cannot be read, or refers to other layers in a way that `trust` does not allow or that
 /// could lead out of them.
 pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
-    indexed(dir, Some(trust))
+    indexed(dir, Some(trust), LeftOut::NOTHING)
 }
 
 /// Without `trust` nothing may refer to other layers.
-fn indexed(dir: &Path, trust: Option<Trust>) -> Result<Index, ScanError> {
+fn indexed(dir: &Path, trust: Option<Trust>, left_out: LeftOut<'_>) -> Result<Index, ScanError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
@@ -129,7 +139,7 @@ fn indexed(dir: &Path, trust: Option<Trust>) -> Result<Index, ScanError> {
         }
     }
     let stat = call::fstat(&root).map_err(failed(dir))?;
-    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), trust, references: Vec::new() };
+    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), trust, references: Vec::new(), left_out };
     let described = describe(root.as_fd(), b"", &stat, Kind::Directory, trust).map_err(|refusal| refusal.at(dir))?;
     // The root is merged with the roots below, whatever a mark on it says.
     scan.builder.set_root(described.node);
@@ -151,7 +161,7 @@ fn indexed(dir: &Path, trust: Option<Trust>) -> Result<Index, ScanError> {
     Ok(index.with_references(scan.references))
 }
 
-impl Scan {
+impl Scan<'_> {
     fn directory(
         &mut self,
         dir: &Rc<OwnedFd>,
@@ -206,6 +216,9 @@ impl Scan {
         let kind = Kind::from_mode(stat.st_mode).ok_or(Refusal::System(rustix::io::Errno::IO))?;
         if kind == Kind::CharDevice && stat.st_rdev == 0 {
             self.builder.whiteout(parent, &name);
+            return Ok(());
+        }
+        if self.left_out.has(dir.as_fd(), &name, &stat)? {
             return Ok(());
         }
         let key = (stat.st_dev, stat.st_ino);

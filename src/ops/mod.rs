@@ -16,12 +16,14 @@
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`ending`]: the end of a live mount: [`placed`] finds it, a [`mod@mount_task`] does what may have to [`wait`] for its server
+//! - [`command_mounts`]: what is in a mount because a command's file systems are mounted there
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod access;
 mod build;
+mod command_mounts;
 mod commit;
 mod copy;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]

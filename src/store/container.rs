@@ -355,7 +355,7 @@ impl Store {
     pub fn stack(&self, container: &Container) -> Result<Stack> {
         let mut lowers = self.lowers(&container.record.layers)?;
         lowers.reverse();
-        Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true })
+        Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true, mount_points: None })
     }
 
     /// Removes a container whose record cannot be read.

@@ -86,6 +86,7 @@ mod mount_names;
 mod mount_namespaces;
 mod mount_options;
 mod mount_passthrough;
+mod mount_points;
 mod mount_program;
 mod mount_read_ahead;
 mod mount_rename;

@@ -138,7 +138,7 @@ fn the_mount_is_the_root_directory_and_keeps_the_changes() {
     let inside =
         "cat /file; echo changed > /file; mkdir /dir; echo new > /dir/new; rm /etc/group; ls /etc; ls -d /tmp/..";
     let said = mounts.run(&["run-mount", "--name", "box", "programs", "--", "sh", "-c", inside]);
-    assert_eq!(said.ok(), "of the image\nhosts\npasswd\n/tmp/..\n");
+    assert_eq!(said.ok(), "of the image\nhostname\nhosts\npasswd\nresolv.conf\n/tmp/..\n");
     mounts.assert_nothing_is_live();
     assert_eq!(mounts.ps("box"), ("exited".to_owned(), None));
     assert_eq!(super::mounts::read(&upper(&mounts, "file")), "changed\n");

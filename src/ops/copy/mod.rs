@@ -194,7 +194,8 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut io::sink());
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
-    Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)
+    Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true, mount_points: None })
+        .doing("open", &diff)
 }
 
 fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>) -> Result<()> {
