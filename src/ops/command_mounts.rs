@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::Stat;
 
-use crate::container::{MOUNTED_DIRECTORIES, MOUNTED_FILES};
+use crate::container::MOUNTED_DIRECTORIES;
 use crate::error::{Error, Result};
 use crate::index::{Builder, Index, Kind, Meta, NewNode, NodeId};
 use crate::union::Ino;
@@ -13,17 +13,17 @@ use crate::union::Ino;
 /// Their times, of which nothing else tells: an unchanged inode of a union has the change time of its last change.
 const TIME: (i64, i64) = (0, 0);
 
-/// All of them as a tree.
+/// All of them as a tree, the `files` in `etc`.
 ///
 /// # Errors
 /// None that their few names could give.
-pub(super) fn tree() -> Result<Arc<Index>> {
+pub(super) fn tree(files: impl Iterator<Item = &'static str>) -> Result<Arc<Index>> {
     let mut builder = Builder::new();
     for name in MOUNTED_DIRECTORIES {
         builder.directory(NodeId::ROOT, name.as_bytes());
     }
     let etc = builder.directory(NodeId::ROOT, b"etc");
-    for name in MOUNTED_FILES {
+    for name in files {
         let meta = Meta { kind: Kind::File, mode: 0o644, ..Meta::implied_directory() };
         builder.put(etc, name.as_bytes(), NewNode::new(meta));
     }
@@ -47,11 +47,12 @@ pub(super) fn is_of_command(ino: Ino, times: [(i64, i64); 2]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::MOUNTED_FILES;
     use crate::index::Child;
 
     #[test]
     fn the_tree_has_each_of_them() {
-        let tree = tree().unwrap();
+        let tree = tree(MOUNTED_FILES.into_iter()).unwrap();
         let at = |dir, name: &str| match tree.lookup(dir, name.as_bytes()) {
             Some(Child::Node(node)) => node,
             found => panic!("{name}: {found:?}"),

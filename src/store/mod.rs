@@ -34,6 +34,7 @@ mod layer;
 mod lock;
 mod mend;
 mod name;
+mod network;
 mod owner;
 mod placement;
 mod prune;
@@ -52,6 +53,7 @@ pub use container::{Container, ContainerRecord, ContainerState, MountRecord, New
 pub use fault::Fault;
 pub use image::{Image, ImageRecord, Removed};
 pub use layer::{LayerRecord, Lease};
+pub use network::{HostEntry, Network};
 pub use prune::{Plan, PruneScope};
 pub use publish::{NewImage, StagedLayer};
 pub use reach::{Reach, ReachedImage};

@@ -102,6 +102,7 @@ mod mount_times_stay;
 mod mount_union;
 mod mount_working_dir;
 mod mounts;
+mod name_files;
 mod names;
 mod own_process;
 mod plain_driver;

@@ -20,7 +20,7 @@ fn entries(tar: &[u8]) -> Vec<String> {
 }
 
 /// The image `programs` without any of the directories that file systems are mounted on, and `etc` only where a file is in it.
-fn bare() -> Vec<u8> {
+pub(crate) fn bare() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in tar::Archive::new(programs()).entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -74,7 +74,7 @@ fn is_as_its_image(mounts: &Mounts) {
 }
 
 /// The names in the rw layer but the union's own.
-fn written(mounts: &Mounts) -> Vec<String> {
+pub(crate) fn written(mounts: &Mounts) -> Vec<String> {
     names(&upper(mounts, "")).into_iter().filter(|name| !name.starts_with(".wh..wh.")).collect()
 }
 
