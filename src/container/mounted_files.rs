@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,6 @@ pub struct MountedFile {
     pub source: PathBuf,
 }
 
-const FOUND: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
-
 /// Mounts a file at its place, if the container has a file or link there.
 ///
 /// # Errors
@@ -42,16 +40,14 @@ pub(super) fn mount(root: &Root, file: &MountedFile, read_only: bool) -> Result<
 /// What is at the end of the links, or, when that is nothing, the link itself. An image may have anything there, and what is
 /// a directory cannot be covered by a file.
 fn find(root: &Root, name: &str) -> rustix::io::Result<Option<OwnedFd>> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let open = |path: &str, flags| call::openat2(root.fd(), path, FOUND | flags, Mode::empty(), resolve);
-    let path = format!("etc/{name}");
-    let found = match open(&path, OFlags::empty()) {
+    let found = match sys::find_in_root(root.fd(), format!("etc/{name}").as_bytes(), OFlags::empty()) {
         Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
-            let dir = match open("etc", OFlags::DIRECTORY) {
+            let dir = match sys::find_in_root(root.fd(), b"etc", OFlags::DIRECTORY) {
                 Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(None),
                 dir => dir?,
             };
-            match call::openat(&dir, name, FOUND | OFlags::NOFOLLOW, Mode::empty()) {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match call::openat(&dir, name, flags, Mode::empty()) {
                 Err(Errno::NOENT) => return Ok(None),
                 found => found?,
             }

@@ -260,3 +260,15 @@ fn the_servers_behind_a_stub_are_the_container_s() {
     let resolver = shown(":", &mut mounts.command("unshare"));
     assert_eq!(words(&resolver), ["nameserver 127.0.0.53", "search stub.test", "options edns0 trust-ad"]);
 }
+
+#[test]
+fn a_store_that_cannot_be_bound_has_them_too() {
+    let mounts = Mounts::new();
+    let dir = mounts.mkdir("store");
+    rustix::mount::mount("tmpfs", &dir, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=755").unwrap();
+    rustix::mount::mount_change(&dir, rustix::mount::MountPropagationFlags::UNBINDABLE).unwrap();
+    mounts.import("programs", super::root_fs::programs());
+    let hosts = mounts.run(&["run-mount", "--rm", "programs", "--", "cat", "/etc/hosts"]);
+    rustix::mount::unmount(&dir, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(hosts.ok().contains("localhost"));
+}
