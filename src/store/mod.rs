@@ -11,6 +11,7 @@
 //!   images/<image-id>/{config,record.json}  the config's bytes as they came, and the layers they name
 //!   images/names/<digest>.json     a name, and the image it stands for
 //!   containers/<container-id>/     record.json, mount.json, lock (held by the live server), log
+//!   containers/<container-id>/etc/ 0700: the container's own hostname, hosts and resolv.conf
 //!   containers/names/<name>        the container that has this name
 //!   mnt/<container-id>/            a container's mountpoint when none is named
 //!   run/si_<id>/                   what is live
