@@ -16,6 +16,9 @@ pub struct Stack {
     /// directories. Only then may the upper hold marks that stand for a lower file's data, and does a new
     /// upper take over the attributes of the lowers' root.
     pub lowers_are_immutable: bool,
+    /// Empty directories and files that are shown at the names where the lowers have nothing: what a command's file systems are
+    /// mounted on. They are no layer.
+    pub mount_points: Option<Arc<Index>>,
 }
 
 /// One read-only layer: what is in it, and where its files' data are.

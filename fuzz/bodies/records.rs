@@ -49,7 +49,7 @@ impl Template {
             report: None,
         };
         let ids = import(&store, &archive, &options, &Quiet).expect("it is a root file system").ids;
-        let new = NewContainer { name: Some("box".into()), image: "image:tag".into() };
+        let new = NewContainer { name: Some("box".into()), image: "image:tag".into(), ..NewContainer::default() };
         let container = store.create_container(&new).expect("the image is there");
         let mount = MountRecord {
             mountpoint: MOUNTPOINT.into(),

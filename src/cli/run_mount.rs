@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Context;
 use crate::container::{Ended, Security};
 use crate::error::{Error, Result};
-use crate::ops::{self, Io, Mounted, Outcome};
+use crate::ops::{self, Io, Mounted, NetworkOptions, Outcome};
 
 /// The exit status of a command that `SIGPIPE` has ended.
 const BROKEN_PIPE: u8 = 141;
@@ -54,6 +54,21 @@ pub(super) struct RunMount {
     /// With `no-new-privileges` no set-user-id program gives it privileges that it does not have: sudo and su fail.
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
+    /// A name server of the container, in place of the host's; may be given several times
+    ///
+    /// With --dns-search, --add-host and --no-hosts it counts when the container is made, and stays with it. A container has
+    /// its own /etc/resolv.conf, /etc/hosts and /etc/hostname, which its commands may write to.
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// A domain in which the container searches for names, in place of the host's; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// One more line in the container's /etc/hosts; may be given several times
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<String>,
+    /// Leave the image's /etc/hosts alone
+    #[arg(long)]
+    no_hosts: bool,
     /// A name, an id, or the beginning of one; not needed for a container that is there already
     image: Option<String>,
     /// An empty directory
@@ -85,6 +100,12 @@ impl RunMount {
             io: self.io,
             command: has_separator.then(|| self.command.clone()),
             security: Security::parse(&self.security_opt)?,
+            network: NetworkOptions {
+                dns: self.dns.clone(),
+                dns_search: self.dns_search.clone(),
+                add_hosts: self.add_host.clone(),
+                no_hosts: self.no_hosts,
+            },
         };
         match ops::run_mount(&context.store, &request)? {
             Outcome::Ended(Ended { status, lost: None }) => Ok(status),

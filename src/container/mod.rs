@@ -22,6 +22,7 @@ mod descriptors;
 mod init;
 mod job;
 mod message;
+mod mounted_files;
 mod mounts;
 mod program;
 mod pty;
@@ -58,6 +59,8 @@ use session::{Session, Signals};
 use streams::{Opened, Plan};
 
 pub use init::stage;
+pub use mounted_files::MountedFile;
+pub use mounts::{MOUNTED_DIRECTORIES, MOUNTED_FILES};
 pub use security::Security;
 pub use streams::Streams;
 
@@ -75,6 +78,8 @@ const INTERRUPTED: u8 = 130;
 pub struct Spec {
     /// A live mount of the container's tree.
     pub rootfs: PathBuf,
+    /// What it has in `etc` of its own.
+    pub files: Vec<MountedFile>,
     /// The container's short id.
     pub hostname: String,
     /// The command. Its first word is looked up in the container's `PATH` when it has no `/`.

@@ -11,8 +11,8 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-use super::Spec;
 use super::root::{PLAIN, Root};
+use super::{Spec, mounted_files};
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
 
@@ -27,6 +27,12 @@ const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 ];
+
+/// The directories in the root of a container's tree that something is mounted on. Its mount shows those that its layers lack.
+pub const MOUNTED_DIRECTORIES: [&str; 3] = ["dev", "proc", "sys"];
+
+/// The same of files in its `etc`.
+pub const MOUNTED_FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
 
 /// What tells about the host, or lets it be harmed, and is hidden.
 const MASKED: [&str; 12] = [
@@ -59,12 +65,12 @@ pub(super) fn enter(spec: &Spec, devpts: Option<OwnedFd>) -> Result<()> {
     let read_only = if spec.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     add_flags(&spec.rootfs, MountFlags::NODEV | read_only).doing("restrict the mount", &spec.rootfs)?;
     let root = Root::open(&spec.rootfs)?;
+    // Before all else, since links of the image are followed.
+    spec.files.iter().try_for_each(|file| mounted_files::mount(&root, file, spec.read_only))?;
     root.mount("proc", "proc", PLAIN, c"")?;
     let sysfs = root.mount("sysfs", "sys", PLAIN | MountFlags::RDONLY, c"");
     // The kernel refuses it to a user namespace without a network namespace of its own: then there is nothing to hide.
     let has_sysfs = except(Errno::PERM, sysfs)?;
-    root.cover_file("etc/hosts", "/etc/hosts")?;
-    root.cover_file("etc/resolv.conf", "/etc/resolv.conf")?;
     mount_dev(&root, devpts)?;
     FROZEN.iter().try_for_each(|path| root.freeze(path))?;
     MASKED.iter().try_for_each(|path| root.mask(path))?;

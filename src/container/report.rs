@@ -67,6 +67,7 @@ mod tests {
     #[test]
     fn an_error_is_the_same_after_its_way() {
         let spec = Spec {
+            files: Vec::new(),
             rootfs: "/r".into(),
             hostname: String::new(),
             args: vec![b"run".to_vec()],

@@ -1,8 +1,6 @@
 //! Places in the tree of a container, reached without being led out of it.
 
 use std::ffi::{CStr, CString};
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
@@ -72,26 +70,6 @@ impl Root {
         Ok(true)
     }
 
-    /// Puts the file `source` of this process' root over the regular file at `path`, read-only, when both are there.
-    pub(super) fn cover_file(&self, path: &str, source: &str) -> Result<()> {
-        let inner = Path::new("/").join(path);
-        let file = match self.find(path) {
-            Ok((file, FileType::RegularFile)) => file,
-            // An image may have anything there, or in place of the directory.
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(error) => return Err(error).doing("find the container's", inner),
-        };
-        match fs::metadata(source) {
-            Ok(host) if host.is_file() => {
-                let covered = mount_bind(source, name_of(&file)).and_then(|()| self.seal(path, PLAIN));
-                covered.doing("mount the host's file on the container's", inner)
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).doing("look at", source),
-        }
-    }
-
     /// Hides what is at `path`, if anything is: a directory behind an empty one, a file behind the
     /// host's `/dev/null`, whose mode the container cannot change as the mount is read-only.
     pub(super) fn mask(&self, path: &str) -> Result<()> {
@@ -148,6 +126,7 @@ fn name_of(fd: &OwnedFd) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -170,8 +149,7 @@ mod tests {
         assert!(root.dir("real").unwrap().is_some());
         assert!(root.dir("sys").unwrap().is_some());
         assert!(tree.join("sys").is_dir());
-        // Nothing to cover, hide or freeze is nothing to do.
-        root.cover_file("etc/hosts", "/etc/hosts").unwrap();
+        // Nothing to hide or freeze is nothing to do.
         root.mask("real/kcore").unwrap();
         root.mask("none/kcore").unwrap();
         root.freeze("real/sys").unwrap();
@@ -189,8 +167,5 @@ mod tests {
             assert!(root.freeze(path).is_err(), "{path}");
             assert!(root.names(path).is_err(), "{path}");
         }
-        assert!(root.cover_file(&long, "/etc/hosts").is_err());
-        assert!(root.cover_file("file", &format!("/{long}")).is_err());
-        root.cover_file("file/x", "/etc/hosts").unwrap();
     }
 }

@@ -13,6 +13,7 @@
 mod build;
 mod encode;
 mod format;
+mod left_out;
 mod reference;
 mod scan;
 

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
+use super::left_out::LeftOut;
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
 use crate::mark::{self, OVERLAY, OWN, Origin};
 use crate::sys;
@@ -85,12 +86,13 @@ enum Reading {
     Shown,
 }
 
-struct Scan {
+struct Scan<'a> {
     builder: Builder,
     /// Files of several names, by device and inode.
     links: HashMap<(u64, u64), NodeId>,
     reading: Reading,
     references: Vec<Reference>,
+    left_out: LeftOut<'a>,
 }
 
 /// A file or directory as it was found.
@@ -113,16 +115,16 @@ struct Pending {
 /// # Errors
 /// [`ScanError`] when something in it cannot be read, or refers to layers below it.
 pub fn scan(dir: &Path) -> Result<Index, ScanError> {
-    indexed(dir, Reading::Whole)
+    indexed(dir, Reading::Whole, LeftOut::NOTHING)
 }
 
-/// Indexes what a mount shows in the directory `dir`, where nothing is a mark: a character device 0:0 hides nothing. It must not
-/// change as long as the index is in use.
+/// Indexes what a mount shows in the directory `dir`, where nothing is a mark: a character device 0:0 hides nothing; without
+/// what is `left_out`. It must not change as long as the index is in use.
 ///
 /// # Errors
 /// [`ScanError`] when something in it cannot be read.
-pub fn scan_shown(dir: &Path) -> Result<Index, ScanError> {
-    indexed(dir, Reading::Shown)
+pub fn scan_shown(dir: &Path, left_out: &dyn Fn(&Stat) -> bool) -> Result<Index, ScanError> {
+    indexed(dir, Reading::Shown, LeftOut::of(left_out))
 }
 
 /// Indexes the directory `dir`, which may refer to layers below it: it must not change as long as the index is in use.
@@ -131,10 +133,10 @@ pub fn scan_shown(dir: &Path) -> Result<Index, ScanError> {
 /// [`ScanError`] when something in it cannot be read, or refers to other layers in a way that `trust` does not allow or that
 /// could lead out of them.
 pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
-    indexed(dir, Reading::Lower(trust))
+    indexed(dir, Reading::Lower(trust), LeftOut::NOTHING)
 }
 
-fn indexed(dir: &Path, reading: Reading) -> Result<Index, ScanError> {
+fn indexed(dir: &Path, reading: Reading, left_out: LeftOut<'_>) -> Result<Index, ScanError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
@@ -149,7 +151,7 @@ fn indexed(dir: &Path, reading: Reading) -> Result<Index, ScanError> {
         }
     }
     let stat = call::fstat(&root).map_err(failed(dir))?;
-    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), reading, references: Vec::new() };
+    let mut scan = Scan { builder: Builder::new(), links: HashMap::new(), reading, references: Vec::new(), left_out };
     let described = describe(root.as_fd(), b"", &stat, Kind::Directory, reading).map_err(|refusal| refusal.at(dir))?;
     // The root is merged with the roots below, whatever a mark on it says.
     scan.builder.set_root(described.node);
@@ -171,7 +173,7 @@ fn indexed(dir: &Path, reading: Reading) -> Result<Index, ScanError> {
     Ok(index.with_references(scan.references))
 }
 
-impl Scan {
+impl Scan<'_> {
     fn directory(
         &mut self,
         dir: &Rc<OwnedFd>,
@@ -226,6 +228,9 @@ impl Scan {
         let kind = Kind::from_mode(stat.st_mode).ok_or(Refusal::System(rustix::io::Errno::IO))?;
         if kind == Kind::CharDevice && stat.st_rdev == 0 && self.reading != Reading::Shown {
             self.builder.whiteout(parent, &name);
+            return Ok(());
+        }
+        if self.left_out.has(dir.as_fd(), &name, &stat)? {
             return Ok(());
         }
         let key = (stat.st_dev, stat.st_ino);

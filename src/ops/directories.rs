@@ -23,7 +23,7 @@ pub(super) fn stack(upper: Option<PathBuf>, lowers: Vec<PathBuf>, trust: Trust) 
             }
         }
     }
-    Ok(Stack { upper, lowers, lowers_are_immutable: false })
+    Ok(Stack { upper, lowers, lowers_are_immutable: false, mount_points: None })
 }
 
 fn lower(dir: PathBuf, trust: Trust) -> Result<Lower> {

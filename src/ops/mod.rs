@@ -1,7 +1,8 @@
 //! What the commands do: the only place where the store, the union and containers meet.
 //!
 //! - [`import()`]: archives become images
-//! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container
+//! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container; its command finds names by its [`name_files`], for which
+//!   the host's [`resolver`] is read, and [`network_options`]
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]; of a mounted one its server does the [`packing`]
 //! - [`build()`]: tars and directories ([`dir_tar`]) become the layers of an image, with an [`image_config`] as `commit` makes
 //!   it; layers that are made here are [`packed_layer`]s
@@ -16,12 +17,14 @@
 //! - [`verify()`]: whether all is as it was imported; [`repair()`]: it is so again
 //! - [`prune()`], [`df()`]: what nobody needs, by one plan
 //! - [`ending`]: the end of a live mount: [`placed`] finds it, a [`mod@mount_task`] does what may have to [`wait`] for its server
+//! - [`command_mounts`]: what is in a mount because a command's file systems are mounted there
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod access;
 mod build;
+mod command_mounts;
 mod commit;
 mod copy;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
@@ -48,6 +51,8 @@ mod live;
 mod mount_task;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mountpoint;
+mod name_files;
+mod network_options;
 mod option_text;
 mod ourselves;
 mod output_file;
@@ -60,6 +65,7 @@ mod prune;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod registration;
 mod remove;
+mod resolver;
 #[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod run_mount;
 mod save;
@@ -95,6 +101,7 @@ pub use inspect::inspect;
 pub use launch::SERVE;
 pub use live::{Live, LiveBranch, LiveRecord};
 pub use mount_task::{MOUNT_TASK, mount_task};
+pub use network_options::NetworkOptions;
 pub use pack::pack;
 pub use prune::{Prune, Pruned, prune};
 pub use remove::remove;

@@ -11,6 +11,8 @@ use rustix::mount::MountFlags;
 use super::access::lock;
 use super::launch::launch;
 use super::mountpoint;
+use super::name_files;
+use super::network_options::NetworkOptions;
 use super::remove::remove;
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::umount::{Umount, clear_dead, umount};
@@ -41,6 +43,8 @@ pub struct RunMount {
     pub command: Option<Vec<OsString>>,
     /// What the command may do.
     pub security: Security,
+    /// The names that commands find in a container that is made.
+    pub network: NetworkOptions,
 }
 
 /// A mount that is live.
@@ -128,6 +132,7 @@ struct Wanted {
 }
 
 fn container_for(store: &Store, request: &RunMount) -> Result<Wanted> {
+    let network = request.network.parse()?;
     let existing = match &request.name {
         Some(name) => match store.find_container(name) {
             Ok(container) if container.record.name == *name => Some(container),
@@ -143,7 +148,7 @@ fn container_for(store: &Store, request: &RunMount) -> Result<Wanted> {
                 None => Error::Usage("name an image, or a container with --name".into()),
             });
         };
-        let new = NewContainer { name: request.name.clone(), image };
+        let new = NewContainer { name: request.name.clone(), image, network };
         if !request.remove {
             let container = store.create_container(&new)?;
             return Ok(Wanted { container, is_new: true, temporary: None });
@@ -151,6 +156,12 @@ fn container_for(store: &Store, request: &RunMount) -> Result<Wanted> {
         let (container, temporary) = store.create_temporary_container(&new)?;
         return Ok(Wanted { container, is_new: true, temporary: Some(temporary) });
     };
+    if !network.is_default() {
+        return Err(Error::Usage(format!(
+            "container {} is there already: --dns, --dns-search, --add-host and --no-hosts count when a container is made",
+            container.record.name
+        )));
+    }
     if let Some(image) = &request.image
         && store.find_image(image)?.id() != container.record.image
     {
@@ -189,6 +200,7 @@ fn mount(
         std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;
+    let files = name_files::prepare(container)?;
     let flags = if request.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     let serve = ServeSpec {
         root: Some(store.root().into()),
@@ -209,7 +221,7 @@ fn mount(
     };
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     let mut host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
-    let ended = container::run(&Spec { rootfs: mountpoint.clone(), ..spec }, &streams, host.as_fd());
+    let ended = container::run(&Spec { rootfs: mountpoint.clone(), files, ..spec }, &streams, host.as_fd());
     *has_run = ended.is_ok();
     // The sign to unmount.
     drop(server.stdin.take());
@@ -284,6 +296,7 @@ fn process(store: &Store, request: &RunMount, container: &Container, command: &[
     }
     Ok(Spec {
         rootfs: PathBuf::new(),
+        files: Vec::new(),
         hostname: container.short_id(),
         args,
         env: bytes(env).collect(),

@@ -14,7 +14,7 @@ use super::packing::Packing;
 use super::registration::{self, Announcement, Registration, Said, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::timestamp::now;
-use super::{directories, mountpoint, server_limits};
+use super::{command_mounts, directories, mountpoint, name_files, server_limits};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Losses, Mount, MountOptions, Serving, Session};
 use crate::stack::Stack;
@@ -142,7 +142,10 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             let dirs = layers().map(|layer| store.diff_dir(&layer.hex()));
             let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
             let branches = describe(&Branch::of_stack(Some(container.upper()), dirs), &ids);
-            let opened = open(Some(store), branches, || store.stack(&container))?;
+            // What is mounted there is for a command.
+            let mount_points = spec.tied.then(|| command_mounts::tree(name_files::names(&container))).transpose()?;
+            let stack = || store.stack(&container).map(|stack| Stack { mount_points, ..stack });
+            let opened = open(Some(store), branches, stack)?;
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
                 pid: std::process::id(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::access::{Access, MountRoot, access, check_recorded_loss};
+use super::command_mounts;
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::index;
@@ -80,13 +81,19 @@ pub(super) fn container_view(store: &Store, container: &Container) -> Result<Vie
 }
 
 /// Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is
-/// read, as the only layer of a union: no link in it leads out of it, as in any layer.
+/// read, as the only layer of a union: no link in it leads out of it, as in any layer. Mount points that are there for its
+/// command only are none of its files.
 fn mount_view(root: MountRoot, container: &Container) -> Result<View> {
     let dir = root.path();
-    let scanned = index::scan_shown(&dir);
+    let scanned = index::scan_shown(&dir, &command_mounts::is_unchanged);
     let index =
         scanned.map_err(|error| Error::Io { doing: "read", path: root.shown(&error.path), source: error.source })?;
-    let stack = Stack { upper: None, lowers: vec![Lower { dir, index: Arc::new(index) }], lowers_are_immutable: false };
+    let stack = Stack {
+        upper: None,
+        lowers: vec![Lower { dir, index: Arc::new(index) }],
+        lowers_are_immutable: false,
+        mount_points: None,
+    };
     let union = Union::open(stack).doing("open", &root.record.mountpoint)?;
     Ok(View { union, keeper: Keeper::Mount(root, Box::new(container.clone())) })
 }
@@ -117,7 +124,7 @@ pub(super) fn layers_view(store: &Store, layers: &[DiffId]) -> Result<View> {
     }
     let mut lowers = store.lowers(layers)?;
     lowers.reverse();
-    let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
+    let stack = Stack { upper: None, lowers, lowers_are_immutable: true, mount_points: None };
     let union = Union::open(stack).doing("open", "the layers of an image")?;
     Ok(View { union, keeper: Keeper::Image { _layers: leases } })
 }

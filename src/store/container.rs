@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::debris::remove_mountpoint;
 use super::lock::{Guard, try_lock};
+use super::network::Network;
 use super::publish::set_aside;
 use super::{Staging, Store, file, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
@@ -35,6 +36,9 @@ pub struct ContainerRecord {
     pub layers: Vec<DiffId>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// The names that its commands find.
+    #[serde(default, skip_serializing_if = "Network::is_default")]
+    pub network: Network,
 }
 
 /// The latest mount of a container.
@@ -91,6 +95,8 @@ pub struct NewContainer {
     pub name: Option<String>,
     /// The image's name or id, as [`Store::find_image`] takes it.
     pub image: String,
+    /// The names that its commands find.
+    pub network: Network,
 }
 
 impl ContainerState {
@@ -278,7 +284,8 @@ impl Store {
         };
         let layers = image.record.layers;
         let chain: String = layers.iter().rev().map(|layer| layer.hex() + "\n").collect();
-        let record = ContainerRecord { name, image: image.id, image_name, layers, created: now() };
+        let record =
+            ContainerRecord { name, image: image.id, image_name, layers, created: now(), network: new.network.clone() };
         let container = Container { id, record, root: self.root.clone() };
         if is_temporary {
             staging.name_temporary(id)?;
@@ -355,7 +362,7 @@ impl Store {
     pub fn stack(&self, container: &Container) -> Result<Stack> {
         let mut lowers = self.lowers(&container.record.layers)?;
         lowers.reverse();
-        Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true })
+        Ok(Stack { upper: Some(container.upper()), lowers, lowers_are_immutable: true, mount_points: None })
     }
 
     /// Removes a container whose record cannot be read.

@@ -11,6 +11,7 @@
 //!   images/<image-id>/{config,record.json}  the config's bytes as they came, and the layers they name
 //!   images/names/<digest>.json     a name, and the image it stands for
 //!   containers/<container-id>/     record.json, mount.json, lock (held by the live server), log
+//!   containers/<container-id>/etc/ 0700: the container's own hostname, hosts and resolv.conf
 //!   containers/names/<name>        the container that has this name
 //!   mnt/<container-id>/            a container's mountpoint when none is named
 //!   run/si_<id>/                   what is live
@@ -34,6 +35,7 @@ mod layer;
 mod lock;
 mod mend;
 mod name;
+mod network;
 mod owner;
 mod placement;
 mod prune;
@@ -52,6 +54,7 @@ pub use container::{Container, ContainerRecord, ContainerState, MountRecord, New
 pub use fault::Fault;
 pub use image::{Image, ImageRecord, Removed};
 pub use layer::{LayerRecord, Lease};
+pub use network::{HostEntry, Network};
 pub use prune::{Plan, PruneScope};
 pub use publish::{NewImage, StagedLayer};
 pub use reach::{Reach, ReachedImage};

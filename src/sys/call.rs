@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, Timespec};
 use rustix::fs::{
-    Advice, AtFlags, Dev, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, ResolveFlags,
-    SeekFrom, Stat, StatFs, StatVfs, Statx, StatxFlags, Timestamps, Uid, XattrFlags,
+    Advice, AtFlags, Dev, FallocateFlags, FileType, FlockOperation, Gid, MemfdFlags, Mode, OFlags, RenameFlags,
+    ResolveFlags, SeekFrom, Stat, StatFs, StatVfs, Statx, StatxFlags, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::{ReadWriteFlags, Result};
 use rustix::path::Arg;
@@ -37,6 +37,8 @@ retried! {
     fs::openat(dir: impl AsFd, path: impl Arg + Copy, flags: OFlags, mode: Mode) -> OwnedFd = (&dir, path, flags, mode);
     /// `openat2(2)`.
     fs::openat2(dir: impl AsFd, path: impl Arg + Copy, flags: OFlags, mode: Mode, resolve: ResolveFlags) -> OwnedFd = (&dir, path, flags, mode, resolve);
+    /// `memfd_create(2)`.
+    fs::memfd_create(name: impl Arg + Copy, flags: MemfdFlags) -> OwnedFd = (name, flags);
     /// `open(2)`.
     fs::open(path: impl Arg + Copy, flags: OFlags, mode: Mode) -> OwnedFd = (path, flags, mode);
     /// `mkdirat(2)`.

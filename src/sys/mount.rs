@@ -10,8 +10,12 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-/// `MOUNT_ATTR_RDONLY`, `MOUNT_ATTR_NOSUID` and `MOUNT_ATTR_NODEV` (linux/mount.h).
-const READ_ONLY: u64 = 0x1 | 0x2 | 0x4;
+/// `MOUNT_ATTR_RDONLY` (linux/mount.h).
+const RDONLY: u64 = 0x1;
+/// `MOUNT_ATTR_NOSUID` and `MOUNT_ATTR_NODEV`.
+const PLAIN: u64 = 0x2 | 0x4;
+/// `MOUNT_ATTR_NOEXEC`.
+const NOEXEC: u64 = 0x8;
 /// `MOUNT_ATTR_NOATIME`, and the field that it is a value of, `MOUNT_ATTR__ATIME`.
 const NO_ACCESS_TIMES: u64 = 0x10;
 const ACCESS_TIMES: u64 = 0x70;
@@ -33,7 +37,7 @@ struct MountAttributes {
 /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` when the mount at `path` is unbindable or of another mount namespace;
 /// `ENOSYS` before Linux 5.12; else as `open_tree(2)` and `mount_setattr(2)`.
 pub fn detached_read_only(path: &Path) -> rustix::io::Result<OwnedFd> {
-    detached(path, &MountAttributes { set: READ_ONLY, clear: 0, propagation: 0, userns: 0 })
+    detached(path, &MountAttributes { set: RDONLY | PLAIN, clear: 0, propagation: 0, userns: 0 })
 }
 
 /// The same, but as writable as the mount it is a copy of, and reading through it changes no access time.
@@ -42,6 +46,15 @@ pub fn detached_read_only(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// As [`detached_read_only`].
 pub fn detached_without_access_times(path: &Path) -> rustix::io::Result<OwnedFd> {
     detached(path, &MountAttributes { set: NO_ACCESS_TIMES, clear: ACCESS_TIMES, propagation: 0, userns: 0 })
+}
+
+/// The same, but as writable as the mount it is a copy of unless it is to be `read_only`, and no program is executed from it.
+///
+/// # Errors
+/// As [`detached_read_only`].
+pub fn detached_without_programs(path: &Path, read_only: bool) -> rustix::io::Result<OwnedFd> {
+    let set = PLAIN | NOEXEC | if read_only { RDONLY } else { 0 };
+    detached(path, &MountAttributes { set, clear: 0, propagation: 0, userns: 0 })
 }
 
 fn detached(path: &Path, attributes: &MountAttributes) -> rustix::io::Result<OwnedFd> {

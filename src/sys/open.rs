@@ -49,6 +49,15 @@ pub fn open_below(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
     resolve(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// Finds what is at `path` when `root` is the root directory, without opening it (`O_PATH`): links lead where they lead there.
+///
+/// # Errors
+/// As `openat2(2)`.
+pub fn find_in_root(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    resolve(root, path, flags | OFlags::PATH, Mode::empty(), how)
+}
+
 /// Opens the regular file at `path`; `None` when something else stands there. A link is not followed, and nobody waits
 /// for the other end of a fifo. A file that is made has the mode 0644, whatever the umask is (a mount's server has none).
 ///
@@ -114,5 +123,29 @@ mod tests {
         ] {
             assert_eq!(open_below(&root, path.as_bytes()).err(), errno, "{path}");
         }
+    }
+
+    #[test]
+    fn a_link_leads_where_it_does_in_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("root/etc")).unwrap();
+        for (path, content) in [("file", "outside"), ("root/file", "inside")] {
+            std::fs::write(at(path), content).unwrap();
+        }
+        for (link, target) in [("up", "../../file"), ("absolute", "/file"), ("out", at("file").to_str().unwrap())] {
+            std::os::unix::fs::symlink(target, at("root/etc").join(link)).unwrap();
+        }
+        std::os::unix::fs::symlink("/proc/self/fd/0", at("root/etc/magic")).unwrap();
+        let root = std::fs::File::open(at("root")).unwrap();
+        for path in ["etc/up", "etc/absolute", "/etc/up", "../../file"] {
+            let found = find_in_root(&root, path.as_bytes(), OFlags::empty()).unwrap();
+            let content = std::fs::read(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found))).unwrap();
+            assert_eq!(content, b"inside", "{path}");
+        }
+        for path in ["etc/out", "etc/magic"] {
+            assert_eq!(find_in_root(&root, path.as_bytes(), OFlags::empty()).unwrap_err(), Errno::NOENT, "{path}");
+        }
+        assert_eq!(find_in_root(&root, b"file", OFlags::DIRECTORY).unwrap_err(), Errno::NOTDIR);
     }
 }

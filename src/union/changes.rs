@@ -151,6 +151,7 @@ impl Union {
                 continue;
             }
             let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
+            let below = below.filter(|below| !below.ino.is_mount_point());
             let attr = match self.lookup(frame.ino, &name) {
                 Err(error) if live && has_gone(error) => {
                     if below.is_some() {
@@ -160,8 +161,9 @@ impl Union {
                 }
                 found => found?,
             };
-            let is_same = below.is_some_and(|below| below.ino == attr.ino);
             let is_upper = self.is_in_upper(attr.ino);
+            // The lowers of the layer that is told have no mount points, nor has it any but those that were changed.
+            let is_same = below.is_some_and(|below| below.ino == attr.ino) || (attr.ino.is_mount_point() && !is_upper);
             let is_forced = forced.files.contains(&attr.ino) || forced.dirs.contains(&attr.ino);
             if is_same && !is_upper && !is_forced {
                 self.forget(attr.ino, 1);
@@ -217,8 +219,9 @@ impl Union {
         names.sort_unstable();
         let mut hidden = Vec::new();
         if let Some(base) = &base {
-            self.lowers.for_each_child(base, 0, &mut |_, name, _| {
-                if names.binary_search_by(|(shown, _)| shown.as_slice().cmp(name)).is_err() {
+            self.lowers.for_each_child(base, 0, &mut |_, name, child| {
+                let is_shown = names.binary_search_by(|(shown, _)| shown.as_slice().cmp(name)).is_ok();
+                if !is_shown && !child.ino.is_mount_point() {
                     hidden.push((name.to_vec(), None));
                 }
                 Ok(true)

@@ -11,16 +11,12 @@ use super::disk_dir::{DiskEntry, open_directory, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
 use super::lowers::{LowerChild, LowerDir};
 use super::tree::{Listing, Node, Orphan, Tree, UpperEntry};
-use super::types::{Attr, Ino};
+use super::types::{Attr, Ino, UPPER};
 use super::upper::{self, Mark, Spot};
 use super::{Union, check_name};
 use crate::index::Kind;
 use crate::sys::call;
 use crate::whiteout;
-
-/// The numbers of inodes that only the upper has begin here. Lower numbers stay far below, and both
-/// stay below 2^53 for programs that count in doubles.
-const UPPER_INO: u64 = 1 << 48;
 
 /// A directory of the union: an upper one, a lower one, or both.
 #[derive(Debug, Clone)]
@@ -53,7 +49,7 @@ impl From<UpperEntry> for Found {
 /// The number of an inode that only the upper has.
 pub(super) fn upper_ino(disk: u64) -> Ino {
     // A number of 48 bits or more, which no file system in use has, must at least stay out of the way.
-    if disk < UPPER_INO { Ino(UPPER_INO | disk) } else { Ino((1 << 62) | disk) }
+    if disk < UPPER { Ino(UPPER | disk) } else { Ino((1 << 62) | disk) }
 }
 
 impl Union {

@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 
 use super::descriptors::{Descriptors, Key};
 use super::errno::{Errno, FsResult};
 use super::handles::crc32;
 use super::references::{References, Unresolved};
-use super::types::Ino;
+use super::types::{Ino, MOUNT_POINTS};
 use crate::index::{Child, Index, Kind, Meta, Node, NodeId};
 use crate::stack::Lower;
 use crate::sys::call;
@@ -53,6 +53,8 @@ pub(super) struct Layer {
 #[derive(Debug)]
 pub(super) struct Lowers {
     pub(super) layers: Vec<Layer>,
+    /// The number of the last of them when that is no layer, but the mount points.
+    mount_points: Option<u32>,
     pub(super) references: References,
     root: Arc<LowerDir>,
     merged: RwLock<HashMap<Ino, Arc<LowerDir>>>,
@@ -91,19 +93,22 @@ pub(super) struct LowerChild {
 type Each<'a> = &'a mut dyn FnMut(u32, &[u8], LowerChild) -> FsResult<bool>;
 
 impl Lowers {
-    /// Takes the layers nearest first, as a stack has them.
+    /// Takes the layers nearest first, as a stack has them, and the mount points.
     ///
     /// # Errors
     /// [`Unresolved`] when one of them refers to what those below it do not have.
-    pub(super) fn new(lowers: Vec<Lower>) -> Result<Self, Unresolved> {
+    pub(super) fn new(lowers: Vec<Lower>, mount_points: Option<Arc<Index>>) -> Result<Self, Unresolved> {
         let mut first = Ino::ROOT.0;
         let mut layers = Vec::with_capacity(lowers.len());
         for Lower { dir, index } in lowers.into_iter().rev() {
             let count = u64::from(index.node_count());
-            let generation = crc32(&[index.key().to_le_bytes(), first.to_le_bytes()].concat());
-            layers.push(Layer { dir, index, first, generation });
+            layers.push(Layer::new(dir, index, first));
             first += count;
         }
+        let mount_points = mount_points.map(|index| {
+            layers.push(Layer::new(PathBuf::new(), index, MOUNT_POINTS));
+            u32::try_from(layers.len() - 1).unwrap_or(u32::MAX)
+        });
         let root = LowerDir {
             ino: Ino::ROOT,
             parent: Ino::ROOT,
@@ -113,13 +118,27 @@ impl Lowers {
             subdirectories: OnceLock::new(),
         };
         let references = References::default();
-        let mut made = Self { layers, references, root: Arc::new(root), merged: RwLock::default() };
-        let parts = made.roots_below(u32::MAX).into();
+        let mut made = Self { layers, mount_points, references, root: Arc::new(root), merged: RwLock::default() };
+        let mut parts = made.roots_below(u32::MAX);
+        parts.extend(mount_points.map(|layer| Place { layer, node: NodeId::ROOT }));
         if let Some(root) = Arc::get_mut(&mut made.root) {
-            root.parts = parts;
+            root.parts = parts.into();
         }
         made.resolve()?;
         Ok(made)
+    }
+
+    /// The layers without the mount points.
+    pub(super) fn real(&self) -> &[Layer] {
+        match (self.mount_points, self.layers.split_last()) {
+            (Some(_), Some((_, layers))) => layers,
+            _ => &self.layers,
+        }
+    }
+
+    /// Whether this is one of the mount points, or their root.
+    pub(super) fn is_mount_point(&self, place: Place) -> bool {
+        self.mount_points == Some(place.layer)
     }
 
     pub(super) fn root(&self) -> &Arc<LowerDir> {
@@ -136,8 +155,9 @@ impl Lowers {
 
     /// The number of the node 0 of a layer, or the first number behind all layers.
     pub(super) fn first(&self, layer: usize) -> u64 {
-        let behind = || self.layers.last().map(|last| last.first + u64::from(last.index.node_count()));
-        self.layers.get(layer).map(|layer| layer.first).or_else(behind).unwrap_or(Ino::ROOT.0)
+        let layers = self.real();
+        let behind = || layers.last().map(|last| last.first + u64::from(last.index.node_count()));
+        layers.get(layer).map(|layer| layer.first).or_else(behind).unwrap_or(Ino::ROOT.0)
     }
 
     /// The number of a node.
@@ -169,8 +189,10 @@ impl Lowers {
             Some(node) if ino != Ino::ROOT && node.kind() != Some(Kind::Directory) => Some(node),
             _ => {
                 let dir = self.dir(ino)?;
-                let described = dir.parts.iter().filter_map(|part| self.at(*part)).find(|part| !part.is_implied());
-                described.or_else(|| self.at(*dir.parts.first()?))
+                // No layer at all says nothing of the root.
+                let parts = || dir.parts.iter().filter(|part| ino != Ino::ROOT || !self.is_mount_point(**part));
+                let described = parts().filter_map(|part| self.at(*part)).find(|part| !part.is_implied());
+                described.or_else(|| self.at(*parts().next()?))
             }
         }
     }
@@ -359,6 +381,9 @@ impl Lowers {
         descriptors.get(Key::LowerData(ino), || {
             let place = self.place(ino).ok_or(Errno::ESTALE)?;
             let place = self.references.data(place).unwrap_or(place);
+            if self.is_mount_point(place) {
+                return Ok(call::memfd_create("mount-point", MemfdFlags::CLOEXEC)?);
+            }
             let layer = self.layer(place).ok_or(Errno::ESTALE)?;
             let path = layer.index.path(place.node).ok_or(Errno::EIO)?;
             let mut dir = descriptors.get(Key::Layer(place.layer), || {
@@ -385,7 +410,14 @@ impl Lowers {
 
     /// Any layer's directory, for `statfs`.
     pub(super) fn any_dir(&self) -> Option<&std::path::Path> {
-        self.layers.last().map(|layer| layer.dir.as_path())
+        self.real().last().map(|layer| layer.dir.as_path())
+    }
+}
+
+impl Layer {
+    fn new(dir: PathBuf, index: Arc<Index>, first: u64) -> Self {
+        let generation = crc32(&[index.key().to_le_bytes(), first.to_le_bytes()].concat());
+        Self { dir, index, first, generation }
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the directories of several layers become one: nearest first, until a whiteout, an opaque directory or something that is
-//! no directory (OCI `layer.md`). A directory with a reference goes on where that leads.
+//! no directory (OCI `layer.md`). A directory with a reference goes on where that leads. Mount points come last, and nothing of the
+//! layers hides them: they stand where all layers together show nothing.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,9 @@ struct Slot {
 impl Slot {
     /// Adds what the directory `part` has at the name.
     fn add(&mut self, lowers: &Lowers, part: Place, target: Child) {
+        if lowers.is_mount_point(part) {
+            return self.add_mount_point(lowers, part, target);
+        }
         if self.closed {
             return;
         }
@@ -38,13 +42,24 @@ impl Slot {
             None => self.closed = node.is_opaque(),
         }
     }
+
+    /// Adds a mount point, whatever the layers hide, unless they have something there that it cannot be merged with.
+    fn add_mount_point(&mut self, lowers: &Lowers, part: Place, target: Child) {
+        let Child::Node(node) = target else { return };
+        let place = Place { node, ..part };
+        let Some(child) = lowers.lower_child(place) else { return };
+        let found = *self.found.get_or_insert(child);
+        if child.kind == Kind::Directory && found.kind == Kind::Directory {
+            self.parts.push(place);
+        }
+    }
 }
 
 impl Lowers {
     /// The roots of the layers below `limit`, nearest first, as far as they are merged.
     pub(super) fn roots_below(&self, limit: u32) -> Vec<Place> {
         let mut parts = Vec::new();
-        for (number, layer) in (0..limit).zip(&self.layers).rev() {
+        for (number, layer) in (0..limit).zip(self.real()).rev() {
             parts.push(Place { layer: number, node: NodeId::ROOT });
             if layer.index.node(NodeId::ROOT).is_some_and(|root| root.is_opaque()) {
                 break;
@@ -71,11 +86,11 @@ impl Lowers {
     pub(super) fn merged_child(&self, parts: &[Place], name: &[u8]) -> Option<(LowerChild, Vec<Place>)> {
         let mut slot = Slot::default();
         for part in parts {
+            if slot.closed && !self.is_mount_point(*part) {
+                continue;
+            }
             if let Some(target) = self.layer(*part).and_then(|layer| layer.index.lookup(part.node, name)) {
                 slot.add(self, *part, target);
-            }
-            if slot.closed {
-                break;
             }
         }
         Some((slot.found?, slot.parts))

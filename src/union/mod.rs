@@ -10,6 +10,7 @@
 //! |---|---|
 //! | the root | 1 |
 //! | a lower file or directory, copied up or not | its place in the chain of indexes |
+//! | a mount point that no layer has | 2^47 and its place among them |
 //! | anything else | 2^48 and its inode number in the upper |
 //!
 //! | operation | what happens on disk, in this order; the step that counts is in **bold** |
@@ -138,7 +139,7 @@ impl Union {
 
     fn of(stack: Stack, upper: Option<Upper>, unused: Option<OwnedFd>, unclean: bool) -> std::io::Result<Self> {
         let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
-        let lowers = Lowers::new(stack.lowers)?;
+        let lowers = Lowers::new(stack.lowers, stack.mount_points)?;
         let mut tree = Tree::default();
         if upper.is_some() {
             // The root is always known, and in no directory.

@@ -28,7 +28,7 @@ impl Union {
     /// # Errors
     /// `ENOENT`, `EEXIST` for [`RenameMode::NoReplace`], `ENOTEMPTY`, `EISDIR`, `ENOTDIR`; `EPERM` for a name
     /// that starts with `.wh.`; `EXDEV` for a directory of the lowers when the upper's file system cannot keep
-    /// extended attributes.
+    /// extended attributes, and for one that is a mount point only.
     pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> FsResult<()> {
         self.upper()?;
         check_name(from.1)?;
@@ -44,6 +44,10 @@ impl Union {
                 _ => {}
             }
             let both = [Some(source), target.filter(|_| mode == RenameMode::Exchange)];
+            // A mark would have to name it, and other unions of these layers do not have it.
+            if both.iter().flatten().any(|found| found.kind == Kind::Directory && found.ino.is_mount_point()) {
+                return Err(Errno::EXDEV);
+            }
             let below = both.into_iter().flatten().find(|found| !found.upper);
             if let Some(found) = below {
                 drop(tree);

@@ -11,7 +11,20 @@ pub struct Ino(pub u64);
 impl Ino {
     /// The root directory (`FUSE_ROOT_ID`).
     pub const ROOT: Self = Self(1);
+
+    /// Whether this is the number of a mount point that the lowers do not have ([`Stack::mount_points`](crate::stack::Stack)). It
+    /// keeps its number when it is changed.
+    #[must_use]
+    pub const fn is_mount_point(self) -> bool {
+        self.0 >= MOUNT_POINTS && self.0 < UPPER
+    }
 }
+
+/// The numbers of inodes that only the upper has begin here. Lower numbers stay far below, and both stay below 2^53 for
+/// programs that count in doubles.
+pub(super) const UPPER: u64 = 1 << 48;
+/// The numbers of mount points begin here, whatever the lowers are: no other number depends on whether there are any.
+pub(super) const MOUNT_POINTS: u64 = 1 << 47;
 
 /// What `stat` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -77,7 +77,7 @@ impl Fixture {
             std::fs::create_dir(&path).expect("a directory");
             tree.write(&path);
         }
-        Self { dir, stack: Stack { upper: Some(upper), lowers, lowers_are_immutable: true } }
+        Self { dir, stack: Stack { upper: Some(upper), lowers, lowers_are_immutable: true, mount_points: None } }
     }
 
     /// The stack of a fixture with these layers that another process has made in `dir`.
@@ -87,7 +87,7 @@ impl Fixture {
             index: Arc::new(layer.index()),
         };
         let lowers = layers.iter().enumerate().map(lower).rev().collect();
-        Stack { upper: Some(dir.join("upper")), lowers, lowers_are_immutable: true }
+        Stack { upper: Some(dir.join("upper")), lowers, lowers_are_immutable: true, mount_points: None }
     }
 
     pub(crate) fn stack(&self) -> &Stack {
@@ -234,7 +234,7 @@ fn rw_layer_is_a_layer(fixture: &Fixture) -> Result<(), String> {
     let index = scan(&fixture.upper()).map_err(|error| format!("the rw layer cannot be scanned: {error}"))?;
     let mut lowers = vec![Lower { dir: fixture.upper(), index: Arc::new(index) }];
     lowers.extend(fixture.stack.lowers.iter().cloned());
-    let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
+    let stack = Stack { upper: None, lowers, lowers_are_immutable: true, mount_points: None };
     let union = Union::open(stack).map_err(|error| format!("the rw layer as a layer: {error}"))?;
     let got = Snapshot::of_union(&UnionTree::new(Arc::new(union), false))?;
     equal(&got, &Snapshot::of_plain(&fixture.plain()), "the rw layer as a layer")
@@ -258,7 +258,7 @@ fn packed_rw_layer_is_a_layer(fixture: &Fixture) -> Result<(), String> {
         .map_err(|failure| format!("the packed rw layer: {failure}"))?;
     let mut lowers = vec![Lower { dir: into.path().to_owned(), index: Arc::new(unpacked.index) }];
     lowers.extend(fixture.stack.lowers.iter().cloned());
-    let stack = Stack { upper: None, lowers, lowers_are_immutable: true };
+    let stack = Stack { upper: None, lowers, lowers_are_immutable: true, mount_points: None };
     let union = Union::open(stack).map_err(|error| format!("the packed rw layer as a layer: {error}"))?;
     let got = Snapshot::of_union(&UnionTree::new(Arc::new(union), false))?;
     equal(&got, &plain, "the packed rw layer as a layer")

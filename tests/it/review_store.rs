@@ -43,7 +43,13 @@ fn listing(root: &Path) -> Vec<PathBuf> {
 fn what_a_killed_process_has_put_into_place_goes_with_the_next_change() {
     let dir = tempfile::tempdir().unwrap();
     let store = store_with_image(dir.path());
-    let kept = store.create_container(&NewContainer { name: Some("kept".into()), image: "practice".into() }).unwrap();
+    let kept = store
+        .create_container(&NewContainer {
+            name: Some("kept".into()),
+            image: "practice".into(),
+            ..NewContainer::default()
+        })
+        .unwrap();
     let before = listing(dir.path());
     let (a, b) = ("a".repeat(64), "b".repeat(64));
     fs::create_dir_all(dir.path().join("tmp/dead/layer-0/diff")).unwrap();
@@ -101,7 +107,9 @@ fn a_store_in_a_directory_that_is_open_to_all_is_closed() {
 fn a_container_that_was_removed_cannot_be_locked() {
     let dir = tempfile::tempdir().unwrap();
     let store = store_with_image(dir.path());
-    let container = store.create_container(&NewContainer { name: None, image: "practice".into() }).unwrap();
+    let container = store
+        .create_container(&NewContainer { name: None, image: "practice".into(), ..NewContainer::default() })
+        .unwrap();
     fs::remove_file(container.dir().join("record.json")).unwrap();
     assert!(matches!(container.lock(), Err(layerctl::Error::NotFound { .. })));
 }

@@ -196,7 +196,8 @@ fn received(dir: &Path, limits: &Limits) -> Result<Union> {
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     archive.is_not_nothing(unpacked.size)?;
     let lower = Lower { dir: diff.clone(), index: Arc::new(unpacked.index) };
-    Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true }).doing("open", &diff)
+    Union::open(Stack { upper: None, lowers: vec![lower], lowers_are_immutable: true, mount_points: None })
+        .doing("open", &diff)
 }
 
 fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What a container's rw layer does to a path.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,6 +11,7 @@ use super::Given;
 use crate::error::Result;
 use crate::index::{Kind, Meta, Time};
 use crate::ops::access::{Access, MountRoot, access};
+use crate::ops::command_mounts;
 use crate::ops::pack::meta_of;
 use crate::ops::view::{View, locked_view};
 use crate::store::{Container, Store};
@@ -103,6 +105,7 @@ fn found(union: &Union, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
 fn mounted(dir: &Path, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
     let mut at = dir.to_owned();
     let mut stat = fs::symlink_metadata(&at)?;
+    let times = |stat: &Metadata| [(stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec())];
     for name in path {
         if !stat.is_dir() {
             return Ok(None);
@@ -112,6 +115,9 @@ fn mounted(dir: &Path, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             stat => stat?,
         };
+    }
+    if command_mounts::is_of_command(Ino(stat.ino()), times(&stat)) {
+        return Ok(None);
     }
     let kind = Kind::from_mode(stat.mode()).ok_or(rustix::io::Errno::IO)?;
     let time = |sec, nsec: i64| Time { sec, nsec: u32::try_from(nsec).unwrap_or_default() };
