@@ -272,3 +272,15 @@ fn a_store_that_cannot_be_bound_has_them_too() {
     rustix::mount::unmount(&dir, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert!(hosts.ok().contains("localhost"));
 }
+
+#[test]
+fn what_is_no_file_in_the_image_is_covered_unless_it_is_a_directory() {
+    let mounts = Mounts::with_programs();
+    mounts.mkdir("layer/etc/hosts/inner");
+    let fifo = mounts.at("layer/etc/resolv.conf");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
+    mounts.run(&["--quiet", "build", "--from", "programs", "-t", "odd", "layer"]).ok();
+    let said = run(&mounts, &["--dns=192.0.2.1"], "odd", "ls /etc/hosts; cat /etc/resolv.conf /etc/hostname").ok();
+    assert!(said.starts_with("inner\n") && said.contains("nameserver 192.0.2.1\n"), "{said}");
+    assert_eq!(mounts.run(&["diff", "box"]).ok(), "");
+}
