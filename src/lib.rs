@@ -40,7 +40,6 @@
 
 pub mod archive;
 pub mod cli;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 pub mod container;
 pub mod error;
 pub mod fuse;

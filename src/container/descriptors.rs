@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fchown, fstat, makedev, mknodat, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::MountAttrFlags;
 use rustix::process::ioctl_tiocsctty;
@@ -14,6 +14,7 @@ use super::mounts::DEVICES;
 use super::pty;
 use super::streams::{Device, Plan, name};
 use crate::error::{Context as _, Result};
+use crate::sys::call;
 
 fn standard(number: usize) -> BorrowedFd<'static> {
     match number {
@@ -61,30 +62,30 @@ pub(super) fn close() -> Result<()> {
 fn open(device: &Device) -> Result<OwnedFd> {
     let path = format!("/dev/{}", device.name);
     let flags = OFlags::from_bits_truncate(device.access) & OFlags::RWMODE | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match openat(CWD, &path, flags, Mode::empty()) {
+    match call::openat(CWD, &path, flags, Mode::empty()) {
         Err(Errno::NOENT) => {}
         opened => return opened.doing("open the container's", path),
     }
     let mount = pty::mount("tmpfs", &[("size", "4k")], MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
     let made = || {
         let (name, major, minor) = DEVICES.iter().find(|(name, ..)| *name == device.name).ok_or(Errno::NODEV)?;
-        mknodat(&mount, *name, FileType::CharacterDevice, Mode::empty(), makedev(*major, *minor))?;
-        chmodat(&mount, *name, Mode::from_raw_mode(0o666), AtFlags::empty())?;
-        openat(&mount, *name, flags, Mode::empty())
+        call::mknodat(&mount, *name, FileType::CharacterDevice, Mode::empty(), makedev(*major, *minor))?;
+        call::chmodat(&mount, *name, Mode::from_raw_mode(0o666), AtFlags::empty())?;
+        call::openat(&mount, *name, flags, Mode::empty())
     };
     made().doing("make the container's", path)
 }
 
 fn give(number: usize, user: u32) -> Result<()> {
     let fd = standard(number);
-    let stat = fstat(fd).doing("examine", name(number))?;
+    let stat = call::fstat(fd).doing("examine", name(number))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     let is_ours = kind == FileType::Fifo || kind == FileType::CharacterDevice && isatty(fd);
     // Root can open it all the same, and the caller, if that is not root, too.
     if !is_ours || stat.st_uid == user || user == 0 {
         return Ok(());
     }
-    match fchown(fd.as_fd(), Some(Uid::from_raw(user)), None) {
+    match call::fchown(fd.as_fd(), Some(Uid::from_raw(user)), None) {
         // Of a user that this user namespace does not have: it stays open, but cannot be opened again.
         Ok(()) | Err(Errno::PERM | Errno::INVAL) => Ok(()),
         Err(error) => Err(error).doing("give the command's user", name(number)),

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::{process, thread};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, chdir, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask,
@@ -23,7 +23,7 @@ use super::report::{READY, Report};
 use super::user::User;
 use super::{NOT_STARTED, Request, capability, descriptors, mounts, seccomp, working_dir};
 use crate::error::{Context as _, Error, Result};
-use crate::sys::{self, Instruction};
+use crate::sys::{self, Instruction, call};
 
 /// Entry point of the program when its first argument is [`super::STAGE`], to be called before all else with all of
 /// the process' arguments. Becomes the init of a container, for [`super::run`] in another process.
@@ -31,6 +31,7 @@ pub fn stage(args: &[OsString]) -> ! {
     let devpts = args.get(4).map(|number| channel(Some(number))).transpose();
     let status = match (channel(args.get(2)), channel(args.get(3)), devpts) {
         (Ok(requests), Ok(reporter), Ok(devpts)) => init(requests, File::from(reporter), devpts),
+        // error: these are no descriptors that `run` has given
         _ => {
             eprintln!("layerctl: {} is for layerctl itself", super::STAGE);
             NOT_STARTED
@@ -52,8 +53,9 @@ fn init(requests: OwnedFd, mut reporter: File, devpts: Option<OwnedFd>) -> u8 {
             job::reap(command, reports)
         }
         Err(error) => {
-            // Without a reader there is nobody to tell.
-            let _ = serde_json::to_vec(&Report::from(&error)).map(|report| reporter.write_all(&report));
+            let said = serde_json::to_vec(&Report::from(&error)).map_err(io::Error::from);
+            // error: the caller is gone, or sees an empty report and says that
+            drop(said.and_then(|report| reporter.write_all(&report)));
             NOT_STARTED
         }
     }
@@ -111,7 +113,7 @@ fn start(requests: OwnedFd, reporter: &mut File, devpts: Option<OwnedFd>) -> Res
 /// Whether nobody holds the other end any more.
 fn is_closed(pipe: &impl AsFd) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default()))?;
+    call::poll(&mut fds, Some(&Timespec::default()))?;
     Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)))
 }
 

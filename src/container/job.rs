@@ -54,10 +54,11 @@ impl Job {
     /// Does what comes in, for as long as there is a caller; without one the command ends.
     pub(super) fn obey(&self, mut requests: BufReader<File>) {
         while let Some(message) = Message::read(&mut requests) {
-            // The command may be gone, and its group, or have set its terminal up otherwise.
-            let _ = self.obey_one(message);
+            // error: the command may be gone, and its group, or have set its terminal up otherwise
+            self.obey_one(message).unwrap_or_default();
         }
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        // error: it has ended
+        pidfd_send_signal(&self.pidfd, Signal::KILL).unwrap_or_default();
     }
 
     fn obey_one(&self, message: Message) -> rustix::io::Result<()> {
@@ -80,8 +81,9 @@ pub(super) fn reap(command: Pid, mut reports: File) -> u8 {
         match wait(WaitOptions::UNTRACED) {
             Ok(Some((pid, status))) if pid == command => {
                 if let Some(signal) = status.stopping_signal() {
-                    // Without a caller init is about to end.
-                    let _ = u8::try_from(signal).map(|signal| reports.write_all(&[signal]));
+                    let number = [u8::try_from(signal).unwrap_or_default()];
+                    // error: without a caller init is about to end
+                    drop(reports.write_all(&number));
                     continue;
                 }
                 let signal = status.terminating_signal().map(|signal| signal.saturating_add(128));

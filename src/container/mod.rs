@@ -46,14 +46,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
-use crate::sys;
+use crate::sys::{self, call};
 use report::{READY, Report};
 use session::{Session, Signals};
 use streams::{Opened, Plan};
@@ -172,7 +172,10 @@ pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>) -> Result<Ended
 }
 
 fn joined<T>(result: thread::Result<T>) -> T {
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    match result {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// What init is started with.
@@ -208,7 +211,7 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, beginning: Beginning, started: &
     // They are for the first thread. Init would have inherited it.
     sys::block_signals_but(0).doing(doing, &spec.rootfs)?;
     // Without a receiver `run` has ended, which it does not before this thread.
-    let _ = started.send(());
+    started.send(()).unwrap_or_default();
     let process = pidfd(&init).doing("wait for the container in", &spec.rootfs)?;
     let mut failure = Vec::new();
     // By this thread, as it cannot have others after it has left its pid namespace. A report fits into the pipe.
@@ -245,17 +248,19 @@ fn pidfd(child: &Child) -> rustix::io::Result<OwnedFd> {
 /// Waits for the end of init, and kills it, and with it all of its namespace, when `host` is closed before it.
 fn end_with(host: BorrowedFd<'_>, init: &OwnedFd) {
     let mut fds = [PollFd::new(&host, PollFlags::IN), PollFd::new(init, PollFlags::IN)];
-    while poll(&mut fds, None) == Err(Errno::INTR) {}
+    // error: the only one left is that there is no memory for two descriptors; then init is waited for
+    call::poll(&mut fds, None).unwrap_or_default();
     let has_ended = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
     if has_ended(fds.first()) && !has_ended(fds.get(1)) {
-        // It may have ended just now.
-        let _ = pidfd_send_signal(init, Signal::KILL);
+        // error: it has just ended
+        pidfd_send_signal(init, Signal::KILL).unwrap_or_default();
     }
 }
 
 fn shell_status(status: ExitStatus) -> u8 {
     let status = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
-    status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED)
+    let Some(status) = status else { return NOT_STARTED };
+    u8::try_from(status).unwrap_or(NOT_STARTED)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Dev, FileType, Mode, OFlags, StatVfsMountFlags, makedev, mknodat, openat, statvfs, symlinkat};
+use rustix::fs::{Dev, FileType, Mode, OFlags, StatVfsMountFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_bind, mount_change, mount_remount,
@@ -14,7 +14,7 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use super::root::{PLAIN, Root};
 use super::{Spec, mounted_files};
 use crate::error::{Context as _, Error, Result};
-use crate::sys;
+use crate::sys::{self, call};
 
 /// Name, major and minor number (Linux: admin-guide/devices.txt).
 pub(super) const DEVICES: [(&str, u32, u32); 6] =
@@ -107,7 +107,7 @@ fn except(refusal: Errno, mounted: Result<bool>) -> Result<bool> {
 
 /// A remount sets all flags of a mount, so that those it has are given again. (Access times are kept by themselves.)
 fn add_flags(path: &Path, flags: MountFlags) -> rustix::io::Result<()> {
-    let has = statvfs(path)?.f_flag;
+    let has = call::statvfs(path)?.f_flag;
     let kept = [
         (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
@@ -132,7 +132,7 @@ fn mount_dev(root: &Root, devpts: Option<OwnedFd>) -> Result<()> {
         made.doing("make the container's device", Path::new("/dev").join(name))?;
     }
     for (target, name) in LINKS {
-        symlinkat(target, &dev, name).doing("make the container's link", Path::new("/dev").join(name))?;
+        call::symlinkat(target, &dev, name).doing("make the container's link", Path::new("/dev").join(name))?;
     }
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     match devpts {
@@ -147,13 +147,13 @@ fn mount_dev(root: &Root, devpts: Option<OwnedFd>) -> Result<()> {
 
 fn bind_device(below: &OwnedFd, dev: &OwnedFd, name: &str, number: Dev) -> rustix::io::Result<()> {
     let mode = Mode::from_raw_mode(0o666);
-    let source = match mknodat(below, name, FileType::CharacterDevice, mode, number) {
+    let source = match call::mknodat(below, name, FileType::CharacterDevice, mode, number) {
         Ok(()) => sys::proc_path(below.as_fd(), name.as_bytes()),
         // Not in a user namespace: the host's is as good.
         Err(Errno::PERM) => format!("/dev/{name}").into_bytes(),
         Err(error) => return Err(error),
     };
-    openat(dev, name, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode)?;
+    call::openat(dev, name, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode)?;
     mount_bind(source, sys::proc_path(dev.as_fd(), name.as_bytes()))
 }
 
@@ -163,7 +163,7 @@ fn mount_terminals(root: &Root, dev: &OwnedFd, devpts: &OwnedFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(devpts, "", pts, "", flags).doing("mount", "/dev/pts")?;
     let bind = || {
-        openat(dev, "console", OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from_raw_mode(0o620))?;
+        call::openat(dev, "console", OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from_raw_mode(0o620))?;
         mount_bind(sys::proc_path(devpts.as_fd(), b"0"), sys::proc_path(dev.as_fd(), b"console"))
     };
     bind().doing("make the container's device", "/dev/console")

@@ -1,7 +1,6 @@
 //! What is executed: the file that a command's first word means, its words and its environment.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,7 +43,7 @@ impl Program {
         match sys::execute(&path, &args, &env) {
             source if source.kind() == io::ErrorKind::NotFound => {
                 // A script's `#!`, or a program's loader.
-                match fs::metadata(OsStr::from_bytes(path.as_bytes())) {
+                match sys::fs::metadata(OsStr::from_bytes(path.as_bytes())) {
                     Ok(_) => Error::InterpreterNotFound { command },
                     // error: execve(2) has said it already
                     Err(_) => Error::CommandNotFound { command },
@@ -73,7 +72,7 @@ fn look_up(word: &[u8], path: &[u8], name: &str) -> Result<Vec<u8>> {
         let file = Path::new(if dir.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(dir) })
             .join(OsStr::from_bytes(word));
         // error: as execvp(3), which looks in the next directory; execve(2) tells of what is found
-        let Ok(metadata) = fs::metadata(&file) else { continue };
+        let Ok(metadata) = sys::fs::metadata(&file) else { continue };
         if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
             return Ok(file.into_os_string().into_vec());
         }
@@ -98,6 +97,8 @@ fn c_string(word: Vec<u8>) -> Result<CString> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
 use crate::error::{Context as _, Error, Result};
+use crate::sys::call;
 
 /// The file system of the terminals that a container has, and no other. It is mounted nowhere until init mounts it on the
 /// container's `/dev/pts`, so that a terminal has its name there.
@@ -23,7 +24,7 @@ impl Devpts {
     pub(super) fn open(&self) -> Result<(OwnedFd, OwnedFd)> {
         let doing = "make a pseudo-terminal of";
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let master = openat(&self.0, "ptmx", flags, Mode::empty()).doing(doing, "the container")?;
+        let master = call::openat(&self.0, "ptmx", flags, Mode::empty()).doing(doing, "the container")?;
         unlockpt(&master).doing(doing, "the container")?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = ioctl_tiocgptpeer(&master, flags).doing(doing, "the container")?;

@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl, seek};
-use rustix::io::{Errno, ioctl_fionread, pread, read, write};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice, tee};
 
 use super::streams::name;
 use crate::error::{Context as _, Result};
-use crate::sys;
+use crate::sys::{self, call};
 
 /// What most systems let an ordinary user have (`/proc/sys/fs/pipe-max-size`).
 pub(super) const PIPE_SIZE: usize = 1 << 20;
@@ -115,7 +115,7 @@ pub(super) fn wait<const N: usize>(
 ) -> rustix::io::Result<[PollFlags; N]> {
     let mut fds = fds.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags));
     loop {
-        match poll(&mut fds, timeout) {
+        match call::poll(&mut fds, timeout) {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
             Ok(_) => return Ok(fds.map(|fd| fd.revents())),
@@ -160,7 +160,7 @@ pub(super) enum Moved {
 /// Writes to `target` what one read of `source`, which does not block, gives.
 pub(super) fn move_once(source: &OwnedFd, target: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<Moved> {
     let count = loop {
-        match read(source, &mut *buffer) {
+        match call::read(source, &mut *buffer) {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(Moved::Nothing),
             // What a master says when its slave is closed.
@@ -175,7 +175,7 @@ pub(super) fn move_once(source: &OwnedFd, target: &OwnedFd, buffer: &mut [u8]) -
 /// Also to a descriptor that another process has made non-blocking.
 fn write_all(target: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
-        match write(target, bytes) {
+        match call::write(target, bytes) {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => drop(wait([(target.as_fd(), PollFlags::OUT)], None)?),
             Ok(0) => return Err(Errno::IO),
@@ -187,7 +187,7 @@ fn write_all(target: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
 
 /// From the offset of `source`, which stays until the end and is then where the command has stopped reading.
 fn copy_file(source: &OwnedFd, reader: &OwnedFd, sink: OwnedFd, ended: &PipeReader) -> rustix::io::Result<()> {
-    let begin = seek(source, SeekFrom::Current(0))?;
+    let begin = call::seek(source, SeekFrom::Current(0))?;
     let mut copied = 0;
     let fed = feed(source, begin, &sink, ended, &mut copied);
     // Its end for the command.
@@ -195,7 +195,7 @@ fn copy_file(source: &OwnedFd, reader: &OwnedFd, sink: OwnedFd, ended: &PipeRead
     wait([(ended.as_fd(), PollFlags::IN)], None)?;
     let consumed = u64::saturating_sub(copied, ioctl_fionread(reader)?);
     if consumed > 0 {
-        seek(source, SeekFrom::Start(begin.saturating_add(consumed)))?;
+        call::seek(source, SeekFrom::Start(begin.saturating_add(consumed)))?;
     }
     fed
 }
@@ -203,7 +203,7 @@ fn copy_file(source: &OwnedFd, reader: &OwnedFd, sink: OwnedFd, ended: &PipeRead
 fn feed(source: &OwnedFd, begin: u64, sink: &OwnedFd, ended: &PipeReader, copied: &mut u64) -> rustix::io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = match pread(source, &mut *buffer, begin.saturating_add(*copied)) {
+        let count = match call::pread(source, &mut buffer, begin.saturating_add(*copied)) {
             Err(Errno::INTR) => continue,
             count => count?,
         };
@@ -216,7 +216,7 @@ fn feed(source: &OwnedFd, begin: u64, sink: &OwnedFd, ended: &PipeReader, copied
             if !end.is_empty() {
                 return Ok(());
             }
-            match write(sink, bytes) {
+            match call::write(sink, bytes) {
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 count => {
                     let count = count?;

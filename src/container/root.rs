@@ -4,11 +4,12 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
 
 use crate::error::{Context as _, Result};
+use crate::sys::call;
 
 /// What nothing in the container needs to find at a mount of system files.
 pub(super) const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
@@ -20,7 +21,7 @@ pub(super) struct Root(OwnedFd);
 impl Root {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty()).map(Self).doing("open", path)
+        call::openat(CWD, path, flags, Mode::empty()).map(Self).doing("open", path)
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {
@@ -33,9 +34,9 @@ impl Root {
         let mut at = rustix::io::fcntl_dupfd_cloexec(&self.0, 0)?;
         for name in path.split('/') {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            at = openat(&at, name, flags, Mode::empty())?;
+            at = call::openat(&at, name, flags, Mode::empty())?;
         }
-        let kind = FileType::from_raw_mode(fstat(&at)?.st_mode);
+        let kind = FileType::from_raw_mode(call::fstat(&at)?.st_mode);
         Ok((at, kind))
     }
 
@@ -59,7 +60,7 @@ impl Root {
             Some((parent, name)) => (self.find(parent)?.0, name),
             None => (rustix::io::fcntl_dupfd_cloexec(&self.0, 0)?, path),
         };
-        mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+        call::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
         self.find(path)
     }
 
@@ -104,7 +105,7 @@ impl Root {
         let dir = match self.find(path) {
             Err(Errno::NOENT) => return Ok(Vec::new()),
             found => found.and_then(|(dir, _)| {
-                openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                call::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             }),
         };
         let inner = Path::new("/").join(path);

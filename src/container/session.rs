@@ -12,8 +12,8 @@ use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, read, write};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use signal_hook::consts::{
     SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
@@ -27,7 +27,7 @@ use super::message::Message;
 use super::streams::name;
 use super::terminal::Terminal;
 use crate::error::{Context as _, Result};
-use crate::sys;
+use crate::sys::{self, call};
 
 const CAUGHT: [c_int; 9] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP];
 
@@ -94,15 +94,16 @@ impl Session {
     /// Sends init what it begins with, and follows the command until the handle of the signals is closed.
     pub(super) fn run(&mut self, request: &[u8], in_foreground: bool) -> Result<()> {
         let followed = self.follow(request, in_foreground);
-        if followed.is_err() {
-            // Init ends the command then. It may have ended by itself.
-            let _ = self.control.shutdown(Shutdown::Both);
+        if let Err(error) = followed {
+            // error: init has ended by itself; else it ends the command now
+            drop(self.control.shutdown(Shutdown::Both));
+            return Err(error);
         }
-        followed
+        Ok(())
     }
 
     fn follow(&mut self, request: &[u8], in_foreground: bool) -> Result<()> {
-        // An init that is gone does not read, and its end says why.
+        // error: an init that is gone does not read, and its end says why
         if self.control.write_all(request).is_err() {
             return Ok(());
         }
@@ -147,7 +148,7 @@ impl Session {
             all.extend(terminal.sign_of_life().map(|fd| (Event::Dead(index), fd.as_fd(), PollFlags::IN)));
         }
         let mut fds: Vec<_> = all.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        match poll(&mut fds, None) {
+        match call::poll(&mut fds, None) {
             // A signal, which is there to be read.
             Err(Errno::INTR) => return Ok(Vec::new()),
             polled => polled.doing("wait for", "the container's command")?,
@@ -156,9 +157,9 @@ impl Session {
         Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
     }
 
-    /// An init that is gone takes no message, and needs none.
     fn send(&mut self, message: Message) {
-        let _ = self.control.write_all(&message.bytes());
+        // error: an init that is gone takes no message, and needs none
+        drop(self.control.write_all(&message.bytes()));
     }
 
     fn on_signals(&mut self) -> Result<()> {
@@ -202,7 +203,7 @@ impl Session {
     /// Whether init is there.
     fn on_init(&mut self) -> Result<bool> {
         let mut signals = [0; 16];
-        let count = match read(&self.control, &mut signals) {
+        let count = match call::read(&self.control, &mut signals) {
             Err(Errno::INTR) => return Ok(true),
             // Killed, with messages that it had not read.
             Ok(0) | Err(Errno::CONNRESET) => return Ok(false),
@@ -256,7 +257,7 @@ impl Session {
         let Some(terminal) = self.terminals.first_mut() else { return Ok(()) };
         let Some(fd) = terminal.keys() else { return Ok(()) };
         let mut keys = [0; KEYS];
-        match read(fd, &mut keys) {
+        match call::read(fd, &mut keys) {
             Ok(0) | Err(Errno::IO) if flags.contains(PollFlags::HUP) => self.on_dead_terminal(0),
             // In the background of the terminal, without anything that could bring it to the front.
             Err(Errno::IO) => terminal.forget(),
@@ -277,7 +278,7 @@ impl Session {
             self.keys.clear();
             return Ok(());
         };
-        match write(master, &self.keys) {
+        match call::write(master, &self.keys) {
             Err(Errno::INTR | Errno::AGAIN) => {}
             // The command's end of it is closed.
             Err(Errno::IO) => self.keys.clear(),

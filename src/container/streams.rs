@@ -18,7 +18,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs, makedev};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, makedev};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::tcgetattr;
@@ -29,7 +29,7 @@ use super::pty::Devpts;
 use super::pump::{self, PIPE_SIZE, Pump};
 use super::terminal::Terminal;
 use crate::error::{Context as _, Error, Result};
-use crate::sys;
+use crate::sys::{self, call};
 
 /// How messages name the descriptors.
 pub(super) const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
@@ -182,7 +182,7 @@ impl Streams {
         match sys::is_same_open_file(stdout(), stderr()) {
             // Without the call the same file counts as the same open file: two of it would overwrite each other.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                let (one, other) = (fstat(stdout()), fstat(stderr()));
+                let (one, other) = (call::fstat(stdout()), call::fstat(stderr()));
                 let (one, other) = (one.doing("examine", name(1))?, other.doing("examine", name(2))?);
                 Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
             }
@@ -292,7 +292,7 @@ pub(super) fn access(number: usize, fd: BorrowedFd<'_>) -> Result<OFlags> {
 }
 
 fn classify(number: usize, fd: BorrowedFd<'_>) -> Result<Kind> {
-    let stat = fstat(fd).doing("examine", name(number))?;
+    let stat = call::fstat(fd).doing("examine", name(number))?;
     let flags = fcntl_getfl(fd).doing("examine", name(number))?;
     let refused = |what: &str| {
         let name = name(number);
@@ -311,7 +311,7 @@ fn classify(number: usize, fd: BorrowedFd<'_>) -> Result<Kind> {
         FileType::RegularFile => Ok(if is_read { Kind::Read } else { Kind::CopyOut }),
         FileType::BlockDevice => Ok(if is_read { Kind::CopyIn } else { Kind::CopyOut }),
         FileType::Fifo => {
-            let file_system = fstatfs(fd).doing("examine", name(number))?.f_type;
+            let file_system = call::fstatfs(fd).doing("examine", name(number))?.f_type;
             if u64::try_from(file_system) == Ok(PIPEFS) {
                 return Ok(Kind::Pipe);
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::event::{PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, read};
+use rustix::io::Errno;
 use rustix::process::getpgrp;
 use rustix::termios::{
     LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
@@ -25,6 +25,7 @@ use rustix::termios::{
 use super::pump::{Moved, Pump, TerminalOutput, move_once, sign, wait};
 use super::streams::{access, name};
 use crate::error::{Context as _, Result};
+use crate::sys::call;
 
 /// How long output that is on its way is waited for before the terminal is given back.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -168,7 +169,7 @@ impl Terminal {
             if !flags.contains(PollFlags::IN) || flags.contains(PollFlags::HUP) {
                 break;
             }
-            match read(&self.input, &mut line)? {
+            match call::read(&self.input, &mut line)? {
                 0 => typed.push(modes.special_codes[SpecialCodeIndex::VEOF]),
                 count => typed.extend(line.iter().take(count)),
             }
@@ -248,7 +249,7 @@ impl Terminal {
         let Some(master) = &self.master else { return };
         let mut buffer = vec![0; SETTLE_MAX];
         for _ in 0..16 {
-            // The pump meets the same error.
+            // error: the pump meets it too, and says it
             let Ok(Moved::Some(_)) = move_once(master, &self.output, &mut buffer) else { return };
         }
     }
@@ -316,5 +317,5 @@ fn able_to(descriptors: &[(usize, OwnedFd)], wanted: OFlags) -> std::io::Result<
     }
     let (_, fd) = descriptors.first().ok_or(Errno::BADF)?;
     let flags = wanted | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(format!("/proc/self/fd/{}", fd.as_raw_fd()), flags, Mode::empty())?)
+    Ok(call::open(&*format!("/proc/self/fd/{}", fd.as_raw_fd()), flags, Mode::empty())?)
 }

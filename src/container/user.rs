@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use crate::error::{Context as _, Error, Result};
+use crate::sys;
 
 /// More than any real `/etc/passwd` has.
 const FILE_MAX: u64 = 16 << 20;
@@ -80,7 +81,7 @@ fn contents(path: &str) -> Result<Vec<u8>> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(Vec::new()),
         file => file.doing("open the container's", path)?,
     };
-    if !file.metadata().doing("read the container's", path)?.is_file() {
+    if !sys::fs::metadata_of(&file).doing("read the container's", path)?.is_file() {
         return Err(Error::Usage(format!("the container's {path} is not a file")));
     }
     let mut contents = Vec::new();

@@ -37,7 +37,6 @@ mod ids;
 mod io;
 mod late;
 mod losses;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mounts;
 mod opens;
 mod page_cache;

@@ -15,6 +15,7 @@ use super::placed::Placed;
 use super::wait::{PATIENCE, STEP, Wait};
 use crate::error::{Context as _, Error, Result};
 use crate::store::{Container, ContainerState, MountRecord, Store};
+use crate::sys::call;
 
 /// How long is waited for a server that is unmounted and shows no progress.
 const UNSEEN_PATIENCE: Duration = Duration::from_secs(20);
@@ -167,11 +168,11 @@ pub(super) fn lock(store: &Store, container: &Container) -> Result<File> {
 /// Opens the root of what is mounted; none when that has just gone.
 fn open_root(mountpoint: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = match rustix::fs::open(mountpoint, flags, Mode::empty()) {
+    let root = match call::open(mountpoint, flags, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTCONN | Errno::CONNABORTED) => return Ok(None),
         opened => opened.doing("open", mountpoint)?,
     };
-    match rustix::io::retry_on_intr(|| rustix::fs::fstatfs(&root)) {
+    match call::fstatfs(&root) {
         Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(None),
         found => Ok((found.doing("look at", mountpoint)?.f_type == FUSE_MAGIC).then_some(root)),
     }

@@ -37,6 +37,7 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
         Some(stdout) => BufReader::new(stdout).read_line(&mut answer).map(drop),
         None => Ok(()),
     };
+    // error: it is given back below, after the server has ended
     let reply = heard.is_ok().then(|| serde_json::from_str(&answer));
     match reply {
         Some(Ok(Reply::Ready)) => return Ok(child),

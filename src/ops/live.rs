@@ -13,22 +13,24 @@
 //! has put all in order.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::wait::{STEP, Wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
-use crate::sys::{fs, open_regular};
+use crate::sys::{Dir, call, fs, open_regular};
 
 /// How long a server may take to say what it is doing.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -96,7 +98,7 @@ pub(super) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(Unix
     for stream in listener.incoming() {
         match stream {
             Ok(stream) => take(stream),
-            // Whoever wants to connect still does: at once it would fail again.
+            // error: a client still waits to connect, and at once it would fail again (no descriptors, no memory)
             Err(_) => std::thread::sleep(ACCEPT_PAUSE),
         }
     }
@@ -140,16 +142,20 @@ pub(super) fn connect(dir: &Path, socket: &str) -> Result<Option<UnixStream>> {
 /// # Errors
 /// When the directory cannot be read.
 pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(run) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    let entries = match Dir::open(run) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
         entries => entries.doing("read", run)?,
     };
     let mut live = Vec::new();
     for entry in entries {
-        let dir = entry.doing("read", run)?.path();
+        let entry = entry.doing("read", run)?;
+        if entry.is_dots() {
+            continue;
+        }
+        let dir = run.join(OsStr::from_bytes(entry.file_name().to_bytes()));
         if !is_dead(&dir) {
             live.push(dir);
-        } else if let Err(error) = std::fs::remove_dir_all(&dir) {
+        } else if let Err(error) = fs::remove_dir_all(&dir) {
             // Another process takes it away too; what cannot go now is taken away by the next look, and is dead until then.
             drop(error);
         }
@@ -169,7 +175,7 @@ pub(super) fn at_mountpoint(run: &Path, mountpoint: &Path) -> Result<Option<Path
             continue;
         }
         let path = dir.join("mount.json");
-        let since = match path.metadata().and_then(|metadata| metadata.modified()) {
+        let since = match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
             // It has just ended.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             since => since.doing("read", &path)?,
@@ -302,17 +308,18 @@ fn is_dead(dir: &Path) -> bool {
         Ok(None) => true,
         Ok(Some(lock)) => match is_locked(&lock) {
             Ok(is_locked) => !is_locked,
+            // error: it is not known to be dead, and so not taken away
             Err(_) => false,
         },
     }
 }
 
 fn is_locked(lock: &File) -> rustix::io::Result<bool> {
-    match retry_on_intr(|| flock(lock, FlockOperation::NonBlockingLockShared)) {
+    match call::flock(lock, FlockOperation::NonBlockingLockShared) {
         Err(Errno::WOULDBLOCK) => Ok(true),
         locked => {
             locked?;
-            retry_on_intr(|| flock(lock, FlockOperation::Unlock))?;
+            call::flock(lock, FlockOperation::Unlock)?;
             Ok(false)
         }
     }
@@ -335,7 +342,7 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing("open", dir)
+    call::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing("open", dir)
 }
 
 /// A socket's path may have 108 bytes (unix(7)); a store's directory may have more.

@@ -21,13 +21,11 @@
 //! - [`serve()`]: the process behind a mount, started by [`launch`] as [`serve_spec`] says; while it lives it is
 //!   registered ([`registration`]) as [`live`]; whoever else wants the container's tree gets [`access`] to it
 
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod access;
 mod build;
 mod command_mounts;
 mod commit;
 mod copy;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod descriptors;
 mod df;
 mod diff;
@@ -42,14 +40,10 @@ mod history;
 mod image_config;
 mod import;
 mod inspect;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod launch;
 mod layer_tar;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod live;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mount_task;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod mountpoint;
 mod name_files;
 mod network_options;
@@ -58,25 +52,20 @@ mod ourselves;
 mod output_file;
 mod pack;
 mod packed_layer;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod packing;
 mod placed;
 mod prune;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod registration;
 mod remove;
 mod resolver;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod run_mount;
 mod save;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod serve;
 mod serve_spec;
 mod server_limits;
 mod temporary;
 mod timestamp;
 mod tree_tar;
-#[allow(clippy::disallowed_methods, clippy::let_underscore_must_use, reason = "to do")]
 mod umount;
 mod union;
 mod union_options;

@@ -12,13 +12,23 @@ use super::placed::{Placed, placed};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, Store};
+use crate::sys::{Dir, call, fs};
+
+fn is_empty(dir: &Path) -> rustix::io::Result<bool> {
+    for entry in Dir::open(dir)? {
+        if !entry?.is_dots() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Finds the directory at which a mount is to be, and makes sure that it can be one: a directory at which nothing is
 /// mounted and, if that `must_be_empty`, which hides nothing then. What a dead server left mounted there is taken away.
 pub(super) fn prepare(path: &Path, must_be_empty: bool) -> Result<PathBuf> {
     let absolute = std::path::absolute(path).doing("find", path)?;
     clear_stale(&absolute)?;
-    let found = match absolute.canonicalize() {
+    let found = match fs::canonicalize(&absolute) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(Error::NotFound { kind: "mountpoint", name: path.display().to_string() });
         }
@@ -28,12 +38,11 @@ pub(super) fn prepare(path: &Path, must_be_empty: bool) -> Result<PathBuf> {
     if found.to_str().is_none() {
         return Err(unfit("its name is not UTF-8"));
     }
-    if !found.metadata().doing("find", path)?.is_dir() {
+    if !fs::metadata(&found).doing("find", path)?.is_dir() {
         return Err(unfit("it is not a directory"));
     }
     check_free(&found)?;
-    if must_be_empty && std::fs::read_dir(&found).doing("read", path)?.next().transpose().doing("read", path)?.is_some()
-    {
+    if must_be_empty && !is_empty(&found).doing("read", path)? {
         return Err(unfit("it is not empty"));
     }
     Ok(found)
@@ -74,7 +83,7 @@ pub(super) fn check_free(path: &Path) -> Result<()> {
 /// Keeps others of us from mounting at the same place until it is dropped.
 pub(super) fn reserve(path: &Path) -> Result<File> {
     let dir = File::open(path).doing("open", path)?;
-    match rustix::io::retry_on_intr(|| rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)) {
+    match call::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(Error::InUse {
             kind: "mountpoint",
             name: path.display().to_string(),
@@ -89,7 +98,7 @@ pub(super) fn reserve(path: &Path) -> Result<File> {
 /// Whether a mount is one of ours whose server is gone. Of most calls the kernel knows the answer by itself; statfs(2)
 /// it always passes on, and then it fails with `ENOTCONN`, or `ECONNABORTED` when it was ended by force.
 fn is_stale(path: &Path) -> Result<bool> {
-    match rustix::io::retry_on_intr(|| rustix::fs::statfs(path)) {
+    match call::statfs(path) {
         Err(Errno::NOTCONN | Errno::CONNABORTED) => fuse::is_mountpoint(path),
         // Nothing is there, or it has a server or is no mount; what keeps it from being used is said where it is used.
         Ok(_) | Err(_) => Ok(false),

@@ -63,7 +63,7 @@ impl Announcement {
         let dir = staging.dir().join("live");
         fs::create_dir(&dir).doing("create", &dir)?;
         let lock = fs::create_new(dir.join(LOCK)).doing("lock", &dir)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", &dir)?;
+        call::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing("lock", &dir)?;
         // Until the end of the process, however that comes.
         std::mem::forget(lock);
         for LiveBranch { index, path, mode, id } in branches {
@@ -115,7 +115,7 @@ impl Announcement {
         // Dead ones are taken away now and then, so that they do not become many.
         live::registered(&store.run_dir())?;
         let named = store.run_dir().join(name);
-        std::fs::rename(dir, &named).doing("create", &named)?;
+        fs::rename(dir, &named).doing("create", &named)?;
         Ok(Registration { dir: named })
     }
 }
@@ -128,16 +128,16 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // What cannot go now is taken for dead by everybody, as its lock is free soon, and goes then.
-        drop(std::fs::remove_dir_all(&self.dir));
+        // error: what cannot go now is dead to the next command, as its lock is free soon, and goes then
+        drop(fs::remove_dir_all(&self.dir));
     }
 }
 
 fn answer(mut stream: UnixStream, live: &Live) {
-    // A client that does not take the answer in time does not get it, nor does one that could keep us waiting.
-    if stream.set_write_timeout(Some(ANSWER_PATIENCE)).is_ok()
-        && let Ok(json) = serde_json::to_vec(live)
-    {
-        drop(stream.write_all(&json));
-    }
+    let answered = stream
+        .set_write_timeout(Some(ANSWER_PATIENCE))
+        .and_then(|()| Ok(serde_json::to_vec(live)?))
+        .and_then(|json| stream.write_all(&json));
+    // error: the client sees that the answer breaks off; one that does not take it in time must not keep the server
+    drop(answered);
 }

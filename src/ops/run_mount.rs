@@ -23,6 +23,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
 use crate::store::{Container, ContainerState, MountRecord, NewContainer, Staging, Store};
+use crate::sys::fs;
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +103,7 @@ pub fn run_mount(store: &Store, request: &RunMount) -> Result<Outcome> {
             }
         }
     }
+    // error: it is given back below
     if let Ok(Outcome::Mounted(mounted)) = &mut outcome
         && is_new
         && mounted.leaves == Leaves::Container
@@ -197,7 +199,7 @@ fn mount(
     // A server that is ending removes the mountpoint which is to be used.
     drop(lock(store, container)?);
     if request.mountpoint.is_none() {
-        std::fs::create_dir_all(&wanted).doing("create", &wanted)?;
+        fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;
     let files = name_files::prepare(container)?;
@@ -222,6 +224,7 @@ fn mount(
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     let mut host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
     let ended = container::run(&Spec { rootfs: mountpoint.clone(), files, ..spec }, &streams, host.as_fd());
+    // error: it is given back at the end
     *has_run = ended.is_ok();
     // The sign to unmount.
     drop(server.stdin.take());

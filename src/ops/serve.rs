@@ -248,7 +248,7 @@ fn open(store: Option<&Store>, branches: Vec<LiveBranch>, stack: impl FnOnce() -
         let union = stack().and_then(|stack| union(store, stack));
         let announcement = match announcing {
             Ok(thread) => thread.join().unwrap_or_else(|_| announce()),
-            // No thread is to be had.
+            // error: without a thread this one does it
             Err(_) => announce(),
         };
         (union, announcement)
@@ -345,6 +345,7 @@ fn is_aborted(mount: &Mount) -> bool {
         Some(there) if there == *mount => fuse::abort(&mount.mountpoint).map(|()| true),
         _ => Ok(false),
     });
+    // error: it is logged, and the mount ended in the other way
     aborted.unwrap_or_else(|error| {
         log(&error);
         false

@@ -9,6 +9,7 @@ use super::{live, mountpoint, wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, ContainerState, MountRecord, Store};
+use crate::sys::fs;
 use crate::union::Union;
 
 /// How a mount is to end.
@@ -135,7 +136,7 @@ pub(super) fn clear_dead(store: &Store, container: &Container, mount: MountRecor
     mountpoint::clear_stale(&mount.mountpoint)?;
     // Its server could not do this any more.
     container.remove_default_mountpoint()?;
-    match std::fs::remove_dir_all(store.run_dir().join(&mount.live)) {
+    match fs::remove_dir_all(store.run_dir().join(&mount.live)) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         removed => removed.doing("remove", store.run_dir().join(&mount.live))?,
     }
@@ -156,7 +157,7 @@ fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {
     let path = std::path::absolute(Path::new(target)).doing("find", target)?;
     let path = found(&path)?;
     for container in store.containers()? {
-        // A damaged one has no mount that could be found by its record.
+        // error: the mount of a container whose record cannot be read is found below, by its registration or by the kernel
         let Ok(container) = container else { continue };
         if container.mount()?.is_some_and(|mount| !mount.ended && mount.mountpoint == path) {
             return umount_container(store, &container, how);
@@ -192,7 +193,7 @@ fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {
 
 /// The path without links. A dead server's mount cannot be looked at, only its parent can.
 fn found(path: &Path) -> Result<PathBuf> {
-    match path.canonicalize() {
+    match fs::canonicalize(path) {
         Ok(found) => Ok(found),
         Err(error)
             if matches!(

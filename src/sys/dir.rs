@@ -38,6 +38,12 @@ impl DirEntry {
         &self.name
     }
 
+    /// Whether it is `.` or `..`, which [`Dir`] gives too.
+    #[must_use]
+    pub fn is_dots(&self) -> bool {
+        matches!(self.file_name().to_bytes(), b"." | b"..")
+    }
+
     /// The type; [`FileType::Unknown`] where the file system does not say it here.
     #[must_use]
     pub fn file_type(&self) -> FileType {

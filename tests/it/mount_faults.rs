@@ -112,7 +112,11 @@ fn a_failed_flush_is_told_to_each_process_that_was_there() {
     let (mounts, at) = mounted();
     let file = at.join("file");
     let (mut first, mut second) = (Program::open(&file), Program::open(&file));
+    // The copy-up, which flushes too, is done before.
     assert_eq!(first.run("WRITTEN"), "done");
+    assert_eq!(first.run("fsync"), "done");
+    assert_eq!(second.run("fsync"), "done");
+    assert_eq!(first.run("AGAIN"), "done");
     let failing = Failing::start(&mounts, "fsync,fdatasync", "EIO");
     assert_eq!(first.run("fsync"), libc::EIO.to_string());
     assert!(failing.end(&mounts));

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::process::{Child, Stdio};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
@@ -11,6 +11,7 @@ use super::super::ourselves::{OURSELVES, start_ourselves};
 use super::super::wait::{STEP, Wait};
 use super::{MOUNT_TASK, Order, Outcome};
 use crate::error::{Context as _, Error, Result};
+use crate::sys::call;
 
 /// A process that does what an [`Order`] says.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Task {
     fn has_answered(&self) -> Result<bool> {
         let Some(stdout) = &self.child.stdout else { return Ok(true) };
         let timeout = Timespec::try_from(STEP).unwrap_or_default();
-        match poll(&mut [PollFd::new(stdout, PollFlags::IN)], Some(&timeout)) {
+        match call::poll(&mut [PollFd::new(stdout, PollFlags::IN)], Some(&timeout)) {
             Err(Errno::INTR) => Ok(false),
             ready => Ok(ready.doing("wait for", OURSELVES)? > 0),
         }

@@ -16,6 +16,7 @@ use super::super::live::{self, open_dir};
 use super::{Action, Order, Outcome};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Connection};
+use crate::sys::call;
 
 /// How often it is looked at once whether all requests are answered, and then how long is waited before the next look.
 const LOOKS: u32 = 1000;
@@ -84,7 +85,7 @@ fn perform(order: &Order) -> Result<Outcome> {
 
 fn enter_namespace(process: u32) -> Result<()> {
     let path = format!("/proc/{process}/ns/mnt");
-    let namespace = rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing("open", &path)?;
+    let namespace = call::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing("open", &path)?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).doing("enter", &path)
 }
 
@@ -98,7 +99,7 @@ fn lost(dir: &OwnedFd) -> Result<Option<String>> {
 /// Opens the root of the mount; none when the mount's server is gone.
 fn open(mountpoint: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::io::retry_on_intr(|| rustix::fs::open(mountpoint, flags, Mode::empty())) {
+    match call::open(mountpoint, flags, Mode::empty()) {
         Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(None),
         opened => opened.map(Some).doing("open", mountpoint),
     }
@@ -145,7 +146,7 @@ impl Target<'_> {
             tree => tree.doing("open", self.mountpoint)?,
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::io::retry_on_intr(|| rustix::fs::openat(&tree, ".", flags, Mode::empty())) {
+        match call::openat(&tree, ".", flags, Mode::empty()) {
             Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(None),
             opened => opened.map(Some).doing("open", self.mountpoint),
         }
@@ -158,7 +159,7 @@ impl Target<'_> {
     /// false.
     fn flush(&self, root: Option<&OwnedFd>, patience: Option<Duration>) -> Result<bool> {
         let Some(root) = root else { return Ok(true) };
-        match rustix::io::retry_on_intr(|| rustix::fs::syncfs(root)) {
+        match call::syncfs(root) {
             Ok(()) => {}
             Err(Errno::NOTCONN | Errno::CONNABORTED) => return Ok(true),
             // What the server could not write, now or earlier: it counts that, and tells whoever asks.

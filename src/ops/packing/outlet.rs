@@ -30,6 +30,7 @@ impl Write for Outlet<'_> {
             Ok(length) if length < bytes.len() && begin.elapsed() >= self.patience => Err(ErrorKind::TimedOut.into()),
             written => written,
         };
+        // error: it is given back
         self.has_failed = written.as_ref().is_err_and(|error| error.kind() != ErrorKind::Interrupted);
         written
     }

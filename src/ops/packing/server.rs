@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::super::live::for_each_stream;
 use super::super::pack::{pack, pack_live};
@@ -21,6 +21,7 @@ use super::{End, SOCKET, Wish};
 use crate::error::Result;
 use crate::fuse::{Gate, Losses};
 use crate::index::{Kind, Time};
+use crate::sys::call;
 use crate::union::{Attr, Change, Union};
 
 /// How long who asks may take nothing of the tar: all changes wait for it.
@@ -72,7 +73,7 @@ impl Packing {
             return ended;
         }
         if let Some(stream) = &*self.asking.lock() {
-            // One whose other end has gone is shut down already.
+            // error: a socket whose other end has gone is shut down already
             drop(stream.shutdown(Shutdown::Both));
         }
         self.busy.lock()
@@ -83,11 +84,11 @@ impl Packing {
         let run = move || {
             for_each_stream(&listener, |stream| {
                 let _busy = self.busy.lock();
-                // One that cannot be shut down is not begun with.
+                // error: the client sees that it is closed; a pack that could not be broken off is not begun
                 let Ok(asking) = stream.try_clone() else { return };
                 *self.asking.lock() = Some(asking);
                 if !self.has_ended.load(Ordering::SeqCst) {
-                    // A client that does not wait for the answer has gone, and one that does sees that it breaks off.
+                    // error: a client that still waits for the answer sees that it breaks off
                     drop(self.answer(&stream));
                 }
                 *self.asking.lock() = None;
@@ -128,7 +129,7 @@ impl Packing {
             Ok(())
         });
         match looked {
-            // What cannot be looked at now fails again when it is packed, which is said then.
+            // error: what cannot be looked at now fails again when it is packed, which is said then
             Ok(()) | Err(_) => {}
         }
     }
@@ -138,9 +139,10 @@ impl Packing {
         let at = self.mountpoint.join(OsStr::from_bytes(path));
         // The kernel answers by itself, and does not have to ask us.
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
-        match statx(CWD, &at, flags, StatxFlags::SIZE | StatxFlags::INO) {
+        match call::statx(CWD, &at, flags, StatxFlags::SIZE | StatxFlags::INO) {
             Ok(found) if found.stx_ino == attr.ino.0 => found.stx_size.max(attr.size),
-            _ => attr.size.saturating_add(GATHERED),
+            // error: as if the kernel had gathered the most that it may
+            Ok(_) | Err(_) => attr.size.saturating_add(GATHERED),
         }
     }
 

@@ -105,7 +105,7 @@ impl DirTarget {
             Err(Errno::NOENT) => {}
             entries => {
                 for entry in entries.doing("read", name)? {
-                    if !matches!(entry.doing("read", name)?.file_name().to_bytes(), b"." | b"..") {
+                    if !entry.doing("read", name)?.is_dots() {
                         return Err(not_empty(name));
                     }
                 }
