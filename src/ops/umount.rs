@@ -164,9 +164,10 @@ fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {
     }
     let Some(dir) = live::at_mountpoint(&store.run_dir(), &path)? else {
         // One of another store, or one whose server is dead.
-        return match fuse::is_mountpoint(&path)? {
-            true => fuse::unmount(&path, how.lazy || how.force),
-            false => Err(not_mounted(target)),
+        return match fuse::mount_at(&path)? {
+            Some(mount) if mount.is_ours() => fuse::unmount(&path, how.lazy || how.force),
+            Some(over) if fuse::is_mountpoint(&path)? => Err(over.in_the_way()),
+            _ => Err(not_mounted(target)),
         };
     };
     let Some(record) = live::record(&dir)? else { return Err(not_mounted(target)) };
