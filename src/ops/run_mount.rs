@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use rustix::mount::MountFlags;
 
@@ -221,8 +222,9 @@ fn mount(
     };
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     let mut host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
-    let ended = container::run(&Spec { rootfs: mountpoint.clone(), files, ..spec }, &streams, host.as_fd());
-    *has_run = ended.is_ok();
+    let started = AtomicBool::new(false);
+    let ended = container::run(&Spec { rootfs: mountpoint.clone(), files, ..spec }, &streams, host.as_fd(), &started);
+    *has_run = started.into_inner();
     // The sign to unmount.
     drop(server.stdin.take());
     let mut last = Vec::new();
