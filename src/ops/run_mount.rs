@@ -23,7 +23,7 @@ use crate::container::{self, Ended, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
-use crate::store::{Container, ContainerState, MountRecord, NewContainer, Staging, Store};
+use crate::store::{Container, ContainerState, NewContainer, Staging, Store};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -247,7 +247,7 @@ fn mount(
         } else if container.state()? == ContainerState::Dead
             && let Some(mount) = container.mount()?
         {
-            clear_dead(store, container, mount)?;
+            clear_dead(store, container, &mount)?;
         }
         return ended.and(Err(failed));
     }
@@ -257,7 +257,7 @@ fn mount(
         Ok(Reply::Ended { lost: Some(lost) }) => {
             let name = &container.record.name;
             if !request.remove {
-                forget_loss(store, container)?;
+                forget_loss(store, container, server.id())?;
             }
             // A command that has failed may have said it itself.
             if ended.status != 0 {
@@ -271,10 +271,10 @@ fn mount(
     }
 }
 
-/// What was lost has been said.
-fn forget_loss(store: &Store, container: &Container) -> Result<()> {
-    match container.mount()? {
-        Some(mount) if mount.lost.is_some() => store.set_mount(container, &MountRecord { lost: None, ..mount }),
+/// What this server has lost has been said.
+fn forget_loss(store: &Store, container: &Container, server: u32) -> Result<()> {
+    match container.mount()?.filter(|mount| mount.pid == server) {
+        Some(mount) if mount.lost.is_some() => store.change_mount(container, &mount, |mount| mount.lost = None),
         _ => Ok(()),
     }
 }

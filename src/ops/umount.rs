@@ -63,11 +63,11 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
     if mount.ended {
         // Another program has unmounted it, and what that lost is said here.
         let Some(lost) = mount.lost.clone() else { return Err(not_mounted(&container.record.name)) };
-        store.set_mount(container, &MountRecord { lost: None, ..mount })?;
+        store.change_mount(container, &mount, |mount| mount.lost = None)?;
         return Err(said(&name, &lost));
     }
     if container.state()? == ContainerState::Dead {
-        return clear_dead(store, container, mount);
+        return clear_dead(store, container, &mount);
     }
     let dir = store.run_dir().join(&mount.live);
     let lost = match mountpoint::mounted(store, container)? {
@@ -90,7 +90,7 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
             match ending.end(if how.force { Force::Users } else { Force::None })? {
                 Ended::InOrder { lost } => lost,
                 Ended::Killed => {
-                    clear_dead(store, container, mount.clone())?;
+                    clear_dead(store, container, &mount)?;
                     None
                 }
             }
@@ -113,10 +113,10 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
     match recorded {
         // It was killed when its mount had ended.
         Some(record) if !record.ended && container.state()? == ContainerState::Dead => {
-            clear_dead(store, container, record)?;
+            clear_dead(store, container, &record)?;
             tidy(store, container)?;
         }
-        Some(record) if record.lost.is_some() => store.set_mount(container, &MountRecord { lost: None, ..record })?,
+        Some(record) if record.lost.is_some() => store.change_mount(container, &record, |mount| mount.lost = None)?,
         _ => {}
     }
     lost.map_or(Ok(()), |lost| Err(said(&name, &lost)))
@@ -131,15 +131,23 @@ fn said(name: &str, lost: &str) -> Error {
 ///
 /// # Errors
 /// What keeps it from being put in order; then the container still is dead.
-pub(super) fn clear_dead(store: &Store, container: &Container, mount: MountRecord) -> Result<()> {
+pub(super) fn clear_dead(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
+    clear_mount(store, container, mount)?;
+    store.change_mount(container, mount, |mount| mount.ended = true)
+}
+
+/// The same, but the container's record stays as it is: on a full disk nothing can be recorded.
+///
+/// # Errors
+/// As [`clear_dead`].
+pub(super) fn clear_mount(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
     mountpoint::clear_stale(&mount.mountpoint)?;
     // Its server could not do this any more.
     container.remove_default_mountpoint()?;
     match std::fs::remove_dir_all(store.run_dir().join(&mount.live)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        removed => removed.doing("remove", store.run_dir().join(&mount.live))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("remove", store.run_dir().join(&mount.live)),
     }
-    store.set_mount(container, &MountRecord { ended: true, ..mount })
 }
 
 /// Takes away what the union of a killed server has kept in the rw layer.
