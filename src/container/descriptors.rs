@@ -52,10 +52,14 @@ pub(super) fn take_terminal(plan: &Plan) -> Result<Option<OwnedFd>> {
     fcntl_dupfd_cloexec(standard(number), 3).map(Some).doing("copy", name(number))
 }
 
+/// The container's null device.
+pub(super) fn null() -> Result<OwnedFd> {
+    open(&Device { name: "null".to_owned(), access: OFlags::RDWR.bits() })
+}
+
 /// Init keeps nothing of what the command has.
-pub(super) fn close() -> Result<()> {
-    let null = open(&Device { name: "null".to_owned(), access: OFlags::RDWR.bits() })?;
-    (0..3).try_for_each(|number| replace(number, &null))
+pub(super) fn close(null: &OwnedFd) -> Result<()> {
+    (0..3).try_for_each(|number| replace(number, null))
 }
 
 /// A device of the container; in a tree that has no place for `/dev`, one that is nowhere else.

@@ -94,6 +94,8 @@ fn start(requests: OwnedFd, reporter: &mut File, devpts: Option<OwnedFd>) -> Res
     let program = Program::find(&spec, &user.home, term.as_deref())?;
     descriptors::prepare(&plan, user.uid)?;
     let terminal = descriptors::take_terminal(&plan)?;
+    // By its name, which is the command's as soon as that runs.
+    let null = descriptors::null()?;
     reporter.write_all(READY).doing("report from", "the container")?;
     let Some(command) = sys::fork().doing(doing, "the container")? else {
         job::enter(terminal.as_ref(), plan.foreground)?;
@@ -104,7 +106,7 @@ fn start(requests: OwnedFd, reporter: &mut File, devpts: Option<OwnedFd>) -> Res
     let job = Job::new(command, terminal)?;
     let forwarder = thread::Builder::new().name("signals".into()).spawn(move || job.obey(requests));
     forwarder.doing("forward signals to", "the container's command")?;
-    descriptors::close()?;
+    descriptors::close(&null)?;
     // Nothing is to be busy because of init.
     chdir("/").doing("change to", "/")?;
     Ok((command, reports))

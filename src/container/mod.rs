@@ -43,6 +43,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -123,10 +124,12 @@ pub struct Ended {
 /// `SIGHUP`, `SIGQUIT`, `SIGUSR1`, `SIGUSR2`, `SIGTSTP` (those aside that are ignored at the time). They are sent on to
 /// the command.
 ///
+/// When the command may have run, `has_run` is set, also if this fails then.
+///
 /// # Errors
 /// [`Error::CommandNotFound`]; [`Error::CommandNotRunnable`]; [`Error::Usage`] for a user that the container does not
 /// have; [`Error::Io`] for what the namespaces, mounts, terminals and pipes need.
-pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>) -> Result<Ended> {
+pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>, has_run: &AtomicBool) -> Result<Ended> {
     if spec.args.is_empty() {
         return Err(Error::Usage("there is no command to run".into()));
     }
@@ -153,7 +156,7 @@ pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>) -> Result<Ended
         let supervisor = thread::Builder::new()
             .name("container".into())
             .spawn_scoped(scope, move || {
-                let status = supervise(spec, host, beginning, &started);
+                let status = supervise(spec, host, beginning, &started, has_run);
                 no_more_signals.close();
                 drop(started);
                 status
@@ -188,7 +191,13 @@ struct Beginning {
 
 /// Starts init and waits for it. On a thread of its own: its next child is the first process of a new pid namespace
 /// and the last that it can have, and that child is to die when its parent thread does.
-fn supervise(spec: &Spec, host: BorrowedFd<'_>, beginning: Beginning, started: &mpsc::Sender<()>) -> Result<u8> {
+fn supervise(
+    spec: &Spec,
+    host: BorrowedFd<'_>,
+    beginning: Beginning,
+    started: &mpsc::Sender<()>,
+    has_run: &AtomicBool,
+) -> Result<u8> {
     let doing = "start a container in";
     let Beginning { requests, stdio: [stdin, stdout, stderr], devpts, has_terminal } = beginning;
     let (mut report, reporter) = pipe().doing(doing, &spec.rootfs)?;
@@ -217,6 +226,7 @@ fn supervise(spec: &Spec, host: BorrowedFd<'_>, beginning: Beginning, started: &
     // By this thread, as it cannot have others after it has left its pid namespace. A report fits into the pipe.
     end_with(host, &process);
     let read = report.read_to_end(&mut failure);
+    has_run.store(report::tells_of_a_start(&failure), Ordering::Relaxed);
     let status = init.wait().doing("wait for the container in", &spec.rootfs)?;
     read.doing("hear from the container in", &spec.rootfs)?;
     if failure == READY { Ok(shell_status(status)) } else { Err(Report::parse(&failure).into_error(spec)) }

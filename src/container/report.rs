@@ -22,6 +22,14 @@ pub(super) enum Report {
     Failed(String),
 }
 
+/// Whether the command may have run, by all that came through the pipe. Init may fail after the command's start too, and only
+/// what execve says is certain to be said without it.
+pub(super) fn tells_of_a_start(bytes: &[u8]) -> bool {
+    let Some(report) = bytes.strip_prefix(READY) else { return false };
+    report.is_empty()
+        || !matches!(Report::parse(report), Report::NotFound | Report::NoInterpreter | Report::NotRunnable(_))
+}
+
 impl Report {
     /// What came through the pipe, however it came.
     pub(super) fn parse(bytes: &[u8]) -> Self {
@@ -63,6 +71,19 @@ impl From<&Error> for Report {
 mod tests {
     use super::super::Security;
     use super::*;
+
+    #[test]
+    fn a_command_may_have_run_once_all_was_ready() {
+        let sent = |ready: &[u8], error: &Error| [ready, &serde_json::to_vec(&Report::from(error)).unwrap()].concat();
+        let not_found = Error::CommandNotFound { command: "run".to_owned() };
+        // As init says it, which forwards signals when the command is there.
+        let failed = Error::Io { doing: "forward", path: "signals".into(), source: io::Error::other("no thread") };
+        assert!(tells_of_a_start(READY));
+        assert!(tells_of_a_start(&sent(READY, &failed)));
+        assert!(!tells_of_a_start(&sent(READY, &not_found)));
+        assert!(!tells_of_a_start(&sent(b"", &failed)));
+        assert!(!tells_of_a_start(b""));
+    }
 
     #[test]
     fn an_error_is_the_same_after_its_way() {

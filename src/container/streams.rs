@@ -245,8 +245,13 @@ impl Opened {
             Err(Errno::INVAL) => return self.copy_in(number, pump::Source::File),
             mount => mount.doing("mount read-only", name(number))?,
         };
-        let mut reopened =
-            File::open(format!("/proc/self/fd/{}", mount.as_raw_fd())).doing("open read-only", name(number))?;
+        let mut reopened = match File::open(format!("/proc/self/fd/{}", mount.as_raw_fd())) {
+            // The caller could open it and this user cannot, or a server does not have it any more.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::ESTALE)) => {
+                return self.copy_in(number, pump::Source::File);
+            }
+            reopened => reopened.doing("open read-only", name(number))?,
+        };
         let begin = (&original).stream_position().doing("find the offset of", name(number))?;
         reopened.seek(SeekFrom::Start(begin)).doing("find the offset of", name(number))?;
         let stdio = reopened.try_clone().doing("copy", name(number))?;

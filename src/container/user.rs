@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::error::{Context as _, Error, Result};
-use crate::sys;
+use crate::sys::{self, call};
 
 /// More than any real `/etc/passwd` has.
 const FILE_MAX: u64 = 16 << 20;
@@ -77,9 +79,16 @@ fn id(text: &[u8]) -> Option<u32> {
 
 /// A file of the container, which may be anything: a pipe does not block, a device is not read for ever.
 fn contents(path: &str) -> Result<Vec<u8>> {
-    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(Vec::new()),
-        file => file.doing("open the container's", path)?,
+    let root = call::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing("open", "/")?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let below = path.trim_start_matches('/');
+    let file = match call::openat2(&root, below, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+        // A link to `/proc/kmsg`, say: this process may read more than the image's author may.
+        Err(Errno::XDEV) => {
+            return Err(Error::Usage(format!("the container's {path} is a link to what is not in its tree")));
+        }
+        file => File::from(file.doing("open the container's", path)?),
     };
     if !sys::fs::metadata_of(&file).doing("read the container's", path)?.is_file() {
         return Err(Error::Usage(format!("the container's {path} is not a file")));

@@ -57,6 +57,6 @@ pub use gate::{Gate, Held};
 pub use ids::{IdMap, Ids};
 pub use io::Io;
 pub use losses::Losses;
-pub use mounts::{Mount, abort, is_mountpoint, mount_at, mounts, mounts_of, set_mount_flags, unmount};
+pub use mounts::{Mount, abort, detach_only, is_mountpoint, mount_at, mounts, mounts_of, set_mount_flags, unmount};
 pub use room::Remount;
 pub use session::{MountOptions, Serving, Session};

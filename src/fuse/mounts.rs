@@ -4,9 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
+use crate::sys::call;
 
 /// The type that `mount(8)` and `/proc/mounts` show for mounts of ours.
 pub(super) const FS_TYPE: &str = "fuse.layerctl";
@@ -27,6 +29,16 @@ impl Mount {
     #[must_use]
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// That it is mounted over one of ours, as an error.
+    #[must_use]
+    pub fn in_the_way(&self) -> Error {
+        Error::InUse {
+            kind: "mountpoint",
+            name: self.mountpoint.display().to_string(),
+            by: format!("a file system of type {} is mounted over it", self.fs_type),
+        }
     }
 
     /// Whether it is one of ours.
@@ -55,15 +67,29 @@ pub fn abort(mountpoint: &Path) -> Result<()> {
     rustix::mount::unmount(mountpoint, flags).doing("unmount", mountpoint)
 }
 
-/// Changes the kernel's flags of a live mount (`mount -o remount`).
+/// Unmounts this mount lazily, and says whether that is done: not while something else is mounted over it, nor when it is gone.
+///
+/// # Errors
+/// As [`mounts`] and [`unmount`].
+pub fn detach_only(mount: &Mount) -> Result<bool> {
+    if mount_at(&mount.mountpoint)?.as_ref() != Some(mount) {
+        return Ok(false);
+    }
+    unmount(&mount.mountpoint, true).map(|()| true)
+}
+
+/// Changes the kernel's flags of a live mount (`mount -o remount`). One that is synchronous stays so: it may be that for want
+/// of room on the disk.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the kernel refuses.
 pub fn set_mount_flags(mountpoint: &Path, flags: MountFlags) -> Result<()> {
-    rustix::mount::mount_remount(mountpoint, flags, "").doing("remount", mountpoint)
+    let is = call::statvfs(mountpoint).doing("look at", mountpoint)?.f_flag;
+    let kept = if is.contains(StatVfsMountFlags::SYNCHRONOUS) { MountFlags::SYNCHRONOUS } else { MountFlags::empty() };
+    rustix::mount::mount_remount(mountpoint, flags | kept, "").doing("remount", mountpoint)
 }
 
-/// Whether the kernel has a mount of ours exactly here.
+/// Whether the kernel has a mount of ours exactly here, which may be under something else.
 ///
 /// # Errors
 /// As [`mounts`].
@@ -136,6 +162,20 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_over_another_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount_one = || rustix::mount::mount("none", dir.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        mount_one();
+        let lower = mount_at(dir.path()).unwrap().unwrap();
+        mount_one();
+        let upper = mount_at(dir.path()).unwrap().unwrap();
+        assert!(!detach_only(&lower).unwrap());
+        assert_eq!(mount_at(dir.path()).unwrap().as_ref(), Some(&upper));
+        assert!(detach_only(&upper).unwrap() && detach_only(&lower).unwrap());
+        assert_eq!(mount_at(dir.path()).unwrap(), None);
+    }
 
     #[test]
     fn mount_lines_are_read_with_their_escapes() {

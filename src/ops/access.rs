@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::live::{self, LiveRecord};
 use super::mount_task::{self, Action, Outcome};
 use super::mountpoint;
-use super::placed::Placed;
+use super::placed::{Placed, covering};
 use super::wait::{PATIENCE, STEP, Wait};
 use crate::error::{Context as _, Error, Result};
 use crate::store::{Container, ContainerState, MountRecord, Store};
@@ -109,7 +109,7 @@ pub(super) fn access(store: &Store, container: &Container) -> Result<Access> {
             && let Some((live, place)) = mountpoint::mounted(store, container)?
             && place != Placed::Nowhere
             && let Some(record) = container.mount()?
-            && let Some(root) = open_root(&place.path(&live))?
+            && let Some(root) = open_root(&live, place)?
         {
             let dir = store.run_dir().join(&record.live);
             return Ok(Access::Mounted(MountRoot { record, live, place, dir, root }));
@@ -165,8 +165,12 @@ pub(super) fn lock(store: &Store, container: &Container) -> Result<File> {
     }
 }
 
-/// Opens the root of what is mounted; none when that has just gone.
-fn open_root(mountpoint: &Path) -> Result<Option<OwnedFd>> {
+/// Opens the root of a mount; none when that has just gone.
+///
+/// # Errors
+/// [`Error::InUse`] when something else is mounted over it.
+fn open_root(live: &LiveRecord, place: Placed) -> Result<Option<OwnedFd>> {
+    let mountpoint = &place.path(live);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = match call::open(mountpoint, flags, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTCONN | Errno::CONNABORTED) => return Ok(None),
@@ -174,6 +178,14 @@ fn open_root(mountpoint: &Path) -> Result<Option<OwnedFd>> {
     };
     match call::fstatfs(&root) {
         Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(None),
-        found => Ok((found.doing("look at", mountpoint)?.f_type == FUSE_MAGIC).then_some(root)),
+        found => {
+            let is_fuse = found.doing("look at", mountpoint)?.f_type == FUSE_MAGIC;
+            let device = call::fstat(&root).doing("look at", mountpoint)?.st_dev;
+            let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+            if is_fuse && live.device.as_ref().is_none_or(|own| *own == device) {
+                return Ok(Some(root));
+            }
+            covering(live, place)?.map_or(Ok(None), |over| Err(over.in_the_way()))
+        }
     }
 }

@@ -89,7 +89,15 @@ impl Ending<'_> {
         };
         let mut wait = self.wait("all that was written to it is in its rw layer");
         let mut lost = None;
-        match mount_task::run(&place.order(self.record, self.dir, action), &mut wait)? {
+        let outcome = match mount_task::run(&place.order(self.record, self.dir, action), &mut wait) {
+            // It does not say what is lost, for one.
+            Err(error) if force != Force::None => {
+                say(&error.to_string());
+                None
+            }
+            outcome => outcome?,
+        };
+        match outcome {
             Some(Outcome::Done { lost: said }) => lost = said,
             Some(Outcome::Gone) => {}
             Some(Outcome::Busy) => return Err(self.in_use("a process has a file open there or works there")),

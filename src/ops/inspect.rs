@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::live;
 use super::timestamp::rfc3339;
+use super::wait::say;
 use crate::archive::ImageConfig;
 use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{ChainId, DiffId, ImageId};
@@ -41,7 +42,12 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     let mount = container.mount()?;
     let is_live = matches!(state, ContainerState::Running | ContainerState::Dead);
     let running = mount.as_ref().filter(|_| state == ContainerState::Running);
-    let live = running.map_or(Ok(None), |mount| live::ask(&store.run_dir().join(&mount.live)))?;
+    let asked = running.map_or(Ok(None), |mount| live::ask(&store.run_dir().join(&mount.live)));
+    // error: the rest is known without its server, and is what is wanted of one that does not answer
+    let live = asked.unwrap_or_else(|error| {
+        say(&error.to_string());
+        None
+    });
     let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
     let config = readable(store.image(container.record.image))?;
     let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);

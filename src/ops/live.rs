@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::wait::{STEP, Wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
-use crate::sys::{Dir, call, fs, open_regular};
+use crate::sys::{Dir, call, fs, open_regular, peer_process};
 
 /// How long a server may take to say what it is doing.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -104,21 +104,33 @@ pub(super) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(Unix
     }
 }
 
-/// Asks the server of the mount that is registered at `dir`; `None` when none is there, or it does not answer in time.
+/// Asks the server of the mount that is registered at `dir`; `None` when none is there, or it has ended meanwhile.
 ///
 /// # Errors
-/// When it cannot be asked.
+/// When it cannot be asked, and when it is there and does not answer in time.
 pub(super) fn ask(dir: &Path) -> Result<Option<Live>> {
     let Some(mut stream) = connect(dir, CONTROL)? else { return Ok(None) };
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).doing("ask the server at", dir)?;
     let mut json = Vec::new();
     match stream.read_to_end(&mut json) {
-        // It is busy, stopped, or has just ended.
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset) => return Ok(None),
-        read => read.doing("ask the server at", dir)?,
-    };
-    // One that ends in the middle of its answer has not answered.
-    Ok(serde_json::from_slice(&json).ok())
+        // It is busy or stopped, or breaks off.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset) => {}
+        read => {
+            read.doing("ask the server at", dir)?;
+            // error: half an answer is none
+            if let Ok(live) = serde_json::from_slice(&json) {
+                return Ok(Some(live));
+            }
+        }
+    }
+    match record(dir)? {
+        Some(record) if has_server(dir) => Err(Error::Unsupported(format!(
+            "the mount at {}: its server (process {}) does not answer",
+            record.mountpoint.display(),
+            record.pid
+        ))),
+        _ => Ok(None),
+    }
 }
 
 /// Connects to a socket of the server of the mount that is registered at `dir`; `None` when none is there.
@@ -276,8 +288,16 @@ impl Watched {
     /// Sends it a signal: it is the process `pid` as long as it is alive. False when it is gone.
     ///
     /// # Errors
-    /// When the signal cannot be sent.
+    /// When the signal cannot be sent; [`Error::Unsupported`] when `pid` is its number in another pid namespace only.
     pub(super) fn signal(&self, pid: u32, signal: Signal) -> Result<bool> {
+        // Its socket goes when it ends, and with it the certainty of its number.
+        let Some(stream) = connect(&self.dir, CONTROL)? else { return Ok(false) };
+        if peer_process(&stream).doing("find the server at", &self.dir)? != Some(pid) {
+            return Err(Error::Unsupported(format!(
+                "the server at {} is process {pid} of another pid namespace, and can be ended only from there",
+                self.dir.display()
+            )));
+        }
         let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
         let server = match pidfd_open(pid, PidfdFlags::empty()) {
             Err(Errno::SRCH) => return Ok(false),

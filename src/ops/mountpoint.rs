@@ -99,7 +99,7 @@ pub(super) fn reserve(path: &Path) -> Result<File> {
 /// it always passes on, and then it fails with `ENOTCONN`, or `ECONNABORTED` when it was ended by force.
 fn is_stale(path: &Path) -> Result<bool> {
     match call::statfs(path) {
-        Err(Errno::NOTCONN | Errno::CONNABORTED) => fuse::is_mountpoint(path),
+        Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(fuse::mount_at(path)?.is_some_and(|mount| mount.is_ours())),
         // Nothing is there, or it has a server or is no mount; what keeps it from being used is said where it is used.
         Ok(_) | Err(_) => Ok(false),
     }

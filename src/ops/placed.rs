@@ -37,6 +37,18 @@ pub(super) fn placed(record: &LiveRecord) -> Result<Placed> {
     }
 }
 
+/// What is mounted over the mount of a living server, if anything is.
+///
+/// # Errors
+/// As [`placed`].
+pub(super) fn covering(record: &LiveRecord, place: Placed) -> Result<Option<fuse::Mount>> {
+    let mounts = if place == Placed::WithServer { fuse::mounts_of(record.pid)? } else { fuse::mounts()? };
+    let mut here: Vec<_> = mounts.into_iter().filter(|mount| mount.mountpoint == record.mountpoint).collect();
+    let Some(top) = here.pop() else { return Ok(None) };
+    let is_it = |mount: &fuse::Mount| record.device.as_deref() == Some(mount.device());
+    Ok(Some(top).filter(|top| !is_it(top) && here.iter().any(is_it)))
+}
+
 impl Placed {
     /// A path by which this process finds the root of the mount.
     pub(super) fn path(self, record: &LiveRecord) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use super::ending::{Ended, Ending, Force};
 use super::placed::Placed;
-use super::umount::clear_dead;
+use super::umount::clear_mount;
 use super::wait::PATIENCE;
 use super::{mountpoint, wait};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
     let mount = container.mount()?;
     if container.state()? == ContainerState::Dead {
         if let Some(mount) = mount {
-            clear_dead(store, &container, mount)?;
+            clear_mount(store, &container, &mount)?;
         }
     } else if let Some(mount) = mount.filter(|mount| !mount.ended) {
         let dir = store.run_dir().join(&mount.live);
@@ -38,7 +38,7 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
                 patience: PATIENCE,
             };
             if ending.end(if forced { Force::Discard } else { Force::None })? == Ended::Killed {
-                clear_dead(store, &container, mount)?;
+                clear_mount(store, &container, &mount)?;
             }
         } else if let Some(server) = super::live::watch(&dir)? {
             let until = format!("container {}: its server has ended", container.record.name);

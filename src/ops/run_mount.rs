@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use rustix::mount::MountFlags;
 
@@ -22,7 +23,7 @@ use crate::container::{self, Ended, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
-use crate::store::{Container, ContainerState, MountRecord, NewContainer, Staging, Store};
+use crate::store::{Container, ContainerState, NewContainer, Staging, Store};
 use crate::sys::fs;
 
 /// What the user asked for.
@@ -223,9 +224,9 @@ fn mount(
     };
     let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     let mut host = server.stdout.take().ok_or_else(gone).doing("wait for", "the server")?;
-    let ended = container::run(&Spec { rootfs: mountpoint.clone(), files, ..spec }, &streams, host.as_fd());
-    // error: it is given back at the end
-    *has_run = ended.is_ok();
+    let started = AtomicBool::new(false);
+    let ended = container::run(&Spec { rootfs: mountpoint.clone(), files, ..spec }, &streams, host.as_fd(), &started);
+    *has_run = started.into_inner();
     // The sign to unmount.
     drop(server.stdin.take());
     let mut last = Vec::new();
@@ -248,7 +249,7 @@ fn mount(
         } else if container.state()? == ContainerState::Dead
             && let Some(mount) = container.mount()?
         {
-            clear_dead(store, container, mount)?;
+            clear_dead(store, container, &mount)?;
         }
         return ended.and(Err(failed));
     }
@@ -258,7 +259,7 @@ fn mount(
         Ok(Reply::Ended { lost: Some(lost) }) => {
             let name = &container.record.name;
             if !request.remove {
-                forget_loss(store, container)?;
+                forget_loss(store, container, server.id())?;
             }
             // A command that has failed may have said it itself.
             if ended.status != 0 {
@@ -272,10 +273,10 @@ fn mount(
     }
 }
 
-/// What was lost has been said.
-fn forget_loss(store: &Store, container: &Container) -> Result<()> {
-    match container.mount()? {
-        Some(mount) if mount.lost.is_some() => store.set_mount(container, &MountRecord { lost: None, ..mount }),
+/// What this server has lost has been said.
+fn forget_loss(store: &Store, container: &Container, server: u32) -> Result<()> {
+    match container.mount()?.filter(|mount| mount.pid == server) {
+        Some(mount) if mount.lost.is_some() => store.change_mount(container, &mount, |mount| mount.lost = None),
         _ => Ok(()),
     }
 }

@@ -298,10 +298,10 @@ fn end_on_signals(mount: &Mount) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let listening = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut signals = listening.doing("listen for signals to", &mount.mountpoint)?;
-    let order = order(mount, Action::Detach);
+    let mount = mount.clone();
     thread("signals", move || {
         for _ in signals.forever() {
-            carry_out(&order);
+            carry_out(&mount, Action::Detach);
         }
     })
 }
@@ -334,7 +334,7 @@ fn end_with_stdin(mount: &Mount, removed: bool) -> Result<()> {
         if removed && is_aborted(&mount) {
             return;
         }
-        carry_out(&order(&mount, Action::EndInUse));
+        carry_out(&mount, Action::EndInUse);
     })
 }
 
@@ -381,9 +381,10 @@ fn order(mount: &Mount, action: Action) -> Order {
 }
 
 /// Has it done. It is tried again, since without it the mount would never end.
-fn carry_out(order: &Order) {
+fn carry_out(mount: &Mount, action: Action) {
+    let order = order(mount, action);
     for _ in 0..TRIES {
-        match Task::start(order).and_then(Task::end) {
+        match Task::start(&order).and_then(Task::end) {
             Ok(Outcome::Done { .. } | Outcome::Gone) => return,
             // Something else is mounted over it, which the mount may outlive.
             Ok(Outcome::Busy | Outcome::Covered | Outcome::Failed { .. }) => {}
@@ -391,8 +392,9 @@ fn carry_out(order: &Order) {
         }
         std::thread::sleep(RETRY);
     }
-    // No other process can do it. This one waits for itself then, which has an end as long as it is not killed.
-    if let Err(error) = fuse::unmount(&PathBuf::from(order.mountpoint.clone()), true) {
+    // No other process can do it. This one waits for itself then, which has an end as long as it is not killed. What is
+    // mounted over it is another's and stays.
+    if let Err(error) = fuse::detach_only(mount) {
         log(&error);
     }
 }

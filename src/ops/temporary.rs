@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -72,11 +71,12 @@ impl Temporary {
                     Err(Errno::EXIST) if remove_left(&path)? => {}
                     Err(Errno::EXIST) => break,
                     made => {
-                        let made = Self { file: made?, path, is_directory, has_moved: false };
-                        // Between the two another process may have taken it for a dead one's.
+                        // Between the two another process may have taken it for a dead one's, and have made its own there.
+                        let mut made = Self { file: made?, path, is_directory, has_moved: true };
                         if call::flock(&made.file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
-                            && made.is_there()?
+                            && is_at(&made.file, &made.path)?
                         {
+                            made.has_moved = false;
                             return Ok(made);
                         }
                         break;
@@ -85,14 +85,6 @@ impl Temporary {
             }
         }
         Err(Errno::EXIST)
-    }
-
-    fn is_there(&self) -> Result<bool> {
-        let mine = call::fstat(&self.file)?;
-        match call::statat(CWD, &*self.path, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(false),
-            there => there.map(|there| (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)),
-        }
     }
 
     /// Its path.
@@ -153,6 +145,15 @@ fn name(target: &Path, number: u32) -> PathBuf {
     target.with_file_name(std::ffi::OsStr::from_bytes(&name))
 }
 
+/// Whether the name `path` is that of this file.
+fn is_at(file: &File, path: &Path) -> Result<bool> {
+    let mine = call::fstat(file)?;
+    match call::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(false),
+        there => there.map(|there| (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)),
+    }
+}
+
 /// Removes what a killed process of this user has left at `path`, and says whether the name is free.
 fn remove_left(path: &Path) -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -160,7 +161,7 @@ fn remove_left(path: &Path) -> Result<bool> {
         Err(Errno::NOENT) => return Ok(true),
         // A link, a socket, or another user's: none of ours.
         Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => return Ok(false),
-        left => left?,
+        left => File::from(left?),
     };
     let stat = call::fstat(&left)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
@@ -169,9 +170,15 @@ fn remove_left(path: &Path) -> Result<bool> {
     if !is_ours {
         return Ok(false);
     }
-    match call::flock(left.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Ok(false),
-        locked => locked?,
+    // A living process has it; or it cannot be known whether one does (NFSv4 locks nothing that is open for reading).
+    match call::flock(&left, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        // error: the next number is as good
+        Err(_) => return Ok(false),
+    }
+    // It may have been renamed to its target since it was opened, and the name be another process's.
+    if !is_at(&left, path)? {
+        return Ok(false);
     }
     let removed = if kind == FileType::Directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
@@ -211,6 +218,23 @@ mod tests {
         drop(second);
         assert_eq!(names(dir.path()), ["out"]);
         assert_eq!(std::fs::read(&target).unwrap(), b"");
+    }
+
+    #[test]
+    fn who_loses_a_name_to_another_process_leaves_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let made = Temporary::new(&target, false, &|path| {
+            let made = File::options().write(true).create_new(true).open(path).unwrap();
+            if path == name(&target, 0) {
+                // The other one takes it for a dead one's, and makes its own.
+                std::fs::remove_file(path).unwrap();
+                std::fs::write(path, "another's").unwrap();
+            }
+            Ok(made)
+        });
+        assert_eq!(made.unwrap().path(), name(&target, 1));
+        assert_eq!(std::fs::read(name(&target, 0)).unwrap(), b"another's");
     }
 
     #[test]

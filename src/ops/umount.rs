@@ -64,11 +64,11 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
     if mount.ended {
         // Another program has unmounted it, and what that lost is said here.
         let Some(lost) = mount.lost.clone() else { return Err(not_mounted(&container.record.name)) };
-        store.set_mount(container, &MountRecord { lost: None, ..mount })?;
+        store.change_mount(container, &mount, |mount| mount.lost = None)?;
         return Err(said(&name, &lost));
     }
     if container.state()? == ContainerState::Dead {
-        return clear_dead(store, container, mount);
+        return clear_dead(store, container, &mount);
     }
     let dir = store.run_dir().join(&mount.live);
     let lost = match mountpoint::mounted(store, container)? {
@@ -91,7 +91,7 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
             match ending.end(if how.force { Force::Users } else { Force::None })? {
                 Ended::InOrder { lost } => lost,
                 Ended::Killed => {
-                    clear_dead(store, container, mount.clone())?;
+                    clear_dead(store, container, &mount)?;
                     None
                 }
             }
@@ -114,10 +114,10 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
     match recorded {
         // It was killed when its mount had ended.
         Some(record) if !record.ended && container.state()? == ContainerState::Dead => {
-            clear_dead(store, container, record)?;
+            clear_dead(store, container, &record)?;
             tidy(store, container)?;
         }
-        Some(record) if record.lost.is_some() => store.set_mount(container, &MountRecord { lost: None, ..record })?,
+        Some(record) if record.lost.is_some() => store.change_mount(container, &record, |mount| mount.lost = None)?,
         _ => {}
     }
     lost.map_or(Ok(()), |lost| Err(said(&name, &lost)))
@@ -132,15 +132,23 @@ fn said(name: &str, lost: &str) -> Error {
 ///
 /// # Errors
 /// What keeps it from being put in order; then the container still is dead.
-pub(super) fn clear_dead(store: &Store, container: &Container, mount: MountRecord) -> Result<()> {
+pub(super) fn clear_dead(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
+    clear_mount(store, container, mount)?;
+    store.change_mount(container, mount, |mount| mount.ended = true)
+}
+
+/// The same, but the container's record stays as it is: on a full disk nothing can be recorded.
+///
+/// # Errors
+/// As [`clear_dead`].
+pub(super) fn clear_mount(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
     mountpoint::clear_stale(&mount.mountpoint)?;
     // Its server could not do this any more.
     container.remove_default_mountpoint()?;
     match fs::remove_dir_all(store.run_dir().join(&mount.live)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        removed => removed.doing("remove", store.run_dir().join(&mount.live))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("remove", store.run_dir().join(&mount.live)),
     }
-    store.set_mount(container, &MountRecord { ended: true, ..mount })
 }
 
 /// Takes away what the union of a killed server has kept in the rw layer.
@@ -165,9 +173,10 @@ fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {
     }
     let Some(dir) = live::at_mountpoint(&store.run_dir(), &path)? else {
         // One of another store, or one whose server is dead.
-        return match fuse::is_mountpoint(&path)? {
-            true => fuse::unmount(&path, how.lazy || how.force),
-            false => Err(not_mounted(target)),
+        return match fuse::mount_at(&path)? {
+            Some(mount) if mount.is_ours() => fuse::unmount(&path, how.lazy || how.force),
+            Some(over) if fuse::is_mountpoint(&path)? => Err(over.in_the_way()),
+            _ => Err(not_mounted(target)),
         };
     };
     let Some(record) = live::record(&dir)? else { return Err(not_mounted(target)) };

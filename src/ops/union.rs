@@ -34,10 +34,11 @@ pub fn mount_program(options: &UnionOptions, mountpoint: &Path) -> Result<()> {
 fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_be_empty: bool) -> Result<()> {
     if options.remount {
         let path = fs::canonicalize(mountpoint).doing("find", mountpoint)?;
-        if !fuse::is_mountpoint(&path)? {
-            return Err(Error::NotFound { kind: "mount", name: mountpoint.display().to_string() });
-        }
-        return fuse::set_mount_flags(&path, options.flags);
+        return match fuse::mount_at(&path)? {
+            Some(mount) if mount.is_ours() => fuse::set_mount_flags(&path, options.flags),
+            Some(over) if fuse::is_mountpoint(&path)? => Err(over.in_the_way()),
+            _ => Err(Error::NotFound { kind: "mount", name: mountpoint.display().to_string() }),
+        };
     }
     if options.upper.is_none() && options.lowers.is_empty() {
         return Err(Error::Usage(

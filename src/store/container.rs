@@ -355,6 +355,23 @@ impl Store {
         self.lock()?.write(&container.dir().join("mount.json"), &json(mount)?)
     }
 
+    /// Changes what is written down of this mount of a container; nothing once a later mount is written down.
+    ///
+    /// # Errors
+    /// When the record cannot be read or written.
+    pub fn change_mount(
+        &self,
+        container: &Container,
+        mount: &MountRecord,
+        change: impl FnOnce(&mut MountRecord),
+    ) -> Result<()> {
+        let guard = self.lock()?;
+        let is_it = |now: &MountRecord| now.live == mount.live && now.pid == mount.pid;
+        let Some(mut now) = container.mount()?.filter(is_it) else { return Ok(()) };
+        change(&mut now);
+        guard.write(&container.dir().join("mount.json"), &json(&now)?)
+    }
+
     /// The layers of a container, ready for the union.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Removing a tree of any depth, without ever looking into what it holds.
 //!
 //! A directory that its owner may not read or change is made usable first: an ordinary user's store that was made before
-//! [`layer-modes`](super::format) has the modes of layers' directories on disk. What cannot go does not keep the rest.
+//! [`layer-modes`](super::format) has the modes of layers' directories on disk. What cannot go does not keep the rest, and
+//! another process may remove the same.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -34,7 +35,10 @@ struct Removal {
 /// # Errors
 /// The first that could not go, and how many there are; the rest is gone.
 pub(super) fn remove_content(dir: &Path, last: &str) -> crate::error::Result<()> {
-    let top = open_usable(CWD, dir.as_os_str().as_bytes()).doing("open", dir)?;
+    let top = match open_usable(CWD, dir.as_os_str().as_bytes()) {
+        Err(Errno::NOENT) => return Ok(()),
+        top => top.doing("open", dir)?,
+    };
     let mut removal = Removal { top, moved_up: 0, at: Vec::new(), left: None, count: 0 };
     loop {
         let moved_up = removal.moved_up;
@@ -99,8 +103,16 @@ impl Removal {
     /// Removes what is in a directory; false when something is left.
     fn content(&mut self, dir: BorrowedFd<'_>, keep: &[u8]) -> Result<bool> {
         let mut all = true;
-        for entry in Dir::read_from(dir)? {
-            let entry = entry?;
+        let entries = match Dir::read_from(dir) {
+            Err(Errno::NOENT) => return Ok(true),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = match entry {
+                // The directory itself is gone.
+                Err(Errno::NOENT) => break,
+                entry => entry?,
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." || (self.at.is_empty() && name == keep) {
                 continue;
@@ -136,35 +148,66 @@ impl Removal {
         let inner = match within(dir, || open_usable(dir, name)) {
             Ok(inner) if self.at.len() <= DEPTH => inner,
             Ok(_) => return self.move_up(dir, name),
+            Err(Errno::NOENT) => return Ok(true),
             Err(Errno::MFILE | Errno::NFILE) if self.at.len() > 1 => return self.move_up(dir, name),
             Err(error) => return Err(error),
         };
         if !self.content(inner.as_fd(), b"")? {
             return Ok(false);
         }
-        within(dir, || call::unlinkat(dir, name, AtFlags::REMOVEDIR)).map(|()| true)
+        match within(dir, || call::unlinkat(dir, name, AtFlags::REMOVEDIR)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves a directory to the top, from where it goes later.
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
-        let place = format!("deep.{}", self.moved_up);
-        let rename = || call::renameat(dir, name, &self.top, &*place);
-        match within(dir, rename) {
-            // To move a directory is to change its `..`.
-            Err(Errno::ACCESS) => {
-                make_usable(dir, name)?;
-                rename()?;
+        loop {
+            let place = format!("deep.{}", self.moved_up);
+            self.moved_up = self.moved_up.saturating_add(1);
+            let rename = || call::renameat(dir, name, &self.top, &*place);
+            let moved = match within(dir, rename) {
+                // To move a directory is to change its `..`.
+                Err(Errno::ACCESS) => make_usable(dir, name).and_then(|()| rename()),
+                moved => moved,
+            };
+            match moved {
+                Ok(()) | Err(Errno::NOENT) => return Ok(true),
+                // Another process that removes the same has moved one there.
+                Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+                Err(error) => return Err(error),
             }
-            moved => moved?,
         }
-        self.moved_up = self.moved_up.saturating_add(1);
-        Ok(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_that_remove_one_tree_both_succeed() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            for number in 0..200 {
+                let place = dir.path().join(format!("d{}/e{number}", number % 10));
+                std::fs::create_dir_all(&place).unwrap();
+                std::fs::write(place.join("f"), "").unwrap();
+            }
+            let start = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                let remove = || {
+                    start.wait();
+                    remove_content(dir.path(), "owner")
+                };
+                let (first, second) = (scope.spawn(remove), scope.spawn(remove));
+                first.join().unwrap().unwrap();
+                second.join().unwrap().unwrap();
+            });
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
 
     #[test]
     fn a_tree_deeper_than_any_path_goes_too() {

@@ -156,7 +156,11 @@ impl Drop for Staging {
 
 fn remove(dir: &Path) -> Result<()> {
     remove_content(dir, OWNER)?;
-    fs::remove_dir(dir).doing("remove", dir)
+    match fs::remove_dir(dir) {
+        // Another process removes what a dead one has left, too.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("remove", dir),
+    }
 }
 
 /// Whether the disk, or its table of inodes, is full.

@@ -14,6 +14,7 @@ mod process;
 mod retry;
 mod seccomp;
 pub mod sha256;
+mod socket;
 mod terminal;
 mod write_back;
 mod xattr;
@@ -29,6 +30,7 @@ pub use own_mount::{FS_TYPE, is_in_own_mount};
 pub use process::{execute, fork, inherited, is_ignored, keep_only, lift_limits, new_namespaces};
 pub use retry::{SystemError, is_want, retry};
 pub use seccomp::{Instruction, filter_system_calls};
+pub use socket::peer_process;
 pub use terminal::{
     Disposition, block_signals_but, is_same_open_file, set_disposition, stop_process_group, terminal_device,
 };

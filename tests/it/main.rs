@@ -72,6 +72,7 @@ mod mount_calls;
 mod mount_command;
 mod mount_commit;
 mod mount_container;
+mod mount_covered;
 mod mount_crash;
 mod mount_data;
 mod mount_dead;

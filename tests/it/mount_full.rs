@@ -96,6 +96,8 @@ fn a_write_without_end_is_told_that_the_disk_is_full() {
     // With room again writes are gathered again, and with little from the first on they are not.
     full.union();
     assert!(full.is_synchronous());
+    full.mounts.run(&["union", "-o", "remount,rw", "mnt"]).ok();
+    assert!(full.is_synchronous());
     fs::remove_file(full.mounts.at("mnt/big")).unwrap();
     assert!(eventually(|| !full.is_synchronous()));
     full.mounts.umount(&full.mounts.text("mnt"));

@@ -206,3 +206,54 @@ fn a_server_that_is_killed_at_the_end_of_its_mount_is_gone() {
         mounts.run(&["rm", "-f", "c"]).ok();
     }
 }
+
+/// It is not asked for what it has lost, and its mount is not said to be none.
+#[test]
+fn a_server_that_does_not_answer_is_not_taken_for_one_that_is_gone() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    let at = mounts.mount(&["--name", "c", &base]).mountpoint;
+    let server = pid(&mounts, "c");
+    signal(server, Signal::STOP);
+    let said = mounts.run(&["inspect", at.to_str().unwrap()]);
+    assert!(said.code == 125 && said.err.contains(&format!("(process {server}) does not answer")), "{said:?}");
+    let said = mounts.run(&["inspect", "c"]);
+    assert!(said.code == 0 && said.err.contains("does not answer"), "{said:?}");
+    signal(server, Signal::CONT);
+    mounts.umount("c");
+    mounts.assert_nothing_is_live();
+}
+
+/// What is known of a server is its number in its own pid namespace, which is another process's here.
+#[test]
+fn a_server_of_another_pid_namespace_is_not_killed_by_its_number_there() {
+    let mounts = Mounts::new();
+    let base = image(&mounts);
+    let mut command = mounts.command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "sh", "-c"]).env("L", super::mounts::PROGRAM);
+    command.arg(format!("$L run-mount --name c {base} && echo && read wait"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..2 {
+        std::io::BufRead::read_line(&mut said, &mut String::new()).unwrap();
+    }
+    let number = mounts.servers();
+    let here: Vec<_> = mounts.processes().into_iter().filter(|process| is_server(*process)).collect();
+    let [server] = here[..] else { panic!("{here:?}") };
+    assert_ne!(number, [server]);
+    signal(server, Signal::STOP);
+    let said = mounts.run(&["umount", "--force", "--timeout", "1", "c"]);
+    assert!(said.code == 125 && said.err.contains("of another pid namespace"), "{said:?}");
+    assert!(is_alive(server));
+    kill(server);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    mounts.run(&["rm", "--force", "c"]).ok();
+    mounts.assert_nothing_is_live();
+}
+
+fn is_server(process: u32) -> bool {
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).nth(1) == Some(b"serve")
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use layerctl::ops::{self, ImportLimits, ImportOptions, Policy, TakenAs};
 use layerctl::progress::Quiet;
-use layerctl::store::{NewContainer, Removed, Store};
+use layerctl::store::{MountRecord, NewContainer, Removed, Store};
 
 fn store_with_image(root: &Path) -> Store {
     // Whatever another test has made the umask.
@@ -112,4 +112,30 @@ fn a_container_that_was_removed_cannot_be_locked() {
         .unwrap();
     fs::remove_file(container.dir().join("record.json")).unwrap();
     assert!(matches!(container.lock(), Err(layerctl::Error::NotFound { .. })));
+}
+
+/// A command that puts a dead mount in order may be slower than the next server.
+#[test]
+fn the_record_of_a_later_mount_is_not_overwritten_by_what_is_known_of_an_earlier_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_with_image(dir.path());
+    let new = NewContainer { name: Some("c".into()), image: "practice".into(), ..NewContainer::default() };
+    let container = store.create_container(&new).unwrap();
+    let record = |live: &str, pid| MountRecord {
+        mountpoint: "/mnt".into(),
+        pid,
+        started: 0,
+        read_only: false,
+        command: false,
+        live: live.to_owned(),
+        ended: false,
+        lost: None,
+    };
+    let (earlier, later) = (record("si_1", 10), record("si_2", 11));
+    store.set_mount(&container, &earlier).unwrap();
+    store.set_mount(&container, &later).unwrap();
+    store.change_mount(&container, &earlier, |mount| mount.ended = true).unwrap();
+    assert_eq!(container.mount().unwrap(), Some(later.clone()));
+    store.change_mount(&container, &later, |mount| mount.ended = true).unwrap();
+    assert_eq!(container.mount().unwrap(), Some(MountRecord { ended: true, ..later }));
 }

@@ -127,9 +127,16 @@ fn what_is_in_the_way_can_be_removed_from_a_full_disk() {
     full.import().lines();
     full.run(&["run-mount", "--name", "c", "big"]).lines();
     full.run(&["umount", "c"]).lines();
+    full.run(&["run-mount", "--name", "dead", "big"]).lines();
+    let inspected: serde_json::Value =
+        serde_json::from_str(&full.run(&["inspect", "dead"]).stdout).expect("inspect prints JSON");
+    let server = inspected[0]["State"]["Pid"].as_u64().expect("a server");
+    super::processes::kill(u32::try_from(server).expect("a pid"));
     full.disk.leave_inodes(0);
     full.disk.leave_blocks(0);
     full.import().assert_refused(125, &["No space left on device"]);
+    full.run(&["rm", "dead"]).lines();
+    full.disk.leave_blocks(0);
     full.run(&["rm", "c"]).lines();
     full.disk.leave_blocks(40);
     full.disk.leave_inodes(0);

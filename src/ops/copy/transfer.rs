@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::tree::{Stat, Tree};
+use super::tree::{Id, Stat, Tree};
 use crate::index::{Kind, Meta, Xattrs};
 use crate::whiteout;
 
@@ -16,7 +16,7 @@ pub(super) struct Transfer<'a, S: Tree, D: Tree> {
     /// The target is a container, which has no names that begin with `.wh.`.
     into_container: bool,
     /// Files of several names, with one that was made.
-    made: HashMap<(u64, u64), (D::Dir, Vec<u8>)>,
+    made: HashMap<Id, (D::Dir, Vec<u8>, Id)>,
     temporary: u64,
     /// What is being copied, for messages.
     pub(super) at: Vec<u8>,
@@ -40,7 +40,7 @@ struct Frame<S: Tree, D: Tree> {
     /// Those still to be copied, last first.
     names: Vec<Vec<u8>>,
     /// What the directory gets when all is in it, which changes its time.
-    describe: Option<(D::Dir, Vec<u8>, Meta, Xattrs)>,
+    describe: Option<(Meta, Xattrs)>,
     /// Bytes of the path.
     at: usize,
 }
@@ -69,8 +69,8 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
         while let Some(frame) = stack.last_mut() {
             self.at.truncate(frame.at);
             let Some(name) = frame.names.pop() else {
-                if let Some((dir, name, meta, xattrs)) = &frame.describe {
-                    self.to.describe(dir, name, meta, xattrs)?;
+                if let Some((meta, xattrs)) = &frame.describe {
+                    self.to.describe(&frame.to, meta, xattrs)?;
                 }
                 stack.pop();
                 continue;
@@ -83,12 +83,7 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
         Ok(())
     }
 
-    fn frame(
-        &self,
-        from: S::Dir,
-        to: D::Dir,
-        describe: Option<(D::Dir, Vec<u8>, Meta, Xattrs)>,
-    ) -> io::Result<Frame<S, D>> {
+    fn frame(&self, from: S::Dir, to: D::Dir, describe: Option<(Meta, Xattrs)>) -> io::Result<Frame<S, D>> {
         let mut names = self.from.names(&from)?;
         names.reverse();
         Ok(Frame { from, to, names, describe, at: self.at.len() })
@@ -118,10 +113,7 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
         // A tar that has only a path through a directory says nothing of it.
         let describe = match there.is_some() && is_implied {
             true => None,
-            false => {
-                let (meta, xattrs) = self.described(&stat, from, name)?;
-                Some((to.clone(), new.to_vec(), meta, xattrs))
-            }
+            false => Some(self.described(&stat, from, name)?),
         };
         self.frame(self.from.enter(from, name)?, self.to.enter(to, new)?, describe).map(Some)
     }
@@ -130,12 +122,14 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
     fn leaf(&mut self, stat: &Stat, from: &S::Dir, name: &[u8], to: &D::Dir, new: &[u8]) -> io::Result<()> {
         let reserved = self.to.reserve(to)?;
         let temporary = self.temporary(reserved.is_some(), to)?;
-        let placed = self.make(stat, from, name, to, &temporary).and_then(|()| self.to.rename(to, &temporary, new));
+        let placed = self.make(stat, from, name, to, &temporary).and_then(|made| {
+            self.to.rename(to, &temporary, &made, new)?;
+            self.to.id(&made)
+        });
         // Two names of one file stay two names when one is renamed to the other.
         let is_link = stat.nlink > 1 && self.made.contains_key(&stat.id);
-        match placed {
-            Ok(()) if is_link => unlink(self.to, to, &temporary)?,
-            Ok(()) => {}
+        let id = match placed {
+            Ok(id) => id,
             Err(error) => {
                 #[expect(
                     clippy::let_underscore_must_use,
@@ -144,10 +138,13 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
                 let _ = self.to.unlink(to, &temporary);
                 return Err(error);
             }
+        };
+        if is_link {
+            unlink(self.to, to, &temporary)?;
         }
         drop(reserved);
         if stat.nlink > 1 {
-            self.made.entry(stat.id).or_insert_with(|| (to.clone(), new.to_vec()));
+            self.made.entry(stat.id).or_insert_with(|| (to.clone(), new.to_vec(), id));
         }
         Ok(())
     }
@@ -167,17 +164,18 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
         Ok([TEMPORARY, own.as_bytes()].concat())
     }
 
-    fn make(&self, stat: &Stat, from: &S::Dir, name: &[u8], to: &D::Dir, new: &[u8]) -> io::Result<()> {
-        if let Some((dir, made)) = self.made.get(&stat.id).filter(|_| stat.nlink > 1) {
-            return self.to.link((dir, made), to, new);
+    fn make(&self, stat: &Stat, from: &S::Dir, name: &[u8], to: &D::Dir, new: &[u8]) -> io::Result<D::Dir> {
+        if let Some((dir, made, id)) = self.made.get(&stat.id).filter(|_| stat.nlink > 1) {
+            return self.to.link((dir, made, *id), to, new);
         }
-        match stat.meta.kind {
+        let made = match stat.meta.kind {
             Kind::File => self.to.file(to, new, &mut *self.from.content(from, name)?)?,
             Kind::Symlink => self.to.symlink(to, new, &self.from.readlink(from, name)?)?,
             _ => self.to.special(to, new, &stat.meta)?,
-        }
+        };
         let (meta, xattrs) = self.described(stat, from, name)?;
-        self.to.describe(to, new, &meta, &xattrs)
+        self.to.describe(&made, &meta, &xattrs)?;
+        Ok(made)
     }
 
     fn described(&self, stat: &Stat, from: &S::Dir, name: &[u8]) -> io::Result<(Meta, Xattrs)> {

@@ -10,13 +10,16 @@ use std::os::fd::OwnedFd;
 use crate::index::{Kind, Meta, Xattrs};
 use crate::sys::retry;
 
+/// The same for all names of one file.
+pub(super) type Id = (u64, u64);
+
 /// What a name stands for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
     pub(super) meta: Meta,
     pub(super) nlink: u32,
     /// The same for all names of one file.
-    pub(super) id: (u64, u64),
+    pub(super) id: Id,
 }
 
 /// The right to the temporary name in one directory.
@@ -26,7 +29,7 @@ pub(super) struct Reserved {
 
 /// A tree. No call follows a link at the name it is given.
 pub(super) trait Tree {
-    /// An open directory.
+    /// An open directory, or another file that was made: it stays that, whatever its name comes to stand for.
     type Dir: Clone;
 
     fn root(&self) -> io::Result<Self::Dir>;
@@ -40,17 +43,19 @@ pub(super) trait Tree {
 
     fn mkdir(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<()>;
     /// Makes a file of all that `content` gives.
-    fn file(&self, dir: &Self::Dir, name: &[u8], content: &mut dyn Read) -> io::Result<()>;
-    fn symlink(&self, dir: &Self::Dir, name: &[u8], target: &[u8]) -> io::Result<()>;
-    fn special(&self, dir: &Self::Dir, name: &[u8], meta: &Meta) -> io::Result<()>;
-    fn link(&self, from: (&Self::Dir, &[u8]), dir: &Self::Dir, name: &[u8]) -> io::Result<()>;
-    /// Replaces what is no directory.
-    fn rename(&self, dir: &Self::Dir, from: &[u8], to: &[u8]) -> io::Result<()>;
+    fn file(&self, dir: &Self::Dir, name: &[u8], content: &mut dyn Read) -> io::Result<Self::Dir>;
+    fn symlink(&self, dir: &Self::Dir, name: &[u8], target: &[u8]) -> io::Result<Self::Dir>;
+    fn special(&self, dir: &Self::Dir, name: &[u8], meta: &Meta) -> io::Result<Self::Dir>;
+    /// Gives the file `from` one more name, if it still is the one with this id.
+    fn link(&self, from: (&Self::Dir, &[u8], Id), dir: &Self::Dir, name: &[u8]) -> io::Result<Self::Dir>;
+    fn id(&self, made: &Self::Dir) -> io::Result<Id>;
+    /// Renames the file `made`, if that still has the name `from`. Replaces what is no directory.
+    fn rename(&self, dir: &Self::Dir, from: &[u8], made: &Self::Dir, to: &[u8]) -> io::Result<()>;
     fn unlink(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<()>;
     /// Keeps the temporary name in a directory for this process, for as long as the value lives; `None` when another has it.
     fn reserve(&self, dir: &Self::Dir) -> io::Result<Option<Reserved>>;
     /// Sets owner, mode, attributes and time.
-    fn describe(&self, dir: &Self::Dir, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> io::Result<()>;
+    fn describe(&self, made: &Self::Dir, meta: &Meta, xattrs: &Xattrs) -> io::Result<()>;
 }
 
 /// Where a path leads. Its directory is there; something of its name perhaps.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::tree::{Reserved, Stat, Tree, copy_data};
+use super::tree::{Id, Reserved, Stat, Tree, copy_data};
 use crate::index::{Kind, Meta, Xattrs};
 use crate::ops::pack::{Content, meta_of};
 use crate::union::{Caller, Errno, Ino, NewFile, RenameMode, SetAttr, SetTime, Times, Union};
@@ -69,32 +69,34 @@ impl Tree for UnionTree<'_> {
         Ok(())
     }
 
-    fn file(&self, dir: &Ino, name: &[u8], content: &mut dyn Read) -> io::Result<()> {
+    fn file(&self, dir: &Ino, name: &[u8], content: &mut dyn Read) -> io::Result<Ino> {
         let new = NewFile { kind: Kind::File, mode: 0o600, umask: 0, rdev: (0, 0) };
         let ino = self.0.create(*dir, name, new, ROOT)?.ino;
         let size =
             copy_data(content, |at, bytes| Ok(self.0.write(ino, at, bytes, None, Times::Move).untold().map(drop)?))?;
         self.0.setattr(ino, &SetAttr { size: Some(size), ..SetAttr::default() }, ROOT).untold()?;
-        Ok(())
+        Ok(ino)
     }
 
-    fn symlink(&self, dir: &Ino, name: &[u8], target: &[u8]) -> io::Result<()> {
-        self.0.symlink(*dir, name, target, ROOT)?;
-        Ok(())
+    fn symlink(&self, dir: &Ino, name: &[u8], target: &[u8]) -> io::Result<Ino> {
+        Ok(self.0.symlink(*dir, name, target, ROOT)?.ino)
     }
 
-    fn special(&self, dir: &Ino, name: &[u8], meta: &Meta) -> io::Result<()> {
+    fn special(&self, dir: &Ino, name: &[u8], meta: &Meta) -> io::Result<Ino> {
         let new = NewFile { kind: meta.kind, mode: 0o600, umask: 0, rdev: meta.rdev };
-        self.0.create(*dir, name, new, ROOT)?;
-        Ok(())
+        Ok(self.0.create(*dir, name, new, ROOT)?.ino)
     }
 
-    fn link(&self, from: (&Ino, &[u8]), dir: &Ino, name: &[u8]) -> io::Result<()> {
-        self.0.link(self.ino(*from.0, from.1)?, *dir, name)?;
-        Ok(())
+    fn link(&self, (_, _, (_, ino)): (&Ino, &[u8], Id), dir: &Ino, name: &[u8]) -> io::Result<Ino> {
+        self.0.link(Ino(ino), *dir, name)?;
+        Ok(Ino(ino))
     }
 
-    fn rename(&self, dir: &Ino, from: &[u8], to: &[u8]) -> io::Result<()> {
+    fn id(&self, made: &Ino) -> io::Result<Id> {
+        Ok((0, made.0))
+    }
+
+    fn rename(&self, dir: &Ino, from: &[u8], _: &Ino, to: &[u8]) -> io::Result<()> {
         Ok(self.0.rename((*dir, from), (*dir, to), RenameMode::Replace)?)
     }
 
@@ -107,8 +109,8 @@ impl Tree for UnionTree<'_> {
         Ok(Some(Reserved { _lock: None }))
     }
 
-    fn describe(&self, dir: &Ino, name: &[u8], meta: &Meta, xattrs: &Xattrs) -> io::Result<()> {
-        let ino = self.ino(*dir, name)?;
+    fn describe(&self, made: &Ino, meta: &Meta, xattrs: &Xattrs) -> io::Result<()> {
+        let ino = *made;
         let mode = Some(meta.mode).filter(|_| meta.kind != Kind::Symlink);
         let set = SetAttr { mode, uid: Some(meta.uid), gid: Some(meta.gid), ..SetAttr::default() };
         self.0.setattr(ino, &set, ROOT).untold()?;
