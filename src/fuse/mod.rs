@@ -18,6 +18,7 @@
 //! - [`page_cache`]: the kernel's limits for a mount
 //! - [`read_ahead`]: having files ready before they are asked for
 //! - [`room`]: that a write is told when the disk is full
+//! - [`gathered`]: what the kernel has of a file and the union does not have yet
 //! - [`wakeful`]: processors that stay awake while requests come thick
 //! - [`connection`]: the kernel's control of a mount's connection
 //! - [`counters`]: how many messages of each kind the kernel has sent
@@ -32,6 +33,7 @@ mod data;
 mod filesystem;
 mod flush_failures;
 mod gate;
+mod gathered;
 mod given;
 mod ids;
 mod io;
@@ -54,6 +56,7 @@ pub use behaviour::Behaviour;
 pub use connection::Connection;
 pub use counters::{Counters, Operation};
 pub use gate::{Gate, Held};
+pub use gathered::{Gathered, Gatherer, WriteOut};
 pub use ids::{IdMap, Ids};
 pub use io::Io;
 pub use losses::Losses;

@@ -2,17 +2,18 @@
 //!
 //! With the write-back cache the kernel asks for the next data or hole (`FUSE_LSEEK`) without first writing what
 //! it has gathered (fs/fuse/file.c, `fuse_lseek`): a file just written seems to be one hole, and who copies it by
-//! its data loses them. So the kernel is told to give up its pages of the file, which it writes out then, before
-//! the file is looked at. That waits for WRITE requests to be answered, and therefore has a thread of its own.
-//! Nobody but the kernel knows that a file of a layer has been written to before the first of these comes. But whatever
-//! was written are data, so that it can only be where the layer has a hole, or behind its end.
+//! its data loses them. So the kernel is made to write out its pages of the file before that is looked at
+//! ([`gathered`](super::gathered)). That takes a while, and therefore has a thread of its own. Nobody but the kernel knows that a
+//! file of a layer has been written to before the first of these comes. But whatever was written are data, so that it can only be
+//! where the layer has a hole, or behind its end.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use fuser::{INodeNo, Notifier, ReplyLseek};
+use fuser::{Errno, ReplyLseek};
 
+use super::gathered::{Gathered, Gatherer};
 use super::value::reply as errno;
 use crate::union::{Ino, Union};
 
@@ -57,20 +58,27 @@ pub(super) fn questions() -> (Seeks, Receiver<Seek>) {
 /// Starts the thread; it ends when nobody can ask any more, and then lets go of the union.
 pub(super) fn answer_all(
     questions: Receiver<Seek>,
-    notifier: Notifier,
+    gatherer: Arc<Gatherer>,
     union: Arc<Union>,
 ) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         for seek in questions {
-            // An inode that the kernel has just forgotten has no pages, and that is no error.
-            let written = match seek.doubt(&union) {
-                Some(from) => notifier.inval_inode(INodeNo(seek.ino.0), from, 0),
-                None => Ok(()),
-            };
-            match written {
-                Ok(()) => seek.answer(&union),
-                Err(error) => seek.reply.error(errno(error.into())),
+            if let Some(from) = seek.doubt(&union) {
+                let attr = match union.getattr(seek.ino) {
+                    Ok(attr) => attr,
+                    Err(error) => {
+                        seek.reply.error(errno(error));
+                        continue;
+                    }
+                };
+                let gathered = Gathered { ino: seek.ino, generation: attr.generation, from, path: b"" };
+                // error: the kernel takes all of each file for data from then on
+                if gatherer.write_out(&gathered).is_err() {
+                    seek.reply.error(Errno::ENOSYS);
+                    continue;
+                }
             }
+            seek.answer(&union);
         }
     };
     std::thread::Builder::new().name("seek".to_owned()).spawn(run)

@@ -19,6 +19,7 @@ use super::counters::Counters;
 use super::filesystem::Filesystem;
 use super::flush_failures::FlushFailures;
 use super::gate::Gate;
+use super::gathered::{Gatherer, WriteOut};
 use super::given::Given;
 use super::io::Io;
 use super::late;
@@ -60,6 +61,7 @@ pub struct Session {
     session: fuser::Session<Filesystem>,
     counters: Arc<Counters>,
     gate: Arc<Gate>,
+    gatherer: Arc<Gatherer>,
     losses: Arc<Losses>,
     room: Option<Arc<Room>>,
     /// Threads that hold the union.
@@ -119,6 +121,7 @@ impl Session {
         let (late, requests) = late::requests();
         let given = Arc::new(Given::new());
         let gate = Arc::new(Gate::default());
+        let gatherer = Arc::new(Gatherer::default());
         let losses = Arc::new(Losses::default());
         let filesystem = Filesystem {
             union: union.clone(),
@@ -152,18 +155,27 @@ impl Session {
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
             let late = late::do_all(requests, gate.clone(), union.clone())?;
             let renewing = renew::do_all(outdated, session.notifier())?;
-            Ok(([read_ahead, late, renewing, seek::answer_all(questions, session.notifier(), union)?], session))
+            Ok(([read_ahead, late, renewing, seek::answer_all(questions, gatherer.clone(), union)?], session))
         });
         match (started, mount) {
             (Ok((threads, session)), Ok(mount)) => {
                 given.invalidate_by(session.notifier());
-                gate.flush_by(session.notifier());
                 page_cache::widen(mount.device());
                 if let Some(Err(error)) = room.as_ref().map(|room| room.keep(mount.device())) {
                     mounts::abort(mountpoint)?;
                     return Err(error).doing("start a thread for", mountpoint);
                 }
-                Ok(Self { session, counters, gate, losses, room, threads, mount, wanted: options.threads.max(1) })
+                Ok(Self {
+                    session,
+                    counters,
+                    gate,
+                    gatherer,
+                    losses,
+                    room,
+                    threads,
+                    mount,
+                    wanted: options.threads.max(1),
+                })
             }
             (started, mount) => {
                 // Nothing is served, so nothing may wait for it.
@@ -194,6 +206,17 @@ impl Session {
     #[must_use]
     pub fn gate(&self) -> Arc<Gate> {
         self.gate.clone()
+    }
+
+    /// By which the kernel is made to write out what it has gathered.
+    #[must_use]
+    pub fn gatherer(&self) -> Arc<Gatherer> {
+        self.gatherer.clone()
+    }
+
+    /// How that is done. To be called before [`Session::serve`].
+    pub fn write_out_by(&self, write_out: WriteOut) {
+        self.gatherer.write_out_by(write_out);
     }
 
     /// What could not be stored.

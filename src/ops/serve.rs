@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::access::lock;
 use super::live::{self, Live, LiveBranch, LiveRecord};
-use super::mount_task::{Action, Order, Outcome, Task};
+use super::mount_task::{Action, Order, Outcome, Task, Writer};
 use super::packing::Packing;
 use super::registration::{self, Announcement, Registration, Said, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
@@ -195,7 +195,7 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         }
     };
     let losses = session.losses();
-    let packing = Packing::new(&union, session.gate(), losses.clone(), mountpoint.to_owned());
+    let packing = Packing::new(&union, &session);
     // From here on a failure must not leave a mount that nothing serves.
     let registered = (|| {
         let container_id = container.as_ref().map(|served| served.container.id.hex());
@@ -215,6 +215,7 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         };
         let mounted = session.mounted();
         session.remount_by(remount(&mounted));
+        session.write_out_by(Writer::write_out_of(order(&mounted, Action::WriteOut)));
         end_on_signals(&mounted)?;
         if spec.tied {
             give_up_on_signal(mountpoint)?;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::io::{Errno, Result};
 
@@ -42,6 +42,30 @@ pub fn file_handle(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> 
         }
     }
     Ok(None)
+}
+
+/// `FILEID_INO64_GEN` (include/linux/exportfs.h): the kind of FUSE's handles (fs/fuse/inode.c, `fuse_encode_fh`).
+const FUSE_HANDLE: i32 = 0x81;
+
+/// Opens an inode of the FUSE mount `mount` by its number, without any name.
+///
+/// # Errors
+/// As `open_by_handle_at(2)`: `ESTALE` when the kernel does not know the inode, `EPERM` without `CAP_DAC_READ_SEARCH`.
+pub fn open_fuse_inode(mount: BorrowedFd<'_>, number: u64, generation: u32) -> Result<OwnedFd> {
+    let mut handle = Handle { handle_bytes: 12, handle_type: FUSE_HANDLE, data: [0; DATA_MAX] };
+    let words = [(number >> 32) as u32, number as u32, generation];
+    for (to, from) in handle.data.iter_mut().zip(words.into_iter().flat_map(u32::to_ne_bytes)) {
+        *to = from;
+    }
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: `handle` has as many bytes as it says; the descriptor that comes is nobody else's.
+    unsafe {
+        let opened = libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast::<libc::file_handle>(), flags);
+        if opened < 0 {
+            return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+        }
+        Ok(OwnedFd::from_raw_fd(opened))
+    }
 }
 
 #[cfg(test)]

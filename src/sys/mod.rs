@@ -21,7 +21,7 @@ mod xattr;
 
 pub use allocator::map_large_memory;
 pub use dir::{Dir, DirEntry};
-pub use handle::file_handle;
+pub use handle::{file_handle, open_fuse_inode};
 pub use keyring::new_session_keyring;
 pub use map::map;
 pub use mount::{detached_read_only, detached_without_access_times, detached_without_programs};
@@ -34,7 +34,7 @@ pub use socket::peer_process;
 pub use terminal::{
     Disposition, block_signals_but, is_same_open_file, set_disposition, stop_process_group, terminal_device,
 };
-pub use write_back::start_write_back;
+pub use write_back::{start_write_back, write_back};
 pub use xattr::{
     list_xattrs, list_xattrs_following, proc_path, read_xattr, read_xattr_following, read_xattr_of, read_xattrs,
 };

@@ -82,6 +82,7 @@ mod mount_fixture;
 mod mount_full;
 mod mount_handles;
 mod mount_helper;
+mod mount_killed;
 mod mount_large;
 mod mount_limits;
 mod mount_lower_forged;

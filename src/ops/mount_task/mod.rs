@@ -6,10 +6,12 @@
 //! can give up: both start this program once more, as [`MOUNT_TASK`], with an [`Order`] on standard input.
 //!
 //! - [`task`]: the process
+//! - [`write_out`]: one that stays, for single files
 //! - [`start`]: starting it, and waiting for it
 
 mod start;
 mod task;
+mod write_out;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,7 @@ use super::serve_spec::PathBytes;
 
 pub(super) use start::{Task, run};
 pub use task::mount_task;
+pub(super) use write_out::Writer;
 
 /// The hidden command by which this program becomes such a process.
 pub const MOUNT_TASK: &str = "mount-task";
@@ -48,8 +51,20 @@ pub(super) enum Action {
     Detach,
     /// All that was written goes to the server; [`Outcome::Busy`] when it does, but is not all there yet.
     Flush,
+    /// What the kernel has gathered of single files goes to the server: of each that a line ([`File`]) names, which is answered
+    /// by a line with an error number, or 0. It goes on until there is no more input.
+    WriteOut,
     /// From now on each write waits until the server has it and may say that there is no room; or does not any more.
     Synchronous(bool),
+}
+
+/// A file for [`Action::WriteOut`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct File {
+    number: u64,
+    generation: u32,
+    from: i64,
+    path: PathBytes,
 }
 
 /// How it went: a line of JSON.

@@ -13,7 +13,7 @@ use rustix::mount::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::super::live::{self, open_dir};
-use super::{Action, Order, Outcome};
+use super::{Action, Order, Outcome, write_out};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Connection};
 use crate::sys::call;
@@ -79,6 +79,7 @@ fn perform(order: &Order) -> Result<Outcome> {
             let is_written = target.flush(root.as_ref(), Some(FLUSH_PATIENCE))?;
             Ok(if is_written { Outcome::Done { lost: None } } else { Outcome::Busy })
         }
+        Action::WriteOut => target.write_out(),
         Action::Synchronous(is_synchronous) => target.set_synchronous(is_synchronous),
     }
 }
@@ -196,6 +197,14 @@ impl Target<'_> {
     /// Where the connection cannot be ended, the mount ends with the last mount namespace that has it.
     fn abort(&self) -> Result<()> {
         self.connection.as_ref().map_or(Ok(()), Connection::abort)
+    }
+
+    fn write_out(&self) -> Result<Outcome> {
+        write_out::answer_all(|| match self.hidden_root()? {
+            Some(root) => Ok(Some(root)),
+            None => open(self.mountpoint),
+        })?;
+        Ok(Outcome::Done { lost: None })
     }
 
     fn set_synchronous(&self, is_synchronous: bool) -> Result<Outcome> {

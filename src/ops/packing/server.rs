@@ -5,32 +5,27 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::super::live::for_each_stream;
 use super::super::pack::{pack, pack_live};
 use super::frames::Sent;
 use super::outlet::Outlet;
 use super::{End, SOCKET, Wish};
-use crate::error::Result;
-use crate::fuse::{Gate, Losses};
+use crate::error::{Context as _, Result};
+use crate::fuse::{Gate, Gathered, Gatherer, Losses, Session};
 use crate::index::{Kind, Time};
-use crate::sys::call;
-use crate::union::{Attr, Change, Union};
+use crate::union::{Change, Errno, Union};
 
 /// How long who asks may take nothing of the tar: all changes wait for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a commit that is under way goes on when the mount has gone: whoever unmounts waits for it.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 const BUFFER: usize = 1 << 18;
-/// What the kernel may have of a file beyond what the union has, where the kernel does not say.
-const GATHERED: u64 = 1 << 30;
 
 /// What can be packed.
 #[derive(Debug, Clone)]
@@ -38,8 +33,8 @@ pub(in super::super) struct Packing {
     /// It must be closed when its mount has ended, whoever still can ask.
     union: Weak<Union>,
     gate: Arc<Gate>,
+    gatherer: Arc<Gatherer>,
     losses: Arc<Losses>,
-    mountpoint: PathBuf,
     /// One at a time.
     busy: Arc<Mutex<()>>,
     /// Who is being answered.
@@ -48,13 +43,12 @@ pub(in super::super) struct Packing {
 }
 
 impl Packing {
-    pub(in super::super) fn new(union: &Arc<Union>, gate: Arc<Gate>, losses: Arc<Losses>, mountpoint: PathBuf) -> Self {
-        let union = Arc::downgrade(union);
+    pub(in super::super) fn new(union: &Arc<Union>, session: &Session) -> Self {
         Self {
-            union,
-            gate,
-            losses,
-            mountpoint,
+            union: Arc::downgrade(union),
+            gate: session.gate(),
+            gatherer: session.gatherer(),
+            losses: session.losses(),
             busy: Arc::default(),
             asking: Arc::default(),
             has_ended: Arc::default(),
@@ -103,11 +97,9 @@ impl Packing {
         BufReader::new(stream).read_line(&mut line)?;
         let wish: Wish = serde_json::from_str(&line)?;
         let Some(union) = self.union.upgrade() else { return Ok(()) };
-        if !wish.is_written {
-            self.flush(&union);
-        }
+        let flushed = if wish.is_written { Ok(()) } else { self.flush(&union) };
         let mut sent = Sent(BufWriter::with_capacity(BUFFER, Outlet::new(stream, PATIENCE)?));
-        let end = match self.pack(&union, wish, &mut sent) {
+        let end = match flushed.and_then(|()| self.pack(&union, wish, &mut sent)) {
             Ok(is_changed) => End::Packed { is_changed, lost: self.losses.clause() },
             Err(error) => End::Failed { message: error.to_string(), code: error.exit_code() },
         };
@@ -118,32 +110,20 @@ impl Packing {
     }
 
     /// Has the kernel write out what it has gathered of files that were changed.
-    fn flush(&self, union: &Union) {
+    fn flush(&self, union: &Union) -> Result<()> {
+        let mut failed = Ok(());
         let looked = union.changes_live(&mut |change| {
             if let Change::Entry { path, attr, .. } = change
                 && attr.kind == Kind::File
                 && union.is_in_upper(attr.ino)
             {
-                self.gate.flush(attr.ino, self.gathered(path, &attr));
+                let gathered = Gathered { ino: attr.ino, generation: attr.generation, from: 0, path };
+                failed = self.gatherer.write_out(&gathered).doing("flush", OsStr::from_bytes(path));
+                return failed.as_ref().map_or(Err(Errno::EIO), |()| Ok(()));
             }
             Ok(())
         });
-        match looked {
-            // error: what cannot be looked at now fails again when it is packed, which is said then
-            Ok(()) | Err(_) => {}
-        }
-    }
-
-    /// How long a file is to the kernel, which has gathered what the union does not have yet.
-    fn gathered(&self, path: &[u8], attr: &Attr) -> u64 {
-        let at = self.mountpoint.join(OsStr::from_bytes(path));
-        // The kernel answers by itself, and does not have to ask us.
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
-        match call::statx(CWD, &at, flags, StatxFlags::SIZE | StatxFlags::INO) {
-            Ok(found) if found.stx_ino == attr.ino.0 => found.stx_size.max(attr.size),
-            // error: as if the kernel had gathered the most that it may
-            Ok(_) | Err(_) => attr.size.saturating_add(GATHERED),
-        }
+        failed.and(looked.map_err(io::Error::from).doing("read", "the rw layer"))
     }
 
     fn pack(&self, union: &Union, wish: Wish, sent: &mut Sent<BufWriter<Outlet<'_>>>) -> Result<bool> {
