@@ -33,32 +33,32 @@ impl User {
     fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Self> {
         let (name, group_name) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
         let name = if name.is_empty() { "0" } else { name };
-        let number = id(name.as_bytes());
+        let number = parse_id(name.as_bytes());
         let entry = entries(passwd).find(|fields| match number {
-            Some(number) => fields.get(2).and_then(|uid| id(uid)) == Some(number),
+            Some(number) => fields.get(2).and_then(|uid| parse_id(uid)) == Some(number),
             None => fields.first() == Some(&name.as_bytes()),
         });
         let fields = entry.unwrap_or_default();
-        let Some(uid) = number.or_else(|| fields.get(2).and_then(|uid| id(uid))) else {
+        let Some(uid) = number.or_else(|| fields.get(2).and_then(|uid| parse_id(uid))) else {
             return Err(Error::Usage(format!("the container has no user {name}")));
         };
         let home = fields.get(5).filter(|home| !home.is_empty()).map_or(b"/".to_vec(), |home| home.to_vec());
         if let Some(group_name) = group_name.filter(|name| !name.is_empty()) {
-            let gid = id(group_name.as_bytes()).or_else(|| {
+            let gid = parse_id(group_name.as_bytes()).or_else(|| {
                 entries(group)
                     .find(|fields| fields.first() == Some(&group_name.as_bytes()))
-                    .and_then(|fields| fields.get(2).and_then(|gid| id(gid)))
+                    .and_then(|fields| fields.get(2).and_then(|gid| parse_id(gid)))
             });
             let gid = gid.ok_or_else(|| Error::Usage(format!("the container has no group {group_name}")))?;
             return Ok(Self { uid, gid, groups: vec![gid], home });
         }
-        let gid = fields.get(3).and_then(|gid| id(gid)).unwrap_or(0);
+        let gid = fields.get(3).and_then(|gid| parse_id(gid)).unwrap_or(0);
         let member = fields.first().copied().filter(|name| !name.is_empty());
         let mut groups = vec![gid];
         for fields in entries(group) {
             let listed =
                 fields.get(3).is_some_and(|names| names.split(|byte| *byte == b',').any(|n| Some(n) == member));
-            if let Some(gid) = fields.get(2).and_then(|gid| id(gid)).filter(|gid| listed && !groups.contains(gid)) {
+            if let Some(gid) = fields.get(2).and_then(|gid| parse_id(gid)).filter(|gid| listed && !groups.contains(gid)) {
                 groups.push(gid);
             }
         }
@@ -72,7 +72,7 @@ fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 /// A uid or gid in decimal. 2^32-1 is none: to the kernel it means "leave as it is".
-fn id(text: &[u8]) -> Option<u32> {
+fn parse_id(text: &[u8]) -> Option<u32> {
     let text = str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
