@@ -104,8 +104,11 @@ fn a_server_that_is_killed_under_a_command_is_told_of() {
     fs::File::open(mountpoint.join("new")).unwrap().sync_all().unwrap();
     let server = mounts.servers();
     assert_eq!(server.len(), 1);
+    // Its starter puts the container in order as soon as it sees that.
+    signal(running.child.id(), Signal::STOP);
     kill(server[0]);
     assert_eq!(mounts.ps("box").0, "dead");
+    signal(running.child.id(), Signal::CONT);
     drop(running.child.stdin.take());
     let status = end_of(&mut running.child);
     let stderr = std::io::read_to_string(running.child.stderr.take().unwrap()).unwrap();
