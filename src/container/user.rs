@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{self, call};
 
+/// What no user list is on: proc and sysfs (include/uapi/linux/magic.h).
+const FOREIGN: [i64; 2] = [0x9fa0, 0x6265_6572];
 /// More than any real `/etc/passwd` has.
 const FILE_MAX: u64 = 16 << 20;
 
@@ -58,7 +60,8 @@ impl User {
         for fields in entries(group) {
             let listed =
                 fields.get(3).is_some_and(|names| names.split(|byte| *byte == b',').any(|n| Some(n) == member));
-            if let Some(gid) = fields.get(2).and_then(|gid| parse_id(gid)).filter(|gid| listed && !groups.contains(gid)) {
+            if let Some(gid) = fields.get(2).and_then(|gid| parse_id(gid)).filter(|gid| listed && !groups.contains(gid))
+            {
                 groups.push(gid);
             }
         }
@@ -82,16 +85,16 @@ fn contents(path: &str) -> Result<Vec<u8>> {
     let root = call::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing("open", "/")?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let below = path.trim_start_matches('/');
-    let file = match call::openat2(&root, below, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+    let file = match call::openat2(&root, below, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
-        // A link to `/proc/kmsg`, say: this process may read more than the image's author may.
-        Err(Errno::XDEV) => {
-            return Err(Error::Usage(format!("the container's {path} is a link to what is not in its tree")));
-        }
         file => File::from(file.doing("open the container's", path)?),
     };
     if !sys::fs::metadata_of(&file).doing("read the container's", path)?.is_file() {
         return Err(Error::Usage(format!("the container's {path} is not a file")));
+    }
+    // A link to `/proc/kmsg`, say: this process may read more than the image's author may.
+    if FOREIGN.contains(&call::fstatfs(&file).doing("read the container's", path)?.f_type) {
+        return Err(Error::Usage(format!("the container's {path} is a link to what is not in its tree")));
     }
     let mut contents = Vec::new();
     file.take(FILE_MAX).read_to_end(&mut contents).doing("read the container's", path)?;

@@ -20,7 +20,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -110,10 +110,11 @@ pub(super) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(Unix
 /// When it cannot be asked, and when it is there and does not answer in time.
 pub(super) fn ask(dir: &Path) -> Result<Option<Live>> {
     let Some(mut stream) = connect(dir, CONTROL)? else { return Ok(None) };
+    let began = Instant::now();
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).doing("ask the server at", dir)?;
     let mut json = Vec::new();
     match stream.read_to_end(&mut json) {
-        // It is busy or stopped, or breaks off.
+        // It is busy or stopped, or breaks off, since it ends perhaps.
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset) => {}
         read => {
             read.doing("ask the server at", dir)?;
@@ -122,6 +123,9 @@ pub(super) fn ask(dir: &Path) -> Result<Option<Live>> {
                 return Ok(Some(live));
             }
         }
+    }
+    while began.elapsed() < ANSWER_PATIENCE && has_server(dir) {
+        std::thread::sleep(STEP);
     }
     match record(dir)? {
         Some(record) if has_server(dir) => Err(Error::Unsupported(format!(

@@ -24,6 +24,8 @@ use crate::union::{Branch, Union};
 /// How long is waited before it is tried again to unmount.
 const RETRY: Duration = Duration::from_millis(500);
 const TRIES: u32 = 120;
+/// The same after that many tries, while something else is mounted over it.
+const COVERED_RETRY: Duration = Duration::from_secs(5);
 /// Requests that are served at once: one may be a copy-up of gigabytes.
 const THREADS: usize = 8;
 
@@ -384,12 +386,22 @@ fn order(mount: &Mount, action: Action) -> Order {
 /// Has it done. It is tried again, since without it the mount would never end.
 fn carry_out(mount: &Mount, action: Action) {
     let order = order(mount, action);
-    for _ in 0..TRIES {
-        match Task::start(&order).and_then(Task::end) {
+    let mut tries = 0u32;
+    loop {
+        let outcome = Task::start(&order).and_then(Task::end);
+        tries = tries.saturating_add(1);
+        match outcome {
             Ok(Outcome::Done { .. } | Outcome::Gone) => return,
             // Something else is mounted over it, which the mount may outlive.
+            Ok(Outcome::Covered) if tries >= TRIES => {
+                std::thread::sleep(COVERED_RETRY);
+                continue;
+            }
             Ok(Outcome::Busy | Outcome::Covered | Outcome::Failed { .. }) => {}
             Err(error) => log(&error),
+        }
+        if tries >= TRIES {
+            break;
         }
         std::thread::sleep(RETRY);
     }

@@ -106,7 +106,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if self.has_moved {
+        // error: what may be another process's stays, and goes with the next run if it is not
+        if self.has_moved || !is_at(&self.file, &self.path).unwrap_or(false) {
             return;
         }
         #[expect(clippy::let_underscore_must_use, reason = "what cannot go now goes with the next run")]

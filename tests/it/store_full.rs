@@ -19,7 +19,7 @@ const DIRECTORIES: [&str; 6] = ["diff", "layers", "images", "images/names", "con
 struct Full {
     disk: Disk,
     archive: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Full {
@@ -28,7 +28,7 @@ impl Full {
         let disk = Disk::new(dir.path(), "disk", 6, "mkfs.ext4", &EXT4);
         let path = dir.path().join("archive");
         std::fs::write(&path, archive.tar()).expect("an archive is written");
-        Self { disk, archive: path.to_str().expect("a name in UTF-8").to_owned(), _dir: dir }
+        Self { disk, archive: path.to_str().expect("a name in UTF-8").to_owned(), dir }
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -127,11 +127,16 @@ fn what_is_in_the_way_can_be_removed_from_a_full_disk() {
     full.import().lines();
     full.run(&["run-mount", "--name", "c", "big"]).lines();
     full.run(&["umount", "c"]).lines();
-    full.run(&["run-mount", "--name", "dead", "big"]).lines();
+    let mnt = full.dir.path().join("mnt");
+    std::fs::create_dir(&mnt).expect("a directory is made");
+    full.run(&["run-mount", "--name", "dead", "big", mnt.to_str().expect("UTF-8")]).lines();
     let inspected: serde_json::Value =
         serde_json::from_str(&full.run(&["inspect", "dead"]).stdout).expect("inspect prints JSON");
     let server = inspected[0]["State"]["Pid"].as_u64().expect("a server");
     super::processes::kill(u32::try_from(server).expect("a pid"));
+    // Its registration goes with the next look for one, so that its end makes no room for a record.
+    assert_ne!(full.run(&["inspect", "/"]).code, 0);
+    assert_eq!(super::mounts::names(&full.disk.path().join("store/run")), Vec::<String>::new());
     full.disk.leave_inodes(0);
     full.disk.leave_blocks(0);
     full.import().assert_refused(125, &["No space left on device"]);

@@ -109,7 +109,7 @@ fn write_out(root: &OwnedFd, file: &File) -> rustix::io::Result<()> {
             }
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-            match rustix::io::retry_on_intr(|| rustix::fs::openat2(root, &path, flags, Mode::empty(), resolve)) {
+            match call::openat2(root, &path, flags, Mode::empty(), resolve) {
                 // It was removed or replaced, and has no data that must be there.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(()),
                 opened => opened?,
