@@ -87,6 +87,8 @@ fn contents(path: &str) -> Result<Vec<u8>> {
     let below = path.trim_start_matches('/');
     let file = match call::openat2(&root, below, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+        // By one of proc's links, which lead anywhere.
+        Err(Errno::XDEV) => return Err(foreign(path)),
         file => File::from(file.doing("open the container's", path)?),
     };
     if !sys::fs::metadata_of(&file).doing("read the container's", path)?.is_file() {
@@ -94,11 +96,15 @@ fn contents(path: &str) -> Result<Vec<u8>> {
     }
     // A link to `/proc/kmsg`, say: this process may read more than the image's author may.
     if FOREIGN.contains(&call::fstatfs(&file).doing("read the container's", path)?.f_type) {
-        return Err(Error::Usage(format!("the container's {path} is a link to what is not in its tree")));
+        return Err(foreign(path));
     }
     let mut contents = Vec::new();
     file.take(FILE_MAX).read_to_end(&mut contents).doing("read the container's", path)?;
     Ok(contents)
+}
+
+fn foreign(path: &str) -> Error {
+    Error::Usage(format!("the container's {path} is a link to what is not in its tree"))
 }
 
 #[cfg(test)]
