@@ -51,7 +51,7 @@ impl Mount {
 /// Unmounts what is mounted at `mountpoint`.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) with `EBUSY` while somebody uses it, unless `lazy`: then it vanishes at once, and ends when
+/// [`Error::Io`] with `EBUSY` while somebody uses it, unless `lazy`: then it vanishes at once, and ends when
 /// its last user does.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
@@ -61,7 +61,7 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
 /// Unmounts what is mounted at `mountpoint`, and cuts it off from its server: who still uses it gets errors.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) when nothing is mounted there.
+/// [`Error::Io`] when nothing is mounted there.
 pub fn abort(mountpoint: &Path) -> Result<()> {
     let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     rustix::mount::unmount(mountpoint, flags).doing("unmount", mountpoint)
@@ -82,7 +82,7 @@ pub fn detach_only(mount: &Mount) -> Result<bool> {
 /// of room on the disk.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) when the kernel refuses.
+/// [`Error::Io`] when the kernel refuses.
 pub fn set_mount_flags(mountpoint: &Path, flags: MountFlags) -> Result<()> {
     let is = call::statvfs(mountpoint).doing("look at", mountpoint)?.f_flag;
     let kept = if is.contains(StatVfsMountFlags::SYNCHRONOUS) { MountFlags::SYNCHRONOUS } else { MountFlags::empty() };
@@ -108,7 +108,7 @@ pub fn mount_at(mountpoint: &Path) -> Result<Option<Mount>> {
 /// All mounts of this mount namespace, in the order in which they were made.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) when the kernel's list cannot be read: then it is not known what is mounted.
+/// [`Error::Io`] when the kernel's list cannot be read: then it is not known what is mounted.
 pub fn mounts() -> Result<Vec<Mount>> {
     read_mounts("/proc/self/mountinfo").doing("read", "/proc/self/mountinfo")
 }

@@ -163,7 +163,7 @@ impl Store {
         self.durable
     }
 
-    /// Whether the files of its layers have modes on disk with which their owner can use them ([`format`]).
+    /// Whether the files of its layers have modes on disk with which their owner can use them ([`mod@format`]).
     #[must_use]
     pub const fn has_layer_modes(&self) -> bool {
         self.layer_modes

@@ -196,7 +196,7 @@ impl Upper {
         if self.work.is_none() {
             return Ok(());
         }
-        times_mark::keeping(self.root.as_fd(), self.marks, || {
+        let closed = times_mark::keeping(self.root.as_fd(), self.marks, || {
             // With a file in it, it is a journal.
             match call::unlinkat(&self.root, whiteout::LINKS, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Raw::NOENT) => {}
@@ -204,7 +204,13 @@ impl Upper {
             }
             remove_tree(self.root.as_fd(), whiteout::ORPHANS)?;
             remove_tree(self.root.as_fd(), whiteout::WORK)
-        })
+        });
+        if let Err(error) = closed {
+            // The root may have the times of what has gone.
+            times_mark::restore(self.root.as_fd(), self.marks)?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Takes away the rest of an operation, without which nothing is other than it should be. What cannot go is left to

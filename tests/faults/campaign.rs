@@ -135,9 +135,9 @@ impl Campaign {
             start.elapsed().as_secs()
         );
         // Threads share their work in another way each time; but a tracer that comes to nothing finds nothing.
-        let missed_too_many = missed.load(Ordering::Relaxed) * 50 > points.len();
+        let missed_too_many = missed.load(Ordering::Relaxed) * 10 > points.len();
         if missed_too_many {
-            println!("more than one point of fifty was not come to");
+            println!("more than one point of ten was not come to");
         }
         ExitCode::from(u8::from(found > 0 || missed_too_many))
     }
