@@ -192,10 +192,9 @@ fn a_copy_up_for_which_there_is_no_room_takes_none() {
     fs::set_permissions(&big, fs::Permissions::from_mode(0o600)).unwrap();
     disk.leave_blocks((16 << 20) / disk.room().f_frsize);
     let before = disk.room().f_bavail * disk.room().f_frsize;
-    let mut file = File::options().append(true).open(&big).unwrap();
-    let appended = file.write_all(b"y").and_then(|()| file.sync_all());
+    let append = |mut file: File| file.write_all(b"y").and_then(|()| file.sync_all());
+    let appended = File::options().append(true).open(&big).and_then(append);
     assert_eq!(appended.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
-    drop(file);
     rustix::fs::sync();
     let after = disk.room().f_bavail * disk.room().f_frsize;
     assert!(after + (2 << 20) > before, "{before} bytes of room became {after}");
