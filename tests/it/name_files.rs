@@ -174,7 +174,8 @@ fn links_of_the_image_are_followed_inside_its_root() {
         for option in ["--read-only", "--dns-search=."] {
             let said = run(&mounts, &[option, "--dns=192.0.2.1"], "links", show);
             let Some(wanted) = wanted else {
-                said.fails(125, &["/etc/passwd"]);
+                // A loop is an error of the system; a link of proc is one of the image.
+                said.fails(if target == "etc" { 125 } else { 2 }, &["/etc/passwd"]);
                 continue;
             };
             let is_ours = said.code == 0 && said.out.contains("nameserver 192.0.2.1\n");
