@@ -1,7 +1,7 @@
 //! A server that is killed while the kernel waits for it: it is gone at once, and so is whatever waits.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::layer_tree::LayerTree;
 use super::mounts::Mounts;
-use super::processes::{eventually, kill, signal};
+use super::processes::{descendants, eventually, kill, signal};
 
 /// How long each write of the server takes: longer than all that is waited for takes on a busy machine.
 const DELAY: std::time::Duration = std::time::Duration::from_secs(40);
@@ -27,18 +27,6 @@ fn slow(mounts: &Mounts, server: u32) -> Child {
     child
 }
 
-/// Whether strace holds a thread of the process: a look at two moments, since it stops each for an instant.
-fn is_held(server: u32) -> bool {
-    let stopped = || {
-        let tasks = fs::read_dir(format!("/proc/{server}/task")).unwrap().map(|task| task.unwrap().path());
-        tasks.filter(|task| fs::read_to_string(task.join("stat")).unwrap().contains(") t ")).collect::<Vec<_>>()
-    };
-    let first = stopped();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let second = stopped();
-    first.iter().any(|task| second.contains(task))
-}
-
 /// Writes to a file without a flush, has `ask` begin something that waits for it, and kills the server.
 fn killed_while(ask: impl FnOnce(&Mounts, &Path) -> Child) {
     let mounts = Mounts::new();
@@ -49,13 +37,15 @@ fn killed_while(ask: impl FnOnce(&Mounts, &Path) -> Child) {
     File::open(at.join("file")).unwrap().sync_all().unwrap();
     let [server] = *mounts.servers() else { panic!("one server") };
     let mut strace = slow(&mounts, server);
-    // Not closed: that would write it.
-    let mut file = File::options().write(true).open(at.join("file")).unwrap();
-    file.write_all(b"second and longer").unwrap();
+    let mut command = Command::new("python3");
+    command.args(["-c", CHANGE]).arg(at.join("file")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut writing = command.spawn().unwrap();
+    BufReader::new(writing.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
     let mut asking = ask(&mounts, &at);
-    assert!(eventually(|| is_held(server)), "something waits for a write");
-    // A commit itself waits for half a second, and then asks the server.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // Another process waits for the server: one that waited for itself could not be killed.
+    let waits = || [server, asking.id()].into_iter().any(|starter| !descendants(starter).is_empty());
+    assert!(eventually(waits), "a process was started that waits for the server");
+    std::thread::sleep(std::time::Duration::from_millis(300));
     let begin = std::time::Instant::now();
     signal(server, Signal::KILL);
     // It would keep the thread whose write it holds.
@@ -64,10 +54,23 @@ fn killed_while(ask: impl FnOnce(&Mounts, &Path) -> Child) {
     kill(server);
     assert!(eventually(|| asking.try_wait().unwrap().is_some()), "and what has waited for it ends");
     assert!(begin.elapsed() < DELAY, "the write has come to its end");
-    drop(file);
+    drop(writing.stdin.take());
+    writing.wait().unwrap();
     mounts.umount("box");
     assert!(eventually(|| mounts.processes().is_empty()), "{:?}", mounts.processes());
 }
+
+/// Changes a file by a mapping, since who is in write(2) holds the file's lock while the kernel holds them back; and does not close
+/// it, which would write it.
+const CHANGE: &str = r#"
+import mmap, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+mapped = mmap.mmap(file, 5)
+print("mapped", flush=True)
+mapped[0:5] = b"other"
+sys.stdin.read()
+os.kill(os.getpid(), 9)
+"#;
 
 /// `SEEK_DATA` is 3 (include/uapi/linux/fs.h).
 const SEEK: &str = "open(my $file, '<', $ARGV[0]) or die; sysseek($file, 0, 3) or die";
