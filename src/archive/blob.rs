@@ -171,9 +171,9 @@ impl BlobDigester {
         match self {
             Self::Sha256(digester) => BlobDigest::Sha256(digester.finish()),
             Self::Sha512(digester) => {
-                let hex = digester.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                let zeros = Digest::from_bytes([0; 32]);
-                BlobDigest::Sha512(Sha512::from_hex(&hex).unwrap_or(Sha512([zeros; 2])))
+                let mut bytes = digester.finalize().into_iter();
+                let mut half = || Digest::from_bytes(std::array::from_fn(|_| bytes.next().unwrap_or_default()));
+                BlobDigest::Sha512(Sha512([half(), half()]))
             }
         }
     }

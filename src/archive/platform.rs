@@ -61,7 +61,7 @@ impl Platform {
 
     /// How well an image for `offered` is for this machine, the best with 0; `None` when it is not.
     ///
-    /// As `Only` of containerd's `platforms`, but 386 on amd64 and 32-bit arm on arm64 are for those who ask for them.
+    /// As `Only` of containerd's `platforms`, but 386 on amd64 and 32-bit arm on arm64 are taken only where the caller asks for them.
     #[must_use]
     pub fn rank(&self, offered: &Self) -> Option<u32> {
         let (wanted, offered) = (self.clone().normal(), offered.clone().normal());

@@ -21,7 +21,7 @@ use crate::sys::{self, call};
 pub struct MountedFile {
     /// Its name in `etc`.
     pub name: String,
-    /// The file, in a directory that nobody else may enter: the command can write to it, and change its mode.
+    /// The file, in a directory that only its owner and root may enter: the command can write to it, and change its mode.
     pub source: PathBuf,
 }
 

@@ -1,6 +1,6 @@
 //! Having the kernel write out what it has gathered of a file, which the union does not have yet.
 //!
-//! That waits for requests of this server, and who waits for it in the kernel cannot be killed. A server that waited
+//! That waits for requests of this server, and a process that waits for it in the kernel cannot be killed. A server that waited
 //! itself would stay for ever when it is killed meanwhile, and its mount with it. So another process waits, that holds nothing
 //! of the server ([`WriteOut`]).
 
@@ -25,7 +25,7 @@ pub struct Gathered<'a> {
 /// Has it written out, and returns when that is done.
 pub type WriteOut = Box<dyn Fn(&Gathered<'_>) -> io::Result<()> + Send + Sync>;
 
-/// Who does that.
+/// The means to have that done, which the process behind the mount provides.
 #[derive(Default)]
 pub struct Gatherer(OnceLock<WriteOut>);
 

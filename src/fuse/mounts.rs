@@ -51,7 +51,7 @@ impl Mount {
 /// Unmounts what is mounted at `mountpoint`.
 ///
 /// # Errors
-/// [`Error::Io`] with `EBUSY` while somebody uses it, unless `lazy`: then it vanishes at once, and ends when
+/// [`Error::Io`] with `EBUSY` while a process uses it, unless `lazy`: then it vanishes at once, and ends when
 /// its last user does.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };

@@ -3,7 +3,7 @@
 //! With the write-back cache the kernel asks for the next data or hole (`FUSE_LSEEK`) without first writing what
 //! it has gathered (fs/fuse/file.c, `fuse_lseek`): a file just written seems to be one hole, and who copies it by
 //! its data loses them. So the kernel is made to write out its pages of the file before that is looked at
-//! ([`gathered`](super::gathered)). That takes a while, and therefore has a thread of its own. Nobody but the kernel knows that a
+//! ([`gathered`](super::gathered)). That takes a while, and therefore has a thread of its own. Only the kernel knows that a
 //! file of a layer has been written to before the first of these comes. But whatever was written are data, so that it can only be
 //! where the layer has a hole, or behind its end.
 

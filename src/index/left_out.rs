@@ -1,6 +1,6 @@
 //! What of a directory is no part of the tree that it is read for.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Result;
@@ -34,13 +34,13 @@ impl<'a> LeftOut<'a> {
         let inner = call::openat(dir, name, flags, Mode::empty())?;
         for entry in Dir::read_from(&inner)? {
             let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
+            if entry.is_dots() {
                 continue;
             }
+            let name = entry.file_name().to_bytes();
             let stat = call::statat(&inner, name, AtFlags::SYMLINK_NOFOLLOW)?;
             // What is left out is so few and so shallow that this has an end: a link is no directory.
-            if !self.has(std::os::fd::AsFd::as_fd(&inner), name, &stat)? {
+            if !self.has(inner.as_fd(), name, &stat)? {
                 return Ok(false);
             }
         }

@@ -6,7 +6,7 @@
 //! surrogates without their other half are U+FFFD.
 //!
 //! A document is no tree in memory: a value is the pieces of the text that say it ([`pieces`]), and each is read when
-//! somebody asks for it ([`decode`]). [`canonical()`] writes each field once, in Go's spelling.
+//! a field of a struct asks for it ([`decode`]). [`canonical()`] writes each field once, in Go's spelling.
 
 mod canonical;
 mod decode;
@@ -152,7 +152,7 @@ mod tests {
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(from_slice::<Outer>(deep.as_bytes()).is_err());
-        // What nobody asks for may be as deep as it likes.
+        // A value that no field asks for may be as deep as it likes.
         assert_eq!(read(&format!(r#"{{"unknown":{deep}}}"#)), Outer::default());
     }
 }

@@ -174,3 +174,12 @@ impl Drop for Sandbox {
         }
     }
 }
+
+/// Imports an archive from a file and from a pipe, each time into a store of its own.
+pub(crate) fn each_way(archive: &[u8], more: &[&str], check: impl Fn(&Sandbox, &Output)) {
+    let sandbox = Sandbox::new();
+    let path = sandbox.write("archive", archive);
+    check(&sandbox, &sandbox.run(&[&["import", &path], more].concat()));
+    let sandbox = Sandbox::new();
+    check(&sandbox, &sandbox.run_piped(&[&["import", "-"], more].concat(), archive));
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::archives::single;
-use super::cli::{Output, Sandbox};
+use super::cli::each_way;
 use super::generator::{Image, Members, gzip, sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -40,15 +40,6 @@ fn layout(platforms: &[&str]) -> (Members, Vec<Image>) {
     index["annotations"] = json!({ "io.containerd.image.name": "many:1" });
     members.oci_index(&[index]);
     (members, images)
-}
-
-/// From a file and from a pipe.
-fn each_way(archive: &[u8], more: &[&str], check: impl Fn(&Sandbox, &Output)) {
-    let sandbox = Sandbox::new();
-    let path = sandbox.write("archive", archive);
-    check(&sandbox, &sandbox.run(&[&["import", &path], more].concat()));
-    let sandbox = Sandbox::new();
-    check(&sandbox, &sandbox.run_piped(&[&["import", "-"], more].concat(), archive));
 }
 
 #[test]

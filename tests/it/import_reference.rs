@@ -6,16 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
 use super::archives::{podman, sample, single};
-use super::cli::{Output, Sandbox};
+use super::cli::{Sandbox, each_way};
 use super::generator::{Image, Members, docker_before_25, gzip, sha256};
-
-fn each_way(archive: &[u8], more: &[&str], check: impl Fn(&Sandbox, &Output)) {
-    let sandbox = Sandbox::new();
-    let path = sandbox.write("archive", archive);
-    check(&sandbox, &sandbox.run(&[&["import", &path], more].concat()));
-    let sandbox = Sandbox::new();
-    check(&sandbox, &sandbox.run_piped(&[&["import", "-"], more].concat(), archive));
-}
 
 #[test]
 fn a_config_has_any_file_name() {
