@@ -27,6 +27,7 @@ use super::gate::{Gate, Pass};
 use super::given::Given;
 use super::ids::Ids;
 use super::late::Late;
+use super::load::{Busy, Load};
 use super::losses::Losses;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
@@ -47,20 +48,22 @@ const SELINUX: &str = "security.selinux";
 /// What the names of access lists begin with.
 const ACCESS_LISTS: &[u8] = b"system.posix_acl_";
 
-/// The union behind the protocol.
+/// The union behind the protocol. Each thread that answers requests has a copy, and all copies refer to the same.
+#[derive(Clone)]
 pub(super) struct Filesystem {
     pub(super) union: Arc<Union>,
     pub(super) counters: Arc<Counters>,
+    pub(super) load: Arc<Load>,
     pub(super) seeks: Seeks,
     pub(super) renewals: Renewals,
     pub(super) given: Arc<Given>,
-    pub(super) flush_failures: FlushFailures,
+    pub(super) flush_failures: Arc<FlushFailures>,
     pub(super) gate: Arc<Gate>,
     pub(super) losses: Arc<Losses>,
     /// Where the kernel gathers writes.
     pub(super) room: Option<Arc<Room>>,
     pub(super) wakeful: Arc<Wakeful>,
-    pub(super) read_ahead: ReadAhead,
+    pub(super) read_ahead: Arc<ReadAhead>,
     pub(super) late: Late,
     pub(super) terms: Terms,
     /// How owners are shown.
@@ -89,18 +92,19 @@ impl Filesystem {
         !self.terms.access_lists && name.as_bytes().starts_with(ACCESS_LISTS)
     }
 
-    pub(super) fn count(&self, operation: Operation) {
+    pub(super) fn count(&self, operation: Operation) -> Busy<'_> {
         self.wakeful.request();
         self.counters.count(operation);
+        self.load.begin()
     }
 
     /// Counts an operation that changes something, and lets it pass.
-    fn change(&self, operation: Operation) -> Pass<'_> {
-        self.count(operation);
+    fn change(&self, operation: Operation) -> (Busy<'_>, Pass<'_>) {
+        let busy = self.count(operation);
         if let Some(room) = &self.room {
             room.change();
         }
-        self.gate.pass()
+        (busy, self.gate.pass())
     }
 
     /// On a volatile mount `ENOSYS`, after which the kernel sends no more of them (fs/fuse/file.c, `fuse_fsync`).
@@ -144,7 +148,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Operation::Lookup);
+        let _busy = self.count(Operation::Lookup);
         let answer = self.given.answer();
         match given(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
             Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), Generation(0)),
@@ -153,7 +157,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, count: u64) {
-        self.count(Operation::Forget);
+        let _busy = self.count(Operation::Forget);
         if self.union.forget(ino(node), count) {
             self.flush_failures.forget(ino(node));
             if let Some(opens) = &self.opens {
@@ -163,7 +167,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.count(Operation::Getattr);
+        let _busy = self.count(Operation::Getattr);
         let answer = self.given.answer();
         self.attributes(given(&answer, self.union.getattr(ino(node))), reply);
     }
@@ -197,7 +201,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
-        self.count(Operation::Readlink);
+        let _busy = self.count(Operation::Readlink);
         match self.union.readlink(ino(node)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(errno(error)),
@@ -276,7 +280,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Operation::Open);
+        let _busy = self.count(Operation::Open);
         self.open_file(ino(node), flags.0, self.caller(request), reply);
     }
 
@@ -291,7 +295,7 @@ impl fuser::Filesystem for Filesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.count(Operation::Read);
+        let _busy = self.count(Operation::Read);
         self.read_file(ino(node), offset, size as usize, reply);
     }
 
@@ -313,7 +317,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn flush(&self, _request: &Request, _node: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        self.count(Operation::Flush);
+        let _busy = self.count(Operation::Flush);
         reply.error(errno(Errno::ENOSYS));
     }
 
@@ -327,7 +331,7 @@ impl fuser::Filesystem for Filesystem {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::Release);
+        let _busy = self.count(Operation::Release);
         if let Some(opens) = &self.opens {
             opens.release(&self.given, node, Purpose::of(flags.0));
         }
@@ -335,13 +339,13 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn fsync(&self, request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.count(Operation::Fsync);
+        let _busy = self.count(Operation::Fsync);
         let flushed = self.flush(node, datasync);
         empty(self.flush_failures.answer(ino(node), request.pid(), flushed), reply);
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Operation::Opendir);
+        let _busy = self.count(Operation::Opendir);
         if self.terms.no_opendir {
             reply.error(errno(Errno::ENOSYS));
         } else {
@@ -350,7 +354,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdir(&self, _request: &Request, node: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.count(Operation::Readdir);
+        let _busy = self.count(Operation::Readdir);
         self.lists(node, offset);
         let result = self.union.readdir(ino(node), offset, false, &mut |found| {
             !reply.add(INodeNo(found.ino.0), found.next, file_type(found.kind), OsStr::from_bytes(found.name))
@@ -369,7 +373,7 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.count(Operation::Readdirplus);
+        let _busy = self.count(Operation::Readdirplus);
         self.lists(node, offset);
         let answer = self.given.answer();
         let result = self.union.readdir(ino(node), offset, true, &mut |found| {
@@ -403,17 +407,17 @@ impl fuser::Filesystem for Filesystem {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::Releasedir);
+        let _busy = self.count(Operation::Releasedir);
         reply.ok();
     }
 
     fn fsyncdir(&self, _request: &Request, node: INodeNo, _handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.count(Operation::Fsyncdir);
+        let _busy = self.count(Operation::Fsyncdir);
         empty(self.flush(node, datasync), reply);
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        self.count(Operation::Statfs);
+        let _busy = self.count(Operation::Statfs);
         match self.union.statfs() {
             Ok(s) => reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize),
             Err(error) => reply.error(errno(error)),
@@ -440,7 +444,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.count(Operation::Getxattr);
+        let _busy = self.count(Operation::Getxattr);
         if self.is_left_out(name) {
             return reply.error(errno(Errno::ENOTSUP));
         }
@@ -452,7 +456,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        self.count(Operation::Listxattr);
+        let _busy = self.count(Operation::Listxattr);
         let mut names = self.union.listxattr(ino(node));
         // error: it goes on with the names.
         if !self.terms.access_lists
@@ -477,7 +481,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn access(&self, _request: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.count(Operation::Access);
+        let _busy = self.count(Operation::Access);
         reply.error(errno(Errno::ENOSYS));
     }
 
@@ -515,7 +519,7 @@ impl fuser::Filesystem for Filesystem {
         _size: u32,
         reply: ReplyIoctl,
     ) {
-        self.count(Operation::Ioctl);
+        let _busy = self.count(Operation::Ioctl);
         reply.error(fuser::Errno::ENOTTY);
     }
 
@@ -544,7 +548,7 @@ impl fuser::Filesystem for Filesystem {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.count(Operation::Lseek);
+        let _busy = self.count(Operation::Lseek);
         self.seek(Seek { ino: ino(node), offset, whence, reply });
     }
 

@@ -14,6 +14,7 @@ use crate::union::Union;
 type Request = Box<dyn FnOnce(&Union) + Send>;
 
 /// Takes requests to the thread that waits.
+#[derive(Clone)]
 pub(super) struct Late(Sender<Request>);
 
 impl Late {

@@ -6,19 +6,21 @@
 //! - [`replies`]: from what the union gives to a reply
 //! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
-//! - [`session`]: the mount, and the threads that serve it
+//! - [`session`]: the mount, and its beginning and end
 //! - [`terms`]: what the kernel is told when the connection begins
 //! - [`given`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`gate`]: holding back all changes for a while
 //! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
 //! - [`mod@io`]: by which way data go
 //! - [`late`]: requests that wait for a copy-up, and keep no others waiting
+//! - [`load`]: how many threads are busy
 //! - [`losses`]: what programs have written that could not be stored
 //! - [`opens`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
 //! - [`read_ahead`]: having files ready before they are asked for
 //! - [`room`]: that a write is told when the disk is full
 //! - [`gathered`]: what the kernel has of a file and the union does not have yet
+//! - [`workers`]: the threads that answer requests
 //! - [`wakeful`]: processors that stay awake while requests come thick
 //! - [`connection`]: the kernel's control of a mount's connection
 //! - [`counters`]: how many messages of each kind the kernel has sent
@@ -38,6 +40,7 @@ mod given;
 mod ids;
 mod io;
 mod late;
+mod load;
 mod losses;
 mod mounts;
 mod opens;
@@ -51,6 +54,7 @@ mod session;
 mod terms;
 mod value;
 mod wakeful;
+mod workers;
 
 pub use behaviour::Behaviour;
 pub use connection::Connection;

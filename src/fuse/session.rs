@@ -1,14 +1,10 @@
-//! The mount, and the threads that serve it.
+//! The mount: its beginning and its end.
 
-use std::ffi::{CString, OsStr};
-use std::fs;
+use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
@@ -17,7 +13,6 @@ use rustix::mount::MountFlags;
 use super::behaviour::Behaviour;
 use super::counters::Counters;
 use super::filesystem::Filesystem;
-use super::flush_failures::FlushFailures;
 use super::gate::Gate;
 use super::gathered::{Gatherer, WriteOut};
 use super::given::Given;
@@ -33,8 +28,9 @@ use super::room::{Remount, Room};
 use super::seek;
 use super::terms::Terms;
 use super::wakeful::Wakeful;
+use super::workers::{Channel, Workers};
 use crate::error::{Context as _, Error, Result};
-use crate::sys::{Dir, call};
+use crate::sys::call;
 use crate::union::Union;
 
 const DEVICE: &str = "/dev/fuse";
@@ -50,7 +46,7 @@ pub struct MountOptions {
     pub flags: MountFlags,
     /// By which way the data of files go.
     pub io: Io,
-    /// How many requests are served at once: one that takes long must not keep others waiting.
+    /// How many requests are served at once, at the most: one that takes long must not keep others waiting.
     pub threads: usize,
     /// What is otherwise than by default.
     pub behaviour: Behaviour,
@@ -58,7 +54,8 @@ pub struct MountOptions {
 
 /// A live mount whose requests are answered by [`Session::serve`].
 pub struct Session {
-    session: fuser::Session<Filesystem>,
+    channel: Channel,
+    filesystem: Filesystem,
     counters: Arc<Counters>,
     gate: Arc<Gate>,
     gatherer: Arc<Gatherer>,
@@ -67,8 +64,8 @@ pub struct Session {
     /// Threads that hold the union.
     threads: [JoinHandle<()>; 4],
     mount: Mount,
-    /// How many threads answer requests.
-    wanted: usize,
+    /// How many threads answer requests, at the most.
+    workers: usize,
 }
 
 impl std::fmt::Debug for Session {
@@ -128,45 +125,45 @@ impl Session {
             seeks,
             renewals,
             given: given.clone(),
-            flush_failures: FlushFailures::default(),
+            flush_failures: Arc::default(),
             gate: gate.clone(),
             losses: losses.clone(),
             room: room.clone(),
             wakeful: Wakeful::start(),
-            read_ahead,
+            read_ahead: Arc::new(read_ahead),
             late,
             counters: counters.clone(),
+            load: Arc::default(),
             terms: Terms { access_lists: !without_access_lists, ..Terms::new(room.is_some(), stack_depth) },
             ids: ids.clone(),
             volatile: *volatile,
             opens: (options.io == Io::Passthrough)
                 .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME)))),
         };
-        let mut config = fuser::Config::default();
-        config.n_threads = Some(options.threads.max(1));
-        config.clone_fd = options.threads > 1;
         let mount = mounts::mount_at(mountpoint).and_then(|mount| {
             mount
                 .ok_or(std::io::ErrorKind::NotFound)
                 .map_err(std::io::Error::from)
                 .doing("find the mount at", mountpoint)
         });
-        let started = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config).and_then(|session| {
+        let started = Channel::begin(device).and_then(|channel| {
+            let notifying = channel.agree(filesystem.clone())?;
+            given.invalidate_by(notifying.notifier());
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
             let late = late::do_all(requests, gate.clone(), union.clone())?;
-            let renewing = renew::do_all(outdated, session.notifier())?;
-            Ok(([read_ahead, late, renewing, seek::answer_all(questions, gatherer.clone(), union)?], session))
+            let renewing = renew::do_all(outdated, notifying.notifier())?;
+            Ok(([read_ahead, late, renewing, seek::answer_all(questions, gatherer.clone(), union)?], channel))
         });
         match (started, mount) {
-            (Ok((threads, session)), Ok(mount)) => {
-                given.invalidate_by(session.notifier());
+            (Ok((threads, channel)), Ok(mount)) => {
                 page_cache::widen(mount.device());
                 if let Some(Err(error)) = room.as_ref().map(|room| room.keep(mount.device())) {
                     mounts::abort(mountpoint)?;
                     return Err(error).doing("start a thread for", mountpoint);
                 }
                 Ok(Self {
-                    session,
+                    channel,
+                    filesystem,
                     counters,
                     gate,
                     gatherer,
@@ -174,7 +171,7 @@ impl Session {
                     room,
                     threads,
                     mount,
-                    wanted: options.threads.max(1),
+                    workers: options.threads.max(1),
                 })
             }
             (started, mount) => {
@@ -239,46 +236,21 @@ impl Session {
         self.mount.clone()
     }
 
-    /// Begins to answer requests; returns when all threads do that.
+    /// Begins to answer requests; returns when threads do that. More are started when all are busy.
     ///
     /// # Errors
-    /// [`Error::Io`] when not all threads can be started. Then the mount must be ended, and this process.
+    /// [`Error::Io`] when the threads cannot be started. Then the mount must be ended, and this process.
     pub fn serve(self) -> Result<Serving> {
-        let Self { session, threads, mount, wanted, .. } = self;
-        let before = all_threads()?;
-        let running = std::thread::Builder::new().name("session".to_owned()).spawn(move || session.run());
-        let running = running.doing("start a thread for", &mount.mountpoint)?;
-        // fuser does not say when its threads run. No other thread starts one now; but others may end.
-        let begun = Instant::now();
-        while all_threads()? <= before.saturating_add(wanted) {
-            if begun.elapsed() > COUNTING && answering_threads()? >= wanted {
-                break;
-            }
-            if running.is_finished() {
-                let serving = Serving { running, threads };
-                // With the connection ended at once there is nothing to be served, which is no failure.
-                return if mounts::mount_at(&mount.mountpoint)?.is_some_and(|there| there == mount) {
-                    Err(serving
-                        .end()
-                        .err()
-                        .unwrap_or_else(|| Error::Unsupported("the mount's threads have ended".into())))
-                } else {
-                    Ok(serving)
-                };
-            }
-            std::thread::sleep(Duration::from_micros(50));
-        }
-        Ok(Serving { running, threads })
+        let Self { channel, filesystem, threads, mount, workers, .. } = self;
+        let workers = Workers::start(channel, filesystem, workers).doing("begin to serve", &mount.mountpoint)?;
+        Ok(Serving { workers, threads })
     }
 }
-
-/// What the names of fuser's threads begin with.
-const ANSWERING: &[u8] = b"fuser-";
 
 /// A mount whose requests are answered.
 #[derive(Debug)]
 pub struct Serving {
-    running: JoinHandle<std::io::Result<()>>,
+    workers: Workers,
     threads: [JoinHandle<()>; 4],
 }
 
@@ -288,49 +260,16 @@ impl Serving {
     /// # Errors
     /// [`Error::Io`] when the connection to the kernel breaks.
     pub fn end(self) -> Result<()> {
-        let result = match self.running.join() {
-            Ok(result) => result.doing("serve", DEVICE),
-            Err(_) => Err(Error::Unsupported("a thread that serves a mount has panicked".into())),
-        };
-        // error: it is given back; after it other threads may never end
-        if result.is_ok() {
-            for thread in self.threads {
-                // Its reference to the union may be the last one, and then the upper is closed by it.
-                if thread.join().is_err() {
-                    return Err(Error::Unsupported("a thread that serves a mount has panicked".into()));
-                }
+        // After an error other threads may never end.
+        self.workers.end().doing("serve", DEVICE)?;
+        for thread in self.threads {
+            // Its reference to the union may be the last one, and then the upper is closed by it.
+            if thread.join().is_err() {
+                return Err(Error::Unsupported("a thread that serves a mount has panicked".into()));
             }
         }
-        result
+        Ok(())
     }
-}
-
-/// For how long all threads are counted, which costs little, before those of fuser are, each by its name.
-const COUNTING: Duration = Duration::from_millis(2);
-
-/// How many threads this process has.
-fn all_threads() -> Result<usize> {
-    let tasks = "/proc/self/task";
-    // A directory has two links more than directories in it (fs/proc/base.c, `proc_task_getattr`).
-    let links = crate::sys::fs::metadata(tasks).doing("read", tasks)?.nlink();
-    Ok(usize::try_from(links).unwrap_or(usize::MAX))
-}
-
-/// How many threads of fuser this process has. Others come and go meanwhile, and so do not count.
-fn answering_threads() -> Result<usize> {
-    let tasks = "/proc/self/task";
-    let mut count = 0;
-    for task in Dir::open(Path::new(tasks)).doing("read", tasks)? {
-        let task = task.doing("read", tasks)?;
-        let path = Path::new(tasks).join(OsStr::from_bytes(task.file_name().to_bytes())).join("comm");
-        let name = match fs::read(&path) {
-            // It has ended.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => continue,
-            name => name.doing("read", &path)?,
-        };
-        count += usize::from(name.starts_with(ANSWERING));
-    }
-    Ok(count)
 }
 
 /// How many file systems are under the files of the upper, and this one on top of them: the fewer it says, the more may be

@@ -10,7 +10,7 @@ const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 
 /// What is wanted, and after [`Terms::agree`] what the kernel does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Terms {
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,

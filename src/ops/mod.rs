@@ -63,6 +63,7 @@ mod save;
 mod serve;
 mod serve_spec;
 mod server_limits;
+mod server_log;
 mod temporary;
 mod timestamp;
 mod tree_tar;

@@ -13,6 +13,7 @@ use super::mount_task::{Action, Order, Outcome, Task, Writer};
 use super::packing::Packing;
 use super::registration::{self, Announcement, Registration, Said, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
+use super::server_log::{bound_panics, log};
 use super::timestamp::now;
 use super::{command_mounts, directories, mountpoint, name_files, server_limits};
 use crate::error::{Context as _, Error, Result};
@@ -53,6 +54,7 @@ struct ServedContainer {
 /// When it could not mount, which the starter has been told; or when the connection to the kernel broke.
 pub fn serve() -> Result<()> {
     crate::sys::map_large_memory();
+    bound_panics();
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
     let spec: ServeSpec = serde_json::from_str(&line)
@@ -104,12 +106,6 @@ pub fn serve() -> Result<()> {
 fn stored(union: &Union, tied: bool) -> std::result::Result<(), String> {
     let stored = if tied { union.written() } else { union.end() };
     stored.map_err(|error| format!("what programs have written is lost in part: {}", std::io::Error::from(error)))
-}
-
-/// Says what cannot be said to a caller; standard error is the container's log.
-fn log(error: &Error) {
-    // There is no other place.
-    drop(writeln!(std::io::stderr().lock(), "error: {error}"));
 }
 
 /// Nothing of the caller is kept from ending: its terminal, directory, files and umask are left.

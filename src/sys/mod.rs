@@ -4,6 +4,7 @@ mod allocator;
 pub mod call;
 mod dir;
 pub mod fs;
+mod fuse_device;
 mod handle;
 mod keyring;
 mod map;
@@ -21,6 +22,7 @@ mod xattr;
 
 pub use allocator::map_large_memory;
 pub use dir::{Dir, DirEntry};
+pub use fuse_device::{clone_fuse_device, refer_to};
 pub use handle::{file_handle, open_fuse_inode};
 pub use keyring::new_session_keyring;
 pub use map::map;

@@ -108,6 +108,7 @@ mod mount_threads;
 mod mount_times;
 mod mount_times_stay;
 mod mount_union;
+mod mount_workers;
 mod mount_working_dir;
 mod mounts;
 mod name_files;
