@@ -43,12 +43,12 @@ pub fn mount_task() -> Result<()> {
 
 fn perform(order: &Order) -> Result<Outcome> {
     let mountpoint = PathBuf::from(order.mountpoint.clone());
-    let mounts = order.namespace_of.map_or_else(fuse::mounts, fuse::mounts_of)?;
+    let mounts = || order.namespace_of.map_or_else(fuse::mounts, fuse::mounts_of);
     let is_it =
         |mount: &&fuse::Mount| mount.is_ours() && order.device.as_deref().is_none_or(|device| mount.device() == device);
-    let here: Vec<_> = mounts.iter().filter(|mount| mount.mountpoint == mountpoint).collect();
-    let Some(mount) = here.last().copied().filter(is_it) else {
-        return Ok(if here.iter().any(is_it) { Outcome::Covered } else { Outcome::Gone });
+    let here: Vec<_> = mounts()?.into_iter().filter(|mount| mount.mountpoint == mountpoint).collect();
+    let Some(mount) = here.last().filter(is_it) else {
+        return Ok(if here.iter().any(|mount| is_it(&mount)) { Outcome::Covered } else { Outcome::Gone });
     };
     let connection = Connection::of(mount.device())?;
     // Another mount namespace may not have the store.
@@ -64,23 +64,15 @@ fn perform(order: &Order) -> Result<Outcome> {
         enter_namespace(process)?;
     }
     let target = Target { mountpoint: &mountpoint, connection, server };
-    match order.action {
-        Action::End => target.end(UnmountFlags::empty()),
-        Action::EndInUse => target.end(UnmountFlags::DETACH),
-        Action::Abort => {
-            // `MNT_FORCE` ends the connection (fs/fuse/inode.c, `fuse_umount_begin`), also for other mount namespaces.
-            let outcome = target.unmount(UnmountFlags::DETACH | UnmountFlags::FORCE)?;
-            target.abort()?;
-            Ok(outcome)
+    match target.carry_out(order.action) {
+        // Another process has just unmounted it, and its server has removed the directory.
+        Err(Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound
+                && !mounts()?.iter().any(|mount| mount.mountpoint == mountpoint && is_it(&mount)) =>
+        {
+            Ok(Outcome::Gone)
         }
-        Action::Detach => target.unmount(UnmountFlags::DETACH),
-        Action::Flush => {
-            let root = open(&mountpoint)?;
-            let is_written = target.flush(root.as_ref(), Some(FLUSH_PATIENCE))?;
-            Ok(if is_written { Outcome::Done { lost: None } } else { Outcome::Busy })
-        }
-        Action::WriteOut => target.write_out(),
-        Action::Synchronous(is_synchronous) => target.set_synchronous(is_synchronous),
+        outcome => outcome,
     }
 }
 
@@ -113,6 +105,27 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
+    fn carry_out(self, action: Action) -> Result<Outcome> {
+        match action {
+            Action::End => self.end(UnmountFlags::empty()),
+            Action::EndInUse => self.end(UnmountFlags::DETACH),
+            Action::Abort => {
+                // `MNT_FORCE` ends the connection (fs/fuse/inode.c, `fuse_umount_begin`), also for other mount namespaces.
+                let outcome = self.unmount(UnmountFlags::DETACH | UnmountFlags::FORCE)?;
+                self.abort()?;
+                Ok(outcome)
+            }
+            Action::Detach => self.unmount(UnmountFlags::DETACH),
+            Action::Flush => {
+                let root = open(self.mountpoint)?;
+                let is_written = self.flush(root.as_ref(), Some(FLUSH_PATIENCE))?;
+                Ok(if is_written { Outcome::Done { lost: None } } else { Outcome::Busy })
+            }
+            Action::WriteOut => self.write_out(),
+            Action::Synchronous(is_synchronous) => self.set_synchronous(is_synchronous),
+        }
+    }
+
     /// All that was written goes to the server; then the mount ends.
     fn end(self, flags: UnmountFlags) -> Result<Outcome> {
         // A mount of the same file system that is nowhere to be seen: it makes nobody busy, and what was written until the
