@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::{process, thread};
 
@@ -28,9 +28,14 @@ use crate::sys::{self, Instruction, call};
 /// Entry point of the program when its first argument is [`super::STAGE`], to be called before all else with all of
 /// the process' arguments. Becomes the init of a container, for [`super::run`] in another process.
 pub fn stage(args: &[OsString]) -> ! {
-    let devpts = args.get(4).map(|number| channel(Some(number))).transpose();
-    let status = match (channel(args.get(2)), channel(args.get(3)), devpts) {
-        (Ok(requests), Ok(reporter), Ok(devpts)) => init(requests, File::from(reporter), devpts),
+    let numbers: Vec<RawFd> = args.iter().skip(2).map_while(|number| number.to_str()?.parse().ok()).collect();
+    let given = || {
+        // Of what else the caller has open nothing is to be in the container.
+        sys::close_others(&numbers)?;
+        numbers.iter().map(|number| sys::inherited(*number)).collect::<io::Result<Vec<_>>>()
+    };
+    let status = match given().map(Vec::into_iter).map(|mut given| (given.next(), given.next(), given.next())) {
+        Ok((Some(requests), Some(reporter), devpts)) => init(requests, File::from(reporter), devpts),
         // error: these are no descriptors that `run` has given
         _ => {
             eprintln!("layerctl: {} is for layerctl itself", super::STAGE);
@@ -38,11 +43,6 @@ pub fn stage(args: &[OsString]) -> ! {
         }
     };
     process::exit(status.into())
-}
-
-fn channel(number: Option<&OsString>) -> io::Result<OwnedFd> {
-    let number = number.and_then(|number| number.to_str()?.parse().ok());
-    sys::inherited(number.unwrap_or(-1))
 }
 
 /// Returns the exit status. In two processes: that of init, and, if it could not become the command, its child.

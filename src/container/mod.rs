@@ -213,7 +213,7 @@ fn supervise(
     if has_terminal {
         command.envs(std::env::var_os("TERM").map(|term| ("TERM", term)));
     }
-    sys::keep_only(&mut command, &kept);
+    sys::pass_on(&kept).doing(doing, &spec.rootfs)?;
     let mut init = command.spawn().doing(doing, &spec.rootfs)?;
     // Closed before the request is sent, and so before a program of the image runs: then no process can change the mount.
     drop((command, requests, reporter, devpts, program));

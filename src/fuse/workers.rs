@@ -30,7 +30,9 @@ const MAJOR: u32 = 7;
 /// `struct fuse_in_header` and `struct fuse_batch_forget_in` (include/uapi/linux/fuse.h).
 const HEADER: usize = 40;
 const BATCH_FORGET: u32 = 42;
-/// No request has this number, so fuser answers that it does not know it.
+/// A number that the kernel gives to no request: an answer to it that reaches the device is refused (`ENOENT`).
+const NO_REQUEST: u64 = u64::MAX - 1;
+/// No kind of request has this number, so fuser answers that it does not know it.
 const UNKNOWN: u32 = 0x7fff_0000;
 
 /// How many threads there are at first; most commands in a container are served by them alone.
@@ -244,7 +246,8 @@ impl Channel {
 fn send(socket: &OwnedFd, message: &[u8]) -> io::Result<bool> {
     match retry(|| rustix::net::send(socket, message, SendFlags::NOSIGNAL)) {
         Ok(_) => Ok(true),
-        Err(Raw::PIPE) => Ok(false),
+        // The second one when a message was still unread.
+        Err(Raw::PIPE | Raw::CONNRESET) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -258,6 +261,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
             Ok(Some(message))
         }
         Err(Raw::AGAIN) => Ok(None),
+        Err(Raw::CONNRESET) => Ok(Some(Vec::new())),
         Err(error) => Err(error.into()),
     }
 }
@@ -284,6 +288,7 @@ fn message(operation: u32, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEADER.saturating_add(body.len()));
     message.extend(length.to_ne_bytes());
     message.extend(operation.to_ne_bytes());
+    message.extend(NO_REQUEST.to_ne_bytes());
     message.resize(HEADER, 0);
     message.extend(body);
     message

@@ -10,7 +10,18 @@ use crate::sys;
 
 pub(super) const OURSELVES: &str = "/proc/self/exe";
 
-/// Starts it with limits of its own and none of our descriptors, and writes `order` to its standard input as a line of
+/// Does what a process that [`start_ourselves`] has started does before all else: it gets limits of its own and lets go of the
+/// caller's descriptors.
+///
+/// # Errors
+/// When they cannot be closed.
+pub(super) fn begin() -> Result<()> {
+    // A lock that a script holds must not live on in it, nor must a limit end it in the middle.
+    sys::lift_limits();
+    sys::close_others(&[]).doing("close the descriptors of the caller of", OURSELVES)
+}
+
+/// Starts it, and writes `order` to its standard input as a line of
 /// JSON. Its standard output is a pipe.
 ///
 /// # Errors
@@ -20,9 +31,6 @@ pub(super) fn start_ourselves(command: &str, order: &impl Serialize, stderr: Std
     line.push(b'\n');
     let mut process = Command::new(OURSELVES);
     process.arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-    // A lock that a script holds must not live on in it, nor must a limit end it in the middle.
-    sys::keep_only(&mut process, &[]);
-    sys::lift_limits(&mut process);
     let mut child = process.spawn().doing("start", OURSELVES)?;
     let written = child.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(&line));
     match written {

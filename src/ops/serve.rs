@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::access::lock;
 use super::live::{self, Live, LiveBranch, LiveRecord};
 use super::mount_task::{Action, Order, Outcome, Task, Writer};
+use super::ourselves::begin;
 use super::packing::Packing;
 use super::registration::{self, Announcement, Registration, Said, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
@@ -53,6 +54,7 @@ struct ServedContainer {
 /// # Errors
 /// When it could not mount, which the starter has been told; or when the connection to the kernel broke.
 pub fn serve() -> Result<()> {
+    begin()?;
     crate::sys::map_large_memory();
     bound_panics();
     let mut line = String::new();

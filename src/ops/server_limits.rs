@@ -20,8 +20,7 @@ const LEAST: [(Resource, u64, &str, &str); 4] = [
     (Resource::Fsize, u64::MAX, "size of files", "f"),
 ];
 
-/// Makes sure that no limit ends this process later. [`start_ourselves`](super::ourselves::start_ourselves) has lifted all that
-/// it could.
+/// Makes sure that no limit ends this process later. [`begin`](super::ourselves::begin) has lifted all that it could.
 ///
 /// # Errors
 /// [`Error::Unsupported`] when a limit is left which only a process with `CAP_SYS_RESOURCE` can lift.

@@ -29,7 +29,7 @@ pub use map::map;
 pub use mount::{detached_read_only, detached_without_access_times, detached_without_programs};
 pub use open::{find_in_root, open_below, open_in, open_regular};
 pub use own_mount::{FS_TYPE, is_in_own_mount};
-pub use process::{execute, fork, inherited, is_ignored, keep_only, lift_limits, new_namespaces};
+pub use process::{close_others, execute, fork, inherited, is_ignored, lift_limits, new_namespaces, pass_on};
 pub use retry::{SystemError, is_want, retry};
 pub use seccomp::{Instruction, filter_system_calls};
 pub use socket::peer_process;

@@ -2,12 +2,10 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::process::Pid;
@@ -26,22 +24,41 @@ pub fn new_namespaces(namespaces: UnshareFlags) -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
 }
 
-/// Makes `command` start with the standard descriptors and `kept` only, whatever else is open here without
-/// close-on-exec. The descriptors of `kept` keep their numbers and must stay open until the command was started.
-pub fn keep_only(command: &mut Command, kept: &[BorrowedFd<'_>]) {
-    let kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
-    let in_child = move || {
-        // Close-on-exec and not closed, since the standard library still reports through one of them.
-        // SAFETY: system calls on numbers, which allocate nothing and take no lock.
-        let mut failed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } < 0;
-        for fd in &kept {
-            // SAFETY: as above.
-            failed |= unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } < 0;
+/// Lets the programs that this process starts from now on have `kept`, under the same numbers.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn pass_on(kept: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+    kept.iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()))
+}
+
+/// Closes all descriptors but the standard ones and `kept`, which the process was started with because its parent had them
+/// open without close-on-exec. To be called before anything else was opened.
+///
+/// It is done here and not between `fork(2)` and `execve(2)`: with nothing to do there the standard library starts a process
+/// by `posix_spawn(3)`, which copies no memory.
+///
+/// # Errors
+/// As `close_range(2)`.
+pub fn close_others(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<c_uint> = kept.iter().filter_map(|fd| c_uint::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    let mut first: c_uint = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if let Some(last) = fd.checked_sub(1).filter(|last| *last >= first) {
+            close_range(first, last)?;
         }
-        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: the closure runs between fork and exec, and does nothing there but the calls above.
-    unsafe { command.pre_exec(in_child) };
+        first = fd.saturating_add(1);
+    }
+    close_range(first, c_uint::MAX)
+}
+
+fn close_range(first: c_uint, last: c_uint) -> io::Result<()> {
+    // SAFETY: a system call on numbers. Nothing in this process owns one of them yet.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// What may end or hinder a server in the middle: the soft and the hard limit.
@@ -66,35 +83,29 @@ const MOST_FILES: libc::rlim_t = 1 << 20;
 /// What the main thread's stack may take, as everywhere; without a limit the kernel lays out memory in another way.
 const STACK: libc::rlim_t = 8 << 20;
 
-/// Makes `command` start with the highest limits that its rights allow, whatever those of this process are, and with the
-/// usual priority.
-pub fn lift_limits(command: &mut Command) {
-    let in_child = || {
-        for (resource, wanted, most) in LIMITS {
-            let mut limit = libc::rlimit { rlim_cur: wanted, rlim_max: most };
-            // SAFETY: a system call on a structure of this function, which allocates nothing and takes no lock.
-            if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
-                continue;
-            }
-            // Without CAP_SYS_RESOURCE the hard limit is the most. What is too little for a server, it says itself.
-            // SAFETY: as above; the structure is read only when the first call has filled it.
-            unsafe {
-                if libc::getrlimit(resource, &raw mut limit) == 0 {
-                    limit.rlim_cur = limit.rlim_max.min(wanted);
-                    libc::setrlimit(resource, &raw const limit);
-                }
+/// Gives this process the highest limits that its rights allow, whatever its parent's are, and the usual priority.
+pub fn lift_limits() {
+    for (resource, wanted, most) in LIMITS {
+        let mut limit = libc::rlimit { rlim_cur: wanted, rlim_max: most };
+        // SAFETY: a system call on a structure of this function.
+        if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
+            continue;
+        }
+        // Without CAP_SYS_RESOURCE the hard limit is the most. What is too little for a server, it says itself.
+        // SAFETY: as above; the structure is read only when the first call has filled it.
+        unsafe {
+            if libc::getrlimit(resource, &raw mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max.min(wanted);
+                libc::setrlimit(resource, &raw const limit);
             }
         }
-        // Without CAP_SYS_NICE it stays as it is, which makes it slower and does not end it.
-        // SAFETY: a system call on numbers.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
-        Ok(())
-    };
-    // SAFETY: the closure runs between fork and exec, and does nothing there but the calls above.
-    unsafe { command.pre_exec(in_child) };
+    }
+    // Without CAP_SYS_NICE it stays as it is, which makes it slower and does not end it.
+    // SAFETY: a system call on numbers.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
 }
 
-/// Takes over a descriptor that this process was started with, as [`keep_only`] left it. To be called before
+/// Takes over a descriptor that this process was started with, by [`pass_on`]. To be called before
 /// anything else was opened, and once for each number.
 ///
 /// # Errors
@@ -154,21 +165,6 @@ pub fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_started_command_has_the_kept_descriptors_only() {
-        let (reader, writer) = io::pipe().unwrap();
-        let kept = rustix::io::dup(&writer).unwrap();
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "ls /proc/$$/fd"]);
-        rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty()).unwrap();
-        keep_only(&mut command, &[rustix::fd::AsFd::as_fd(&kept)]);
-        let output = command.output().unwrap();
-        let mut numbers: Vec<i32> =
-            String::from_utf8(output.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect();
-        numbers.sort_unstable();
-        assert_eq!(numbers, [0, 1, 2, kept.as_raw_fd()]);
-    }
 
     #[test]
     fn a_process_with_threads_is_not_forked() {

@@ -13,6 +13,7 @@ use rustix::mount::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::super::live::{self, open_dir};
+use super::super::ourselves::begin;
 use super::{Action, Order, Outcome, write_out};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Connection};
@@ -29,6 +30,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When it cannot read or say it.
 pub fn mount_task() -> Result<()> {
+    begin()?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
     let order: Order = serde_json::from_str(&line)
