@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::incoming::{Incoming, Stop};
-use super::members::{NameTells, normal_name};
+use super::members::{NameTells, member};
 use super::replay::Replay;
 use crate::error::{Context as _, Error, Result};
 use crate::sys::fs;
@@ -199,8 +199,8 @@ fn first_member(source: &mut Replay) -> io::Result<First> {
     let source = source.take(SNIFF_LIMIT);
     let mut tar = tar::Archive::new(Cursor::new(block).chain(source));
     for entry in tar.entries()? {
-        let entry = entry?;
-        let name = normal_name(&entry.path_bytes());
+        let mut entry = entry?;
+        let (name, _) = member(&mut entry);
         if !entry.header().entry_type().is_pax_global_extensions() && NameTells::of(&name) != NameTells::Nothing {
             return Ok(First::Member(name));
         }
