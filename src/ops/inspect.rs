@@ -50,7 +50,8 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     });
     let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
     let config = readable(store.image(container.record.image))?;
-    let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);
+    // error: nothing is read for it, and what is wrong with an image is said of the image
+    let config = config.and_then(|image| ImageConfig::process(&image.config).ok());
     let layers = &container.record.layers;
     Ok(json!({
         "Id": container.id.hex(),
@@ -94,7 +95,9 @@ fn lower_dirs(store: &Store, layers: &[DiffId]) -> String {
 
 fn image_value(store: &Store, id: ImageId) -> Result<Value> {
     let image = store.image(id)?;
-    let config = ImageConfig::parse(&image.config).map_err(|why| Error::corrupt(format!("image {id}"), why))?;
+    let corrupt = |why| Error::corrupt(format!("image {id}"), why);
+    let config = ImageConfig::parse(&image.config).map_err(corrupt)?;
+    let process = ImageConfig::process(&image.config).map_err(corrupt)?;
     let names = store.image_names()?;
     let names: Vec<_> = names.into_iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
     Ok(json!({
@@ -107,7 +110,7 @@ fn image_value(store: &Store, id: ImageId) -> Result<Value> {
         "Variant": config.variant,
         "Os": config.os,
         "Size": image.record.size,
-        "Config": config.config,
+        "Config": process,
         "RootFS": { "Type": "layers", "Layers": image.record.layers },
         "ChainID": ChainId::of(&image.record.layers),
         "GraphDriver": { "Name": "layerctl", "Data": { "LowerDir": lower_dirs(store, &image.record.layers) } },
