@@ -78,7 +78,7 @@ impl std::fmt::Debug for Input {
 pub fn standard_input() -> Result<File> {
     // A copy of the descriptor: a file on standard input can be seeked in as any other.
     use std::os::fd::AsFd as _;
-    let file = File::from(io::stdin().as_fd().try_clone_to_owned().doing("read", "-")?);
+    let file = File::from(io::stdin().as_fd().try_clone_to_owned().doing("copy the descriptor of", "-")?);
     if rustix::termios::isatty(&file) {
         return Err(Error::Usage("standard input is a terminal: name a file, or redirect standard input".into()));
     }

@@ -54,7 +54,7 @@ struct ServedContainer {
 pub fn serve() -> Result<()> {
     crate::sys::map_large_memory();
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
+    std::io::stdin().lock().read_line(&mut line).doing("read an order on", "standard input")?;
     let spec: ServeSpec = serde_json::from_str(&line)
         .map_err(|error| Error::Usage(format!("serve is for layerctl's own use: {error}")))?;
     let mountpoint = PathBuf::from(spec.mountpoint.clone());
