@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::live;
+use super::name_files;
 use super::timestamp::rfc3339;
 use super::wait::say;
 use crate::archive::ImageConfig;
@@ -67,6 +68,9 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
         "Image": container.record.image,
         "ImageName": container.record.image_name,
         "Config": config,
+        "HostnamePath": name_file(container, "hostname")?,
+        "HostsPath": name_file(container, "hosts")?,
+        "ResolvConfPath": name_file(container, "resolv.conf")?,
         "Mountpoint": mountpoint,
         "ReadonlyRootfs": mount.as_ref().is_some_and(|mount| mount.read_only),
         "GraphDriver": {
@@ -80,6 +84,14 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
         "Branches": live.as_ref().map(|live| &live.branches),
         "Messages": live.as_ref().map(|live| &live.messages),
     }))
+}
+
+/// Where the container's own file of this name is; empty, as Docker has it, as long as it has none, as with `--no-hosts`.
+fn name_file(container: &Container, name: &str) -> Result<String> {
+    let path = container.name_files().join(name);
+    let is_there =
+        name_files::names(container).any(|own| own == name) && fs::is_there(&path).doing("look at", &path)?;
+    Ok(if is_there { text(&path) } else { String::new() })
 }
 
 /// JSON has no other bytes than text: what is not UTF-8 becomes U+FFFD.

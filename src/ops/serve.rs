@@ -144,9 +144,12 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             let dirs = layers().map(|layer| store.diff_dir(&layer.hex()));
             let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
             let branches = describe(&Branch::of_stack(Some(container.upper()), dirs), &ids);
-            // What is mounted there is for a command.
-            let mount_points = spec.tied.then(|| command_mounts::tree(name_files::names(&container))).transpose()?;
-            let stack = || store.stack(&container).map(|stack| Stack { mount_points, ..stack });
+            let stack = || {
+                let stack = store.stack(&container)?;
+                // What is mounted there is for a command.
+                let mount_points = spec.tied.then(|| command_mounts::of(&stack, name_files::names(&container)));
+                Ok(Stack { mount_points: mount_points.transpose()?, ..stack })
+            };
             let opened = open(Some(store), branches, stack)?;
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),
