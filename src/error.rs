@@ -104,15 +104,20 @@ pub enum Error {
         source: io::Error,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {source}", Line(path.display()))]
+    #[error("cannot {doing} {}: {source}", Line(named(path)))]
     Io {
         /// What was being done, as a verb in the infinitive: `read`, `rename into place`.
         doing: &'static str,
-        /// With which file.
+        /// With which file; `-` is standard input.
         path: PathBuf,
         /// The errno.
         source: io::Error,
     },
+}
+
+/// A file as a user knows it.
+fn named(path: &Path) -> std::path::Display<'_> {
+    if path == Path::new("-") { Path::new("standard input").display() } else { path.display() }
 }
 
 /// Text that may be from outside, as a part of one line: control characters are escaped, so that no archive writes to

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::Platform;
 use crate::id::DiffId;
@@ -42,26 +43,20 @@ pub struct RootFs {
 }
 
 /// How a container of the image runs; absent and null are the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Process {
     /// `user`, `uid`, `user:group`, ...
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// `NAME=VALUE`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<String>>,
     /// What is always run.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
     /// What is run after it when nothing else is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Where it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// For people and tools.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
 }
 
@@ -155,6 +150,21 @@ impl ImageConfig {
             return Err("is no image config: it is no JSON object".into());
         }
         json::from_slice(bytes).map_err(|error| format!("is no image config: {error}"))
+    }
+
+    /// All that a config says of how a container runs: each field that Docker knows and that is not null, in Go's spelling.
+    /// Null when it says nothing.
+    ///
+    /// # Errors
+    /// As [`ImageConfig::parse`].
+    pub fn process(bytes: &[u8]) -> Result<Value, String> {
+        Self::parse(bytes)?;
+        let broken = |error| format!("is no image config: {error}");
+        let mut process = json::canonical(bytes, &CONFIG).map_err(broken)?.get_mut("config").map(Value::take);
+        if let (Some(Value::Object(fields)), Shape::Object(known)) = (&mut process, &PROCESS) {
+            fields.retain(|name, value| !value.is_null() && known.iter().any(|(field, _)| field == name));
+        }
+        Ok(process.unwrap_or_default())
     }
 
     /// The layers, lowest first.

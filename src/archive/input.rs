@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::incoming::{Incoming, Stop};
-use super::members::{NameTells, normal_name};
+use super::members::{NameTells, member};
 use super::replay::Replay;
 use crate::error::{Context as _, Error, Result};
 use crate::sys::fs;
@@ -78,7 +78,7 @@ impl std::fmt::Debug for Input {
 pub fn standard_input() -> Result<File> {
     // A copy of the descriptor: a file on standard input can be seeked in as any other.
     use std::os::fd::AsFd as _;
-    let file = File::from(io::stdin().as_fd().try_clone_to_owned().doing("read", "-")?);
+    let file = File::from(io::stdin().as_fd().try_clone_to_owned().doing("copy the descriptor of", "-")?);
     if rustix::termios::isatty(&file) {
         return Err(Error::Usage("standard input is a terminal: name a file, or redirect standard input".into()));
     }
@@ -199,8 +199,8 @@ fn first_member(source: &mut Replay) -> io::Result<First> {
     let source = source.take(SNIFF_LIMIT);
     let mut tar = tar::Archive::new(Cursor::new(block).chain(source));
     for entry in tar.entries()? {
-        let entry = entry?;
-        let name = normal_name(&entry.path_bytes());
+        let mut entry = entry?;
+        let (name, _) = member(&mut entry);
         if !entry.header().entry_type().is_pax_global_extensions() && NameTells::of(&name) != NameTells::Nothing {
             return Ok(First::Member(name));
         }

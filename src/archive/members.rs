@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 /// A link to a link to a link is no archive that any tool writes.
 pub(super) const LINKS: usize = 16;
+/// Bytes that a keyword or a value takes in memory beside its text.
+const PER_RECORD: usize = 32;
 
 /// A member's name as documents write it: without `./` and doubled slashes.
 #[must_use]
@@ -56,20 +58,58 @@ pub enum MemberKind {
         /// Bytes.
         size: u64,
     },
-    /// A file of which the archive has only pieces.
-    Sparse,
+    /// A file of which the archive has only pieces, and what PAX says of them.
+    Sparse {
+        /// Where the pieces are: bytes from the beginning.
+        offset: u64,
+        /// Bytes of them, and of a map before them.
+        size: u64,
+        /// The records of `GNU.sparse`.
+        records: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// The same by old GNU.
+    OldSparse {
+        /// Where its header is: bytes from the beginning.
+        header: u64,
+    },
     /// Another name of a member.
     Link(String),
 }
 
-/// What a tar's entry is; `None` when it is no file and no other name of one.
-pub fn member_kind<R: Read>(name: &str, entry: &mut tar::Entry<'_, R>) -> Option<MemberKind> {
-    match entry.header().entry_type() {
-        tar::EntryType::GNUSparse => Some(MemberKind::Sparse),
-        tar::EntryType::Regular | tar::EntryType::Continuous if is_pax_sparse(entry) => Some(MemberKind::Sparse),
-        tar::EntryType::Regular | tar::EntryType::Continuous => {
-            Some(MemberKind::File { offset: entry.raw_file_position(), size: entry.size() })
+impl MemberKind {
+    /// Bytes that it takes in memory beside its name.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Link(target) => target.len(),
+            Self::Sparse { records, .. } => {
+                let records = records.iter().flat_map(|(keyword, value)| [keyword.len(), value.len(), PER_RECORD]);
+                records.fold(0, usize::saturating_add)
+            }
+            Self::File { .. } | Self::OldSparse { .. } => 0,
         }
+    }
+}
+
+/// The name of a tar's entry, and what it is; nothing when it is no file and no other name of one.
+pub fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> (String, Option<MemberKind>) {
+    let kind = entry.header().entry_type();
+    let is_file = matches!(kind, tar::EntryType::Regular | tar::EntryType::Continuous);
+    let records = if is_file { sparse_records(entry) } else { Vec::new() };
+    // The header has a name that is of use where nothing knows of sparse files.
+    let name = records.iter().rev().find(|(keyword, _)| keyword == b"GNU.sparse.name");
+    let name = name.map_or_else(|| normal_name(&entry.path_bytes()), |(_, name)| normal_name(name));
+    let kind = member_kind(&name, entry, records);
+    (name, kind)
+}
+
+fn member_kind<R: Read>(name: &str, entry: &tar::Entry<'_, R>, records: Vec<(Vec<u8>, Vec<u8>)>) -> Option<MemberKind> {
+    let (offset, size) = (entry.raw_file_position(), entry.size());
+    match entry.header().entry_type() {
+        tar::EntryType::GNUSparse => Some(MemberKind::OldSparse { header: entry.raw_header_position() }),
+        tar::EntryType::Regular | tar::EntryType::Continuous if !records.is_empty() => {
+            Some(MemberKind::Sparse { offset, size, records })
+        }
+        tar::EntryType::Regular | tar::EntryType::Continuous => Some(MemberKind::File { offset, size }),
         kind @ (tar::EntryType::Symlink | tar::EntryType::Link) => {
             let is_symbolic = kind == tar::EntryType::Symlink;
             Some(MemberKind::Link(link_target(name, entry.link_name_bytes().as_deref(), is_symbolic)))
@@ -78,11 +118,12 @@ pub fn member_kind<R: Read>(name: &str, entry: &mut tar::Entry<'_, R>) -> Option
     }
 }
 
-/// Whether its extended headers say so. Those that cannot be understood say nothing here.
-fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
+/// What its extended headers say of a sparse file. Those that cannot be understood say nothing here.
+fn sparse_records<R: Read>(entry: &mut tar::Entry<'_, R>) -> Vec<(Vec<u8>, Vec<u8>)> {
     // error: nothing is read for it
-    let Ok(Some(records)) = entry.pax_extensions() else { return false };
-    records.flatten().any(|record| record.key_bytes().starts_with(b"GNU.sparse."))
+    let Ok(Some(records)) = entry.pax_extensions() else { return Vec::new() };
+    let records = records.flatten().filter(|record| record.key_bytes().starts_with(b"GNU.sparse."));
+    records.map(|record| (record.key_bytes().to_vec(), record.value_bytes().to_vec())).collect()
 }
 
 /// The member that a link means: a symbolic link's target counts from its own directory.

@@ -46,7 +46,7 @@ pub use exact::{Checked, Exact, Seen};
 pub use history::{HistoryStep, history};
 pub use incoming::{Incoming, Stop};
 pub use input::{Input, Stream, read_failure, standard_input};
-pub use members::{MemberKind, NameTells, Part, member_kind, normal_name};
+pub use members::{MemberKind, NameTells, Part, member, normal_name};
 pub use metered::{Meter, Metered};
 pub use plan::{Note, Plan, PlannedLayer, Plans, Wanted, named_digest, no_documents, plans};
 pub use platform::{Platform, Platforms};

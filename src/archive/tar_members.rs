@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use super::documents::{DocumentLimits, Documents, diff_id_of, read_document};
 use super::exact::Exact;
-use super::members::{LINKS, MemberKind, NameTells, Part, member_kind, normal_name};
+use super::input::read_failure;
+use super::members::{LINKS, MemberKind, NameTells, Part, member};
 use super::metered::{Meter, Metered};
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::sys::fs;
+use crate::tarball::{Filled, Limits};
 
 /// Bytes that all names and links of an archive of images may have; a root file system's may have more.
 const NAMES_LIMIT: usize = 64 << 20;
@@ -24,8 +26,8 @@ const OTHERS: usize = 2000;
 #[derive(Debug)]
 pub struct TarMembers {
     archive: String,
-    limits: DocumentLimits,
-    ratio: u64,
+    documents: DocumentLimits,
+    layers: Limits,
     file: Arc<File>,
     members: BTreeMap<String, MemberKind>,
     /// What stands before each name: the one directory that all is in, with its slash.
@@ -68,11 +70,11 @@ impl Names {
 
 impl TarMembers {
     /// Finds the members; `None` when the headers alone do not tell: it is a root file system, or must be unpacked to
-    /// know. `ratio` is how many times as large as it came a layer may become.
+    /// know. `layers` is how much what is read of a layer may ask for.
     ///
     /// # Errors
     /// [`Error::BadArchive`] when the tar is damaged or cut short.
-    pub fn find(archive: &str, limits: DocumentLimits, ratio: u64, file: File) -> Result<Option<Self>> {
+    pub fn find(archive: &str, documents: DocumentLimits, layers: &Limits, file: File) -> Result<Option<Self>> {
         let length = fs::metadata_of(&file).doing("read", archive)?.len();
         let bad = |entry: Option<String>, why: String| Error::BadArchive { archive: archive.to_owned(), entry, why };
         let file = Arc::new(file);
@@ -92,15 +94,16 @@ impl TarMembers {
                 entry => entry.map_err(damaged)?,
             };
             let kind = entry.header().entry_type();
-            let name = normal_name(&entry.path_bytes());
-            let member = if kind.is_pax_global_extensions() { None } else { member_kind(&name, &mut entry) };
+            let (name, member) = member(&mut entry);
+            let member = member.filter(|_| !kind.is_pax_global_extensions());
             if !kind.is_pax_global_extensions() {
-                names.take(&name, if let Some(MemberKind::Link(target)) = &member { target.len() } else { 0 });
+                names.take(&name, member.as_ref().map_or(0, MemberKind::bytes));
             }
-            if names.others > OTHERS && !names.has_known || member == Some(MemberKind::Sparse) {
+            if names.others > OTHERS && !names.has_known {
                 return Ok(None);
             }
-            let is_cut = matches!(&member, Some(MemberKind::File { offset, size })
+            let is_cut = matches!(&member,
+                Some(MemberKind::File { offset, size } | MemberKind::Sparse { offset, size, .. })
                 if offset.checked_add(*size).is_none_or(|end| end > length));
             if is_cut || names.bytes > NAMES_LIMIT {
                 if !names.look_like_image() {
@@ -109,13 +112,25 @@ impl TarMembers {
                 let many = "has more names and links than an archive of images needs".to_owned();
                 return Err(if is_cut { bad(Some(name), "is cut short".into()) } else { bad(None, many) });
             }
-            members.extend(member.map(|member| (name, member)));
+            // tar(1) makes of a file that it is told to pack once more a hard link to itself.
+            let is_itself = matches!(&member, Some(MemberKind::Link(target)) if *target == name);
+            if !is_itself || !members.contains_key(&name) {
+                members.extend(member.map(|member| (name, member)));
+            }
             meter.headers();
         }
         let within = names.within.take().flatten().filter(|_| !names.has_known);
         let within = within.map(|dir| dir + "/").unwrap_or_default();
         let look_like_image = names.look_like_image();
-        Ok(Some(Self { archive: archive.to_owned(), limits, ratio, file, members, within, look_like_image }))
+        Ok(Some(Self {
+            archive: archive.to_owned(),
+            documents,
+            layers: layers.clone(),
+            file,
+            members,
+            within,
+            look_like_image,
+        }))
     }
 
     /// Whether all names are those of an archive of images, directories' among them: of one that was cut
@@ -125,31 +140,43 @@ impl TarMembers {
         self.look_like_image
     }
 
-    fn find_file(&self, name: &str) -> Option<(u64, u64)> {
-        let mut name = format!("{}{name}", self.within);
+    fn find_file(&self, name: &str) -> Option<&MemberKind> {
+        let mut member = self.members.get(&format!("{}{name}", self.within))?;
         for _ in 0..LINKS {
-            match self.members.get(&name)? {
-                MemberKind::File { offset, size } => return Some((*offset, *size)),
-                MemberKind::Link(target) => name.clone_from(target),
-                MemberKind::Sparse => return None,
+            match member {
+                MemberKind::Link(target) => member = self.members.get(target)?,
+                file => return Some(file),
             }
         }
         None
     }
 
     /// Opens a member; also gives its size. `None` when there is none of this name.
-    #[must_use]
-    pub fn open(&self, name: &str) -> Option<(Box<dyn Read + Send>, u64)> {
-        let (offset, size) = self.find_file(name)?;
-        let part = Part { file: self.file.clone(), at: offset };
-        Some((Box::new(Exact::new(part, size)), size))
+    ///
+    /// # Errors
+    /// [`Error::BadArchive`] when it is sparse, and where its data belong cannot be understood.
+    pub fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
+        let part = |at| Part { file: self.file.clone(), at };
+        let filled = match self.find_file(name) {
+            Some(MemberKind::File { offset, size }) => {
+                return Ok(Some((Box::new(Exact::new(part(*offset), *size)), *size)));
+            }
+            Some(MemberKind::Sparse { offset, size, records }) => {
+                Filled::pax(records, part(*offset), *size, &self.layers)
+            }
+            Some(MemberKind::OldSparse { header }) => Filled::old_gnu(part(*header), &self.layers),
+            Some(MemberKind::Link(_)) | None => return Ok(None),
+        };
+        let filled = filled.map_err(|error| read_failure(&self.archive, Some(name), error))?;
+        let size = filled.size();
+        Ok(Some((Box::new(Exact::new(filled, size)), size)))
     }
 }
 
 impl Documents for TarMembers {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some((source, size)) = self.open(name) else { return Ok(None) };
-        read_document(&self.archive, self.limits, name, size, source).map(Some)
+        let Some((source, size)) = self.open(name)? else { return Ok(None) };
+        read_document(&self.archive, self.documents, name, size, source).map(Some)
     }
 
     fn has(&self, name: &str) -> Result<bool> {
@@ -157,7 +184,7 @@ impl Documents for TarMembers {
     }
 
     fn diff_id(&self, name: &str) -> Result<Option<DiffId>> {
-        let Some((source, _)) = self.open(name) else { return Ok(None) };
-        diff_id_of(&self.archive, name, self.ratio, source).map(Some)
+        let Some((source, _)) = self.open(name)? else { return Ok(None) };
+        diff_id_of(&self.archive, name, self.layers.ratio, source).map(Some)
     }
 }

@@ -59,6 +59,9 @@ fn complete(value: &mut Value) {
         ("Entrypoint", &list),
         ("Labels", &map),
         ("StopSignal", &text),
+        ("OnBuild", &list),
+        ("Shell", &list),
+        ("Healthcheck", &Value::Null),
     ] {
         let value = fields.entry(field).or_insert(Value::Null);
         if value.is_null() {

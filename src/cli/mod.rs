@@ -40,6 +40,7 @@ mod verify;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -71,7 +72,7 @@ pub fn main() -> ExitCode {
         Some(container::STAGE) => container::stage(&args),
         _ if is_mount_helper(&args) => {
             let args = args.get(1..).unwrap_or_default();
-            store(None).and_then(|store| ops::mount_helper(&store, args)).map(|()| 0)
+            ops::mount_helper(existing_store().as_ref(), args).map(|()| 0)
         }
         _ if UnionProgram::is_meant(&args) => match UnionProgram::try_parse_from(&args) {
             Ok(program) => program.run(),
@@ -123,9 +124,22 @@ fn is_mount_helper(args: &[OsString]) -> bool {
 }
 
 /// Opens the store that `--root` or `LAYERCTL_ROOT` names, or else the caller's own.
-fn store(given: Option<std::path::PathBuf>) -> Result<Store> {
-    let named = || std::env::var_os("LAYERCTL_ROOT").filter(|root| !root.is_empty()).map(Into::into);
-    given.or_else(named).map_or_else(Store::open_default, |root| Store::open(&root))
+fn store(given: Option<PathBuf>) -> Result<Store> {
+    given.or_else(named_root).map_or_else(Store::open_default, |root| Store::open(&root))
+}
+
+fn named_root() -> Option<PathBuf> {
+    std::env::var_os("LAYERCTL_ROOT").filter(|root| !root.is_empty()).map(Into::into)
+}
+
+/// The store in which a mount of plain directories is registered, which needs none: when a machine starts, there may be no
+/// place for one, nor anything in the environment that says where it is.
+fn existing_store() -> Option<Store> {
+    // error: it is said, and what else is done does not depend on it
+    Store::open_existing(named_root().as_deref()).unwrap_or_else(|error| {
+        say(&format!("warning: the mount is in no store, so that only umount(8) knows it: {error}"));
+        None
+    })
 }
 
 fn run(arguments: Arguments, has_separator: bool) -> Result<u8> {

@@ -29,8 +29,8 @@ const PROGRAM: &str = "layerctl-union";
 /// the directories after it. redirect_dir=nofollow and metacopy=off refuse such a directory; userxattr lets marks count that an
 /// ordinary user could have set.
 ///
-/// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`; and as
-/// layerctl-union by `layerctl-union -o OPTIONS MOUNTPOINT`, without a store, which is what podman's
+/// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`, which
+/// registers the mount in the store if there is one, and makes none; and as layerctl-union by `layerctl-union -o OPTIONS MOUNTPOINT`, without a store, which is what podman's
 /// `--storage-opt overlay.mount_program=PROGRAM` needs.
 #[derive(Debug, Args)]
 pub(super) struct Union {

@@ -1,6 +1,6 @@
 //! `commit`: the rw layer of a container becomes a layer, and with it an image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::access::{Access, access, check_recorded_loss};
 use super::image_config::{Document, Setting, Step};
@@ -73,6 +73,7 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
 /// The layer of what a container has changed; none when that is nothing.
 fn stage(store: &Store, container: &Container, dir: PathBuf, latest: Option<Time>) -> Result<Option<StagedLayer>> {
     let union = &Union::open_to_read(store.stack(container)?).doing("open", container.upper())?;
-    let (layer, is_changed) = packed_layer(dir, "the rw layer", |out| pack(union, out, latest))?;
+    let (layer, is_changed) =
+        packed_layer(dir, "the rw layer", |out| pack(union, out, Path::new("a layer's tar"), latest))?;
     Ok(Some(layer).filter(|_| is_changed))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::live;
+use super::name_files;
 use super::timestamp::rfc3339;
 use super::wait::say;
 use crate::archive::ImageConfig;
@@ -50,7 +51,8 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     });
     let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
     let config = readable(store.image(container.record.image))?;
-    let config = config.and_then(|image| ImageConfig::parse(&image.config).ok()).and_then(|config| config.config);
+    // error: nothing is read for it, and what is wrong with an image is said of the image
+    let config = config.and_then(|image| ImageConfig::process(&image.config).ok());
     let layers = &container.record.layers;
     Ok(json!({
         "Id": container.id.hex(),
@@ -66,6 +68,9 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
         "Image": container.record.image,
         "ImageName": container.record.image_name,
         "Config": config,
+        "HostnamePath": name_file(container, "hostname")?,
+        "HostsPath": name_file(container, "hosts")?,
+        "ResolvConfPath": name_file(container, "resolv.conf")?,
         "Mountpoint": mountpoint,
         "ReadonlyRootfs": mount.as_ref().is_some_and(|mount| mount.read_only),
         "GraphDriver": {
@@ -81,6 +86,14 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     }))
 }
 
+/// Where the container's own file of this name is; empty, as Docker has it, as long as it has none, as with `--no-hosts`.
+fn name_file(container: &Container, name: &str) -> Result<String> {
+    let path = container.name_files().join(name);
+    let is_there =
+        name_files::names(container).any(|own| own == name) && fs::is_there(&path).doing("look at", &path)?;
+    Ok(if is_there { text(&path) } else { String::new() })
+}
+
 /// JSON has no other bytes than text: what is not UTF-8 becomes U+FFFD.
 fn text(path: &Path) -> String {
     path.display().to_string()
@@ -94,7 +107,9 @@ fn lower_dirs(store: &Store, layers: &[DiffId]) -> String {
 
 fn image_value(store: &Store, id: ImageId) -> Result<Value> {
     let image = store.image(id)?;
-    let config = ImageConfig::parse(&image.config).map_err(|why| Error::corrupt(format!("image {id}"), why))?;
+    let corrupt = |why| Error::corrupt(format!("image {id}"), why);
+    let config = ImageConfig::parse(&image.config).map_err(corrupt)?;
+    let process = ImageConfig::process(&image.config).map_err(corrupt)?;
     let names = store.image_names()?;
     let names: Vec<_> = names.into_iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
     Ok(json!({
@@ -107,7 +122,7 @@ fn image_value(store: &Store, id: ImageId) -> Result<Value> {
         "Variant": config.variant,
         "Os": config.os,
         "Size": image.record.size,
-        "Config": config.config,
+        "Config": process,
         "RootFS": { "Type": "layers", "Layers": image.record.layers },
         "ChainID": ChainId::of(&image.record.layers),
         "GraphDriver": { "Name": "layerctl", "Data": { "LowerDir": lower_dirs(store, &image.record.layers) } },

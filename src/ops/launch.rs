@@ -53,5 +53,10 @@ pub(super) fn launch(spec: &ServeSpec, log: Option<&Path>) -> Result<Child> {
     // Killed right after it had mounted.
     mountpoint::clear_stale(&PathBuf::from(spec.mountpoint.clone()))?;
     heard.doing("read the answer of", OURSELVES)?;
-    Err(Error::Unsupported(format!("the server ended before the mount was live: {status}")))
+    let log = log.map_or_else(String::new, |log| format!("; {} may say why", log.display()));
+    let mountpoint = PathBuf::from(spec.mountpoint.clone());
+    let mountpoint = mountpoint.display();
+    Err(Error::Unsupported(format!(
+        "{mountpoint}: the server ended before the mount was live ({status}): mount again{log}"
+    )))
 }

@@ -55,6 +55,7 @@ mod packed_layer;
 mod packing;
 mod placed;
 mod prune;
+mod recorded;
 mod registration;
 mod remove;
 mod resolver;

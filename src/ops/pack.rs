@@ -1,7 +1,11 @@
 //! The rw layer of a union as a layer's tar.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
+use super::recorded::Recorded;
 use crate::error::{Context as _, Result};
 use crate::fuse::Gate;
 use crate::index::{Kind, Meta, Time, Xattrs};
@@ -29,13 +33,15 @@ impl Read for Content<'_> {
     }
 }
 
-/// Writes the tar of all that `union` changes, nothing of it of a later time than `latest`; false when that is nothing.
+/// Writes the tar of all that `union` changes to `out`, which is called `shown` in messages, nothing of it of a later time than `latest`; false when that is nothing.
 /// The union must not be changed meanwhile.
 ///
 /// # Errors
 /// When the union cannot be read, or `out` not be written.
-pub fn pack(union: &Union, out: &mut dyn Write, latest: Option<Time>) -> Result<bool> {
-    write(out, latest, |each| union.changes(each), &mut |pack, change| write_entry(union, pack, change))
+pub fn pack(union: &Union, out: &mut dyn Write, shown: &Path, latest: Option<Time>) -> Result<bool> {
+    write(out, shown, latest, |path, each| union.changes(path, each), &mut |pack, change| {
+        write_entry(union, pack, change)
+    })
 }
 
 /// The same while the union is changed: changes wait at `gate` as long as one entry is written, so that each is as it was at
@@ -43,10 +49,16 @@ pub fn pack(union: &Union, out: &mut dyn Write, latest: Option<Time>) -> Result<
 ///
 /// # Errors
 /// As [`pack()`].
-pub(super) fn pack_live(union: &Union, gate: &Gate, out: &mut dyn Write, latest: Option<Time>) -> Result<bool> {
+pub(super) fn pack_live(
+    union: &Union,
+    gate: &Gate,
+    out: &mut dyn Write,
+    shown: &Path,
+    latest: Option<Time>,
+) -> Result<bool> {
     // The last that had gone: nothing is told of what is below it.
     let mut gone: Option<Vec<u8>> = None;
-    write(out, latest, |each| union.changes_live(each), &mut |pack, change| {
+    write(out, shown, latest, |path, each| union.changes_live(path, each), &mut |pack, change| {
         let (Change::Entry { path: at, .. }
         | Change::Link { path: at, .. }
         | Change::Whiteout { dir: at, .. }
@@ -114,15 +126,17 @@ type WriteEntry<'a> = &'a mut dyn FnMut(&mut Pack<&mut dyn Write>, Change<'_>) -
 
 fn write(
     out: &mut dyn Write,
+    shown: &Path,
     latest: Option<Time>,
-    changes: impl FnOnce(Each<'_>) -> FsResult<()>,
+    changes: impl FnOnce(&mut Vec<u8>, Each<'_>) -> FsResult<()>,
     entry: WriteEntry<'_>,
 ) -> Result<bool> {
-    let mut pack = Pack::new(out).not_after(latest);
-    let mut is_changed = false;
-    // The union knows errors as numbers only; the one of the writer would lose its text.
+    let mut out = Recorded::new(out);
+    let mut pack = Pack::new(&mut out as &mut dyn Write).not_after(latest);
+    let (mut path, mut is_changed) = (Vec::new(), false);
+    // The union knows errors as numbers only; another one would lose its text.
     let mut failure = None;
-    let told = changes(&mut |change| {
+    let told = changes(&mut path, &mut |change| {
         is_changed = true;
         entry(&mut pack, change).map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno);
@@ -130,11 +144,18 @@ fn write(
             errno
         })
     });
-    match (told, failure) {
-        (Ok(()), _) => pack.finish().map(|_| is_changed).doing("write", "a layer's tar"),
-        (Err(_), Some(error)) => Err(error).doing("write", "a layer's tar"),
-        (Err(errno), None) => Err(io::Error::from(errno)).doing("read", "a rw layer"),
+    let told = told.map_err(|errno| failure.unwrap_or_else(|| errno.into()));
+    let written = told.and_then(|()| pack.finish().map(drop));
+    match (written, out.failure) {
+        (Ok(()), _) => Ok(is_changed),
+        (Err(_), Some(error)) => Err(error).doing("write", shown),
+        (Err(error), None) => Err(error).doing("read the rw layer's", place(&path)),
     }
+}
+
+/// A path of a union as a command sees it.
+pub(super) fn place(path: &[u8]) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(path))
 }
 
 /// Writes one entry of a tree or change.

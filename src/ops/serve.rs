@@ -58,7 +58,7 @@ pub fn serve() -> Result<()> {
     crate::sys::map_large_memory();
     bound_panics();
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
+    std::io::stdin().lock().read_line(&mut line).doing("read an order on", "standard input")?;
     let spec: ServeSpec = serde_json::from_str(&line)
         .map_err(|error| Error::Usage(format!("serve is for layerctl's own use: {error}")))?;
     let mountpoint = PathBuf::from(spec.mountpoint.clone());
@@ -142,9 +142,12 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             let dirs = layers().map(|layer| store.diff_dir(&layer.hex()));
             let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
             let branches = describe(&Branch::of_stack(Some(container.upper()), dirs), &ids);
-            // What is mounted there is for a command.
-            let mount_points = spec.tied.then(|| command_mounts::tree(name_files::names(&container))).transpose()?;
-            let stack = || store.stack(&container).map(|stack| Stack { mount_points, ..stack });
+            let stack = || {
+                let stack = store.stack(&container)?;
+                // What is mounted there is for a command.
+                let mount_points = spec.tied.then(|| command_mounts::of(&stack, name_files::names(&container)));
+                Ok(Stack { mount_points: mount_points.transpose()?, ..stack })
+            };
             let opened = open(Some(store), branches, stack)?;
             let mount = MountRecord {
                 mountpoint: mountpoint.to_owned(),

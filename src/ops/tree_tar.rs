@@ -4,12 +4,11 @@
 //! first of them, the others are links to it.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::pack::write_entry;
+use super::pack::{place, write_entry};
+use super::recorded::Recorded;
 use crate::error::{Error, Result};
 use crate::index::Kind;
 use crate::tarball::Pack;
@@ -30,7 +29,7 @@ struct Frame {
 /// # Errors
 /// When the union cannot be read, or `out` not be written.
 pub(super) fn write_tree(union: &Union, top: Attr, name: &[u8], out: &mut dyn Write, shown: &Path) -> Result<()> {
-    let mut out = Recorded { out, failure: None };
+    let mut out = Recorded::new(out);
     let mut pack = Pack::new(&mut out as &mut dyn Write);
     let mut path = name.to_vec();
     let written = walk(union, top, &mut path, &mut |change| write_entry(union, &mut pack, change));
@@ -38,32 +37,7 @@ pub(super) fn write_tree(union: &Union, top: Attr, name: &[u8], out: &mut dyn Wr
     match (written, out.failure) {
         (Ok(()), _) => Ok(()),
         (Err(_), Some(source)) => Err(Error::Io { doing: "write", path: shown.to_owned(), source }),
-        (Err(source), None) => {
-            let path = Path::new("/").join(OsStr::from_bytes(&path));
-            Err(Error::Io { doing: "read", path, source })
-        }
-    }
-}
-
-/// Keeps the error of who takes the tar: reading the tree has others.
-struct Recorded<'a> {
-    out: &'a mut dyn Write,
-    failure: Option<io::Error>,
-}
-
-impl Write for Recorded<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.out.write_all(bytes) {
-            Ok(()) => Ok(bytes.len()),
-            Err(error) => {
-                self.failure = Some(error);
-                Err(io::ErrorKind::Other.into())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        (Err(source), None) => Err(Error::Io { doing: "read", path: place(&path), source }),
     }
 }
 

@@ -78,11 +78,12 @@ fn directory(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// What mount(8) asks of a helper: `mount.fuse.layerctl SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]`.
+/// What mount(8) asks of a helper: `mount.fuse.layerctl SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]`. Where there is a
+/// store, the mount is registered there.
 ///
 /// # Errors
 /// As [`union`]; [`Error::Usage`] for other arguments.
-pub fn mount_helper(store: &Store, args: &[std::ffi::OsString]) -> Result<()> {
+pub fn mount_helper(store: Option<&Store>, args: &[std::ffi::OsString]) -> Result<()> {
     let mut options = UnionOptions::default();
     let mut words: Vec<&OsStr> = Vec::new();
     let mut fake = false;
@@ -105,5 +106,5 @@ pub fn mount_helper(store: &Store, args: &[std::ffi::OsString]) -> Result<()> {
     };
     options.read_source(source)?;
     // Who says `mount` may mount over anything.
-    if fake { Ok(()) } else { mount(Some(store), &options, Path::new(mountpoint), false) }
+    if fake { Ok(()) } else { mount(store, &options, Path::new(mountpoint), false) }
 }

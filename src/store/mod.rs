@@ -119,6 +119,17 @@ impl Store {
         Self::open(&root)
     }
 
+    /// Opens the store at `root`, or the one that is meant when none is named, if there is one: none is made.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and [`Store::open_default`].
+    pub fn open_existing(root: Option<&Path>) -> Result<Option<Self>> {
+        match root {
+            Some(root) => Self::is_at(root)?.then(|| Self::open(root)).transpose(),
+            None => Self::is_at(&owner::default_root()?)?.then(Self::open_default).transpose(),
+        }
+    }
+
     /// Whether there is a store at `root`.
     ///
     /// # Errors

@@ -63,7 +63,10 @@ impl Meter {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTCONN) => return Ok(Usage::default()),
             stat => stat?,
         };
-        let parent = path.parent().map(call::stat).transpose()?;
+        let parent = match path.parent().map(call::stat).transpose() {
+            Err(Errno::NOENT) => return Ok(Usage::default()),
+            parent => parent?,
+        };
         if parent.is_some_and(|parent| parent.st_dev != stat.st_dev) {
             // A mount, which takes nothing here.
             return Ok(Usage::default());
@@ -78,7 +81,14 @@ impl Meter {
                 open.pop();
                 continue;
             };
-            let entry = entry?;
+            let entry = match entry {
+                // A directory that was removed after it was opened cannot be read (fs/readdir.c, `iterate_dir`).
+                Err(Errno::NOENT) => {
+                    open.pop();
+                    continue;
+                }
+                entry => entry?,
+            };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -103,8 +113,10 @@ impl Meter {
             Err(Errno::ACCESS) if self.passes_over => Ok(None),
             opened => {
                 let dir = opened?;
-                let entries = Dir::read_from(&dir)?;
-                Ok(Some((dir, entries)))
+                match Dir::read_from(&dir) {
+                    Err(Errno::NOENT) => Ok(None),
+                    entries => Ok(Some((dir, entries?))),
+                }
             }
         }
     }

@@ -141,6 +141,12 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+impl From<Refusal> for std::io::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::other(refusal)
+    }
+}
+
 /// The refusal that an I/O error is, if it is one.
 #[must_use]
 pub fn refusal_of(error: &std::io::Error) -> Option<&Refusal> {

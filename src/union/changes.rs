@@ -78,13 +78,20 @@ fn has_gone(error: Errno) -> bool {
     matches!(error, Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR)
 }
 
+fn push(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
+
 impl Union {
-    /// Tells all that the upper changes. The union must not be changed meanwhile.
+    /// Tells all that the upper changes. The union must not be changed meanwhile. After an error `path` is where it was.
     ///
     /// # Errors
     /// What `each` answers, and what reading gives.
-    pub fn changes(&self, each: Each<'_>) -> FsResult<()> {
-        self.tell(false, each)
+    pub fn changes(&self, path: &mut Vec<u8>, each: Each<'_>) -> FsResult<()> {
+        self.tell(false, path, each)
     }
 
     /// The same while the union is changed: what goes meanwhile may be told or not, but never is what the lowers have in
@@ -92,13 +99,13 @@ impl Union {
     ///
     /// # Errors
     /// As [`Union::changes`].
-    pub fn changes_live(&self, each: Each<'_>) -> FsResult<()> {
-        self.tell(true, each)
+    pub fn changes_live(&self, path: &mut Vec<u8>, each: Each<'_>) -> FsResult<()> {
+        self.tell(true, path, each)
     }
 
-    fn tell(&self, live: bool, each: Each<'_>) -> FsResult<()> {
+    fn tell(&self, live: bool, path: &mut Vec<u8>, each: Each<'_>) -> FsResult<()> {
         let mut shared = HashSet::new();
-        self.walk(&Forced::default(), live, &mut |change| {
+        self.walk(&Forced::default(), live, path, &mut |change| {
             if let Change::Entry { attr, .. } = change
                 && attr.kind != Kind::Directory
                 && attr.nlink > 1
@@ -108,8 +115,9 @@ impl Union {
             }
             Ok(())
         })?;
+        path.clear();
         let forced = self.force(shared)?;
-        self.walk(&forced, live, each)
+        self.walk(&forced, live, path, each)
     }
 
     /// Finds the way to all names of these files.
@@ -127,12 +135,12 @@ impl Union {
         Ok(Forced { files, dirs })
     }
 
-    fn walk(&self, forced: &Forced, live: bool, each: Each<'_>) -> FsResult<()> {
+    fn walk(&self, forced: &Forced, live: bool, path: &mut Vec<u8>, each: Each<'_>) -> FsResult<()> {
+        path.clear();
         let root = self.getattr(Ino::ROOT)?;
         if !self.is_as_below(&root)? {
             each(Change::Entry { path: b"", attr: root, hides: true })?;
         }
-        let mut path = Vec::new();
         let mut told: HashMap<Ino, Vec<u8>> = HashMap::new();
         let mut stack = vec![self.frame(Ino::ROOT, 0, Some(self.lowers.root().clone()))?];
         while let Some(frame) = stack.last_mut() {
@@ -147,7 +155,7 @@ impl Union {
                 continue;
             };
             if found.is_none() {
-                each(Change::Whiteout { dir: &path, name: &name })?;
+                each(Change::Whiteout { dir: path, name: &name })?;
                 continue;
             }
             let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
@@ -155,11 +163,11 @@ impl Union {
             let attr = match self.lookup(frame.ino, &name) {
                 Err(error) if live && has_gone(error) => {
                     if below.is_some() {
-                        each(Change::Whiteout { dir: &path, name: &name })?;
+                        each(Change::Whiteout { dir: path, name: &name })?;
                     }
                     continue;
                 }
-                found => found?,
+                found => found.inspect_err(|_| push(path, &name))?,
             };
             let is_upper = self.is_in_upper(attr.ino);
             // The lowers of the layer that is told have no mount points, nor has it any but those that were changed.
@@ -169,23 +177,20 @@ impl Union {
                 self.forget(attr.ino, 1);
                 continue;
             }
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&name);
+            push(path, &name);
             if attr.kind == Kind::Directory {
                 let base = frame.base.as_ref().filter(|_| is_same);
                 let base = base.and_then(|base| self.lowers.subdirectory(base, &name));
                 let is_opaque = below.is_some_and(|below| below.kind == Kind::Directory) && !is_same;
-                let entered = each(Change::Entry { path: &path, attr, hides: below.is_some() })
-                    .and_then(|()| if is_opaque { each(Change::Opaque { dir: &path }) } else { Ok(()) })
+                let entered = each(Change::Entry { path, attr, hides: below.is_some() })
+                    .and_then(|()| if is_opaque { each(Change::Opaque { dir: path }) } else { Ok(()) })
                     .map(|()| self.frame(attr.ino, path.len(), base));
                 match entered {
                     Ok(Ok(frame)) => stack.push(frame),
                     Ok(Err(error)) if live && has_gone(error) => {
                         self.forget(attr.ino, 1);
                         if is_same {
-                            each(Change::Opaque { dir: &path })?;
+                            each(Change::Opaque { dir: path })?;
                         }
                     }
                     Ok(Err(error)) | Err(error) => {
@@ -196,8 +201,8 @@ impl Union {
                 continue;
             }
             let result = match told.get(&attr.ino) {
-                Some(target) => each(Change::Link { path: &path, target, attr }),
-                None => each(Change::Entry { path: &path, attr, hides: below.is_some() }),
+                Some(target) => each(Change::Link { path, target, attr }),
+                None => each(Change::Entry { path, attr, hides: below.is_some() }),
             };
             self.forget(attr.ino, 1);
             result?;

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::generator::{Tar, gzip};
 use super::mounts::{Mounts, PROGRAM, Said, said};
 use super::root_fs::plain;
 
@@ -103,30 +106,83 @@ fn prune_says_what_it_could_not_remove() {
     assert!(!left.exists());
 }
 
+/// A read that fails once says nothing of what an archive is, wherever it fails; and the next import takes the archive.
 #[test]
 fn an_archive_that_cannot_be_read_is_no_root_file_system() {
     let mounts = Mounts::new();
-    let image = mounts.import("image", &plain());
-    let archive = mounts.text("image.tar");
-    mounts.run(&["save", &image, "-o", &archive]).ok();
+    // Longer than one read, and than what is kept of a pipe.
+    let content: Vec<u8> = (0..5 << 20).map(|byte: u32| (byte.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let image = mounts.import("image", &Tar::new().file("much", &content).finish());
+    for (form, name) in [("--docker", "image.tar"), ("--oci", "layout.tar"), ("--oci", "layout/")] {
+        mounts.run(&["save", form, &image, "-o", &mounts.text(name)]).ok();
+    }
+    fs::write(mounts.at("image.tar.gz"), gzip(&fs::read(mounts.at("image.tar")).unwrap())).unwrap();
+    let blobs = mounts.at("layout/blobs/sha256");
+    let largest = |dir: &Path| {
+        let blobs = fs::read_dir(dir).unwrap().map(|blob| blob.unwrap().path());
+        blobs.max_by_key(|blob| fs::metadata(blob).unwrap().len()).unwrap()
+    };
+    let layer = largest(&blobs);
     mounts.run(&["rmi", "-f", &image]).ok();
-    for call in ["read", "pread64", "lseek", "open,openat"] {
-        for errno in ["EIO", "ESTALE"] {
-            for when in 1..6 {
-                let inject = format!("{call}:error={errno}:when={when}");
-                let (said, hits) = run_failing(&mounts, &inject, Some(Path::new(&archive)), &["import", &archive]);
-                if hits == 0 {
-                    assert!(when > 1 || call == "lseek", "{inject} has hit nothing");
-                    mounts.run(&["rmi", "-f", &image]).ok();
-                    break;
+    // What is imported, and in which file of it a call fails.
+    for (source, path) in [
+        ("image.tar", mounts.at("image.tar")),
+        ("layout.tar", mounts.at("layout.tar")),
+        ("image.tar.gz", mounts.at("image.tar.gz")),
+        ("pipe", mounts.at("pipe")),
+        ("layout", mounts.at("layout/index.json")),
+        ("layout", layer),
+    ] {
+        let mut failed = 0;
+        for call in ["read", "pread64", "lseek", "open,openat,openat2"] {
+            for errno in ["EIO", "ESTALE", "EINTR"] {
+                if call == "lseek" && errno == "EINTR" {
+                    continue;
                 }
-                assert_eq!((said.code, said.out.as_str()), (125, ""), "{inject}: {said:?}");
-                assert!(said.err.contains("image.tar"), "{inject}: {said:?}");
-                assert_eq!(ids(&mounts), [""; 0], "{inject}");
+                for when in [1, 2, 3, 5, 8, 13, 21, 34] {
+                    let inject = format!("{call}:error={errno}:when={when}");
+                    let feeding = (source == "pipe").then(|| {
+                        let mut cat = mounts.command("sh");
+                        cat.args(["-c", "mkfifo pipe && exec cat image.tar > pipe"]);
+                        let cat = cat.stderr(Stdio::null()).spawn().unwrap();
+                        while !path.exists() {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                        cat
+                    });
+                    let shown = mounts.text(source);
+                    let (said, hits) = run_failing(&mounts, &inject, Some(&path), &["import", &shown]);
+                    if let Some(mut cat) = feeding {
+                        // Where the pipe was never opened it waits for that.
+                        let _ = cat.kill();
+                        cat.wait().unwrap();
+                        fs::remove_file(&path).unwrap();
+                    }
+                    let what = format!("{source}, {inject}: {said:?}");
+                    if hits == 0 || errno == "EINTR" {
+                        assert_eq!((said.code, said.out.trim_end()), (0, image.as_str()), "{what}");
+                        mounts.run(&["rmi", "-f", &image]).ok();
+                        if hits == 0 {
+                            break;
+                        }
+                        continue;
+                    }
+                    failed += 1;
+                    assert_eq!((said.code, said.out.as_str()), (125, ""), "{what}");
+                    assert!(said.err.contains(source) && said.err.trim_end().lines().count() == 1, "{what}");
+                    let reason = if errno == "EIO" { "Input/output error" } else { "Stale file handle" };
+                    assert!(said.err.contains(reason), "{what}");
+                    assert_eq!(ids(&mounts), [""; 0], "{what}");
+                }
             }
         }
+        assert!(failed >= 2, "{source}: only {failed} imports have failed");
+        if source != "pipe" {
+            let imported = mounts.run(&["--quiet", "import", &mounts.text(source)]).ok();
+            assert_eq!(imported.trim_end(), image, "{source}");
+            mounts.run(&["rmi", "-f", &image]).ok();
+        }
     }
-    assert_eq!(mounts.run(&["--quiet", "import", &archive]).ok().trim_end(), image);
 }
 
 #[test]
@@ -191,4 +247,46 @@ fn an_interrupted_call_is_made_again() {
         go(&["prune"]);
     }
     assert!(hits > 300, "only {hits} calls were interrupted");
+}
+
+/// A path of the container is named, and not that something of it could not be read.
+#[test]
+fn what_of_a_rw_layer_cannot_be_read_is_named() {
+    let mounts = Mounts::new();
+    mounts.import("image", &plain());
+    let container = mounts.mount(&["--name", "c", "image"]);
+    fs::create_dir_all(container.mountpoint.join("new/inner")).unwrap();
+    fs::write(container.mountpoint.join("new/inner/file"), "text").unwrap();
+    let live = container.mountpoint.join("new/inner/file");
+    mounts.umount("c");
+    let upper = mounts.inspect("c")["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap().to_owned();
+    let upper = Path::new(&upper);
+    for (calls, path, shown) in [
+        ("read,pread64,preadv,copy_file_range,sendfile", "new/inner/file", "/new/inner/file"),
+        ("getdents64", "new/inner", "/new/inner"),
+    ] {
+        for args in [&["commit", "c", "committed"][..], &["diff", "c", "--tar", "-o", "diff.tar"]] {
+            let said = failing(&mounts, &format!("{calls}:error=EIO"), &upper.join(path), args);
+            said.fails(125, &["cannot read the rw layer's", shown, "Input/output error"]);
+        }
+    }
+    assert!(!live.exists() && !mounts.at("diff.tar").exists());
+    mounts.run(&["commit", "c", "committed"]).ok();
+}
+
+/// What a process of ours does not say any more is said of the mount that it was for, with what to do.
+#[test]
+fn a_process_that_is_killed_before_it_answers_is_said_of_its_mount() {
+    let mounts = Mounts::new();
+    mounts.import("image", &plain());
+    let inject = "open,openat:error=EIO:signal=SIGKILL";
+    let at = mounts.mkdir("there");
+    let args = ["run-mount", "--name", "c", "image", "there"];
+    let (said, _) = run_failing(&mounts, inject, Some(Path::new("/dev/fuse")), &args);
+    said.fails(125, &[at.to_str().unwrap(), "the server ended before the mount was live", "signal: 9", "mount again"]);
+    let container = mounts.mount(&["--name", "d", "image"]);
+    let (said, _) = run_failing(&mounts, "umount2:error=EIO:signal=SIGKILL", None, &["umount", "d"]);
+    let shown = container.mountpoint.to_str().unwrap();
+    said.fails(125, &[shown, "ended without an answer", "signal: 9", "run the command again"]);
+    mounts.umount("d");
 }

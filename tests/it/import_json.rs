@@ -59,6 +59,38 @@ fn names_of_fields_have_any_case_and_keys_of_maps_do_not() {
     }
 }
 
+/// As Docker shows it: nothing that the image says is left out, and nothing is there that it does not say.
+#[test]
+fn inspect_shows_all_of_how_an_image_runs() {
+    let ids = diff_ids(&sample());
+    let config = |process: &str| {
+        format!(r#"{{"os":"linux","architecture":"amd64","config":{process},"rootfs":{{"diff_ids":{ids}}}}}"#)
+    };
+    let sandbox = Sandbox::new();
+    let all = r#"{"healthcheck":{"test":["CMD","/ok"],"INTERVAL":30000000000,"Retries":2},"onbuild":["RUN x"],
+        "ExposedPorts":{"80/tcp":{}},"Volumes":{"/data":{}},"stopsignal":"SIGINT","Shell":["/bin/sh"],"Cmd":null,"own":1}"#;
+    let wanted = json!({
+        "Healthcheck": { "Test": ["CMD", "/ok"], "Interval": 30_000_000_000u64, "Retries": 2 },
+        "OnBuild": ["RUN x"], "ExposedPorts": { "80/tcp": {} }, "Volumes": { "/data": {} },
+        "StopSignal": "SIGINT", "Shell": ["/bin/sh"],
+    });
+    assert_eq!(inspected(&sandbox, config(all).as_bytes())["Config"], wanted);
+    let format = "{{json .Config.Healthcheck}} {{json .Config.OnBuild}} {{json .Config.ExposedPorts}}";
+    let shown = sandbox.run(&["images", "--quiet", "--no-trunc"]).lines()[0].to_owned();
+    let line = sandbox.run(&["inspect", "-f", format, &shown]);
+    assert_eq!(line.lines()[0], r#"{"Interval":30000000000,"Retries":2,"Test":["CMD","/ok"]} ["RUN x"] {"80/tcp":{}}"#);
+    sandbox.run(&["run-mount", "--name", "box", &shown]).lines();
+    assert_eq!(sandbox.run(&["inspect", "box"]).json()[0]["Config"], wanted);
+    sandbox.umount("box");
+    for nothing in [r#"{"Healthcheck":null,"OnBuild":null}"#, "{}"] {
+        let sandbox = Sandbox::new();
+        assert_eq!(inspected(&sandbox, config(nothing).as_bytes())["Config"], json!({}), "{nothing}");
+        let line = sandbox.run(&["inspect", "-f", "{{json .Config.Healthcheck}} {{json .Config.OnBuild}}", "go:1"]);
+        assert_eq!(line.lines(), ["null []"], "{nothing}");
+    }
+    assert_eq!(inspected(&Sandbox::new(), config("null").as_bytes())["Config"], json!(null));
+}
+
 #[test]
 fn what_comes_twice_is_merged_and_null_empties() {
     let sandbox = Sandbox::new();

@@ -101,34 +101,58 @@ fn an_archive_in_a_directory_of_its_own() {
     }
 }
 
+/// The forms in which tar(1) writes sparse files.
+pub(crate) const SPARSE: [&[&str]; 4] = [
+    &["--format=gnu"],
+    &["--format=posix", "--sparse-version=0.0"],
+    &["--format=posix", "--sparse-version=0.1"],
+    &["--format=posix", "--sparse-version=1.0"],
+];
+
+/// The members as `tar -S` packs them from a disk on which what is zero is a hole.
+pub(crate) fn with_holes(members: &Members, options: &[&str]) -> Vec<u8> {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("dir");
+    members.write_to(&dir);
+    for (name, member) in &members.0 {
+        if let super::generator::Member::File(content) = member {
+            let file = std::fs::File::create(dir.join(name)).expect("it is there");
+            for (number, part) in content.chunks(4096).enumerate().filter(|(_, part)| part.iter().any(|b| *b != 0)) {
+                std::os::unix::fs::FileExt::write_all_at(&file, part, number as u64 * 4096).expect("written");
+            }
+            file.set_len(content.len() as u64).expect("it is ours");
+        }
+    }
+    let mut tar = Command::new("tar");
+    tar.arg("-S").args(options).args(["-cf", "../holes.tar"]).args(members.0.iter().map(|(name, _)| name));
+    assert!(tar.current_dir(&dir).status().expect("tar starts").success());
+    std::fs::read(sandbox.path("holes.tar")).expect("it was written")
+}
+
 #[test]
 fn an_archive_with_holes() {
     let image = Image::new("amd64", vec![Tar::new().file("zeros", &[0; 300_000]).finish()], &["holes:1"]);
     for (form, members) in forms(&image) {
-        for format in ["gnu", "posix"] {
-            let sandbox = Sandbox::new();
-            let dir = sandbox.path("dir");
-            members.write_to(&dir);
-            // Only what has holes on the disk is packed as sparse.
-            for (name, member) in &members.0 {
-                if let super::generator::Member::File(content) = member {
-                    let file = std::fs::File::create(dir.join(name)).expect("it is there");
-                    for (number, part) in
-                        content.chunks(4096).enumerate().filter(|(_, part)| part.iter().any(|b| *b != 0))
-                    {
-                        std::os::unix::fs::FileExt::write_all_at(&file, part, number as u64 * 4096).expect("written");
-                    }
-                    file.set_len(content.len() as u64).expect("it is ours");
-                }
-            }
-            let mut tar = Command::new("tar");
-            let format = format!("--format={format}");
-            tar.args(["-S", &format, "-cf", "../holes.tar"]).args(members.0.iter().map(|(name, _)| name));
-            assert!(tar.current_dir(&dir).status().expect("tar starts").success());
-            let archive = std::fs::read(sandbox.path("holes.tar")).expect("it was written");
+        for format in SPARSE {
+            let archive = with_holes(&members, format);
             assert!(archive.len() < 100_000, "it has no holes");
-            is_image(&format!("{form} by {format}"), &archive, &image);
+            is_image(&format!("{form} by {format:?}"), &archive, &image);
         }
+    }
+}
+
+#[test]
+fn a_member_that_is_packed_twice() {
+    let image = sample();
+    for (form, members) in forms(&image) {
+        let sandbox = Sandbox::new();
+        members.write_to(&sandbox.path("dir"));
+        let mut tar = Command::new("tar");
+        // The directories have all of them, and each is named once more.
+        tar.args(["-cf", "twice.tar", "-C", "dir", "."]).args(members.0.iter().map(|(name, _)| name));
+        assert!(tar.current_dir(sandbox.path("")).status().expect("tar starts").success());
+        let archive = std::fs::read(sandbox.path("twice.tar")).expect("it was written");
+        is_image(form, &archive, &image);
     }
 }
 
@@ -137,17 +161,38 @@ fn a_sparse_layer_far_behind_in_a_pipe() {
     // More than is kept to begin again.
     let layer = Tar::new().file("much", &[7; 6 << 20]).finish();
     let image = Image::new("amd64", vec![layer, Tar::new().file("zeros", &[0; 300_000]).finish()], &["holes:1"]);
-    let sandbox = Sandbox::new();
-    let dir = sandbox.path("dir");
     let members = podman(from_ref(&image), <[u8]>::to_vec);
-    members.write_to(&dir);
-    let second = dir.join(format!("{}.tar", sha256(&image.layers[1])));
-    assert!(Command::new("fallocate").arg("-d").arg(&second).status().expect("fallocate starts").success());
-    let mut tar = Command::new("tar");
-    tar.args(["-S", "--format=gnu", "-cf", "../holes.tar"]).args(members.0.iter().map(|(name, _)| name));
-    assert!(tar.current_dir(&dir).status().expect("tar starts").success());
-    let archive = std::fs::read(sandbox.path("holes.tar")).expect("it was written");
-    assert_eq!(sandbox.run_piped(&["import", "-"], &archive).lines(), [format!("sha256:{}", image.id())]);
+    for format in SPARSE {
+        let archive = with_holes(&members, format);
+        for bytes in [gzip(&archive), archive] {
+            let sandbox = Sandbox::new();
+            let output = sandbox.run_piped(&["import", "-", "--report", "report"], &bytes);
+            assert_eq!(output.lines(), [format!("sha256:{}", image.id())], "{format:?}");
+            let report: Value =
+                serde_json::from_slice(&std::fs::read(sandbox.path("report")).expect("it was written")).expect("JSON");
+            assert_eq!(report["spooled"], json!(false), "{format:?}");
+            assert_eq!(sandbox.run(&["verify"]).lines(), Vec::<&str>::new());
+        }
+    }
+}
+
+#[test]
+fn holes_of_an_archive_are_limited() {
+    let image = Image::new("amd64", vec![Tar::new().file("zeros", &[0; 300_000]).finish()], &["holes:1"]);
+    let members = podman(from_ref(&image), <[u8]>::to_vec);
+    let layer = format!("{}.tar", sha256(&image.layers[0]));
+    for format in SPARSE {
+        let archive = with_holes(&members, format);
+        let options = ["--limit", "layer=200k"];
+        ways(&archive, &options, |_, output, way| {
+            println!("{format:?}, {way}: {}", output.stderr);
+            output.assert_refused(125, &[&layer, "has more than 200k bytes", "`--limit layer=` allows more"]);
+        });
+    }
+    // A map that is not one: of an archive of images as of a file in a layer.
+    let sparse = [("GNU.sparse.map", &b"0,9,1,2"[..]), ("GNU.sparse.size", b"5")];
+    let bad = Raw::new().file("manifest.json", b"[]").pax(&sparse).file("index.json", b"12345").end();
+    is_refused("a bad map", &bad, &["index.json", "sparse map"]);
 }
 
 #[test]

@@ -60,6 +60,7 @@ mod layer_paths;
 mod layer_tree;
 mod limit_option;
 mod listing;
+mod listing_beside;
 mod look_diff;
 mod look_explain;
 mod look_json;

@@ -17,6 +17,13 @@ fn helper(mounts: &Mounts, args: &[&str]) -> Said {
     said(mounts.command(link).args(args))
 }
 
+/// With a store, in which a mount is registered.
+fn with_store() -> Mounts {
+    let mounts = practice();
+    mounts.run(&["images"]).ok();
+    mounts
+}
+
 fn flags(path: &Path) -> Vec<String> {
     mount_line(path).unwrap().options
 }
@@ -45,6 +52,37 @@ fn a_helper_of_mount_returns_when_the_mount_is_live_and_prints_nothing() {
     helper(&mounts, &["none", "mnt", "-o"]).fails(2, &["-o"]);
     helper(&mounts, &["none", "mnt", "-o", "dirs=missing:image-layer1"]).fails(1, &["missing"]);
     assert_eq!(mounts.mounted(), Vec::<std::path::PathBuf>::new());
+}
+
+/// When a machine starts there may be no place for a store, and nothing in the environment.
+#[test]
+fn a_helper_needs_no_store_and_no_environment() {
+    let mounts = practice();
+    symlink(PROGRAM, mounts.at("mount.fuse.layerctl")).unwrap();
+    let here = mounts.at("");
+    let dirs = ["image-layer3", "image-layer2", "image-layer1"].map(|name| here.join(name).display().to_string());
+    let options = format!("lowerdir={}", dirs.join(":"));
+    mounts.write("damaged/meta.json", "{");
+    mounts.write("file", "");
+    for (root, warned) in [("none/store", false), ("file/store", false), ("damaged", true)] {
+        let mut command = mounts.command(mounts.at("mount.fuse.layerctl"));
+        command.env_clear().env("LAYERCTL_ROOT", mounts.at(root));
+        let said = said(command.args(["none", "mnt", "-o", &options]));
+        assert_eq!((said.code, said.out.as_str(), said.err.contains("warning")), (0, "", warned), "{root}: {said:?}");
+        assert!(!warned || said.err.contains("damaged/meta.json"), "{said:?}");
+        assert_eq!(mounts.read("mnt/image-layer2.txt"), "I am image-layer2\n", "{root}");
+        mounts.umount8("mnt");
+        assert!(!mounts.at("none").exists() && mounts.read("file").is_empty(), "nothing is made");
+        assert_eq!(names(&mounts.at("damaged")), ["meta.json"]);
+    }
+    // Where there is one, the mount is known there.
+    helper(&mounts, &["none", "mnt", "-o", &options]).ok();
+    assert!(mounts.run(&["inspect", "mnt"]).code != 0, "no store, none was made");
+    mounts.umount8("mnt");
+    mounts.run(&["images"]).ok();
+    helper(&mounts, &["none", "mnt", "-o", &options]).ok();
+    assert_eq!(mounts.inspect("mnt")["Mountpoint"], mounts.text("mnt"));
+    mounts.umount8("mnt");
 }
 
 #[test]
@@ -87,7 +125,7 @@ fn the_flags_of_a_mount_are_those_that_were_asked_for() {
 
 #[test]
 fn a_remount_changes_flags_and_nothing_else() {
-    let mounts = practice();
+    let mounts = with_store();
     helper(&mounts, &["none", "mnt", "-o", PRACTICE]).ok();
     let server = server(&mounts);
     mounts.write("mnt/one", "");
@@ -108,7 +146,7 @@ fn a_remount_changes_flags_and_nothing_else() {
 /// With the helper where mount(8) looks for it, in a mount namespace where nobody else sees that.
 #[test]
 fn mount_and_umount_work_with_the_helper_installed() {
-    let mounts = practice();
+    let mounts = with_store();
     mounts.mkdir("helpers");
     symlink(PROGRAM, mounts.at("helpers/mount.fuse.layerctl")).unwrap();
     let script = r#"
@@ -139,7 +177,7 @@ fn mount_and_umount_work_with_the_helper_installed() {
 
 #[test]
 fn a_mount_right_after_umount_finds_the_same_directories() {
-    let mounts = practice();
+    let mounts = with_store();
     for round in 0..20 {
         assert_eq!(helper(&mounts, &["none", "mnt", "-o", PRACTICE]).ok(), "", "{round}");
         assert_eq!(names(&mounts.at("mnt")).len(), 5 + round);

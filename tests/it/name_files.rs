@@ -201,6 +201,73 @@ fn links_of_the_image_are_followed_inside_its_root() {
     mounts.assert_nothing_is_live();
 }
 
+/// Where the image has none of the files, and `etc` is elsewhere in it.
+#[test]
+fn an_etc_that_is_a_link_has_them_where_it_leads() {
+    let mounts = Mounts::new();
+    mounts.import("bare", &bare());
+    let show = "cat /etc/hostname /etc/hosts /etc/resolv.conf; cat $1/hosts; ls -A $1";
+    for (links, place, others) in [
+        (&[("etc", "real/conf")][..], "/real/conf", "own\n"),
+        (&[("etc", "/real/conf")], "/real/conf", "own\n"),
+        (&[("etc", "one"), ("one", "/two"), ("two", "../../real/./conf//")], "/real/conf", "own\n"),
+        (&[("etc", "one/conf"), ("one", "real")], "/real/conf", "own\n"),
+        (&[("etc", "/")], "/", ""),
+    ] {
+        let _ = fs::remove_dir_all(mounts.at("layer"));
+        mounts.mkdir("layer/real/conf");
+        mounts.write("layer/real/conf/own", "");
+        for (link, target) in links {
+            symlink(target, mounts.at("layer").join(link)).unwrap();
+        }
+        mounts.run(&["--quiet", "build", "--from", "bare", "-t", "links", "layer"]).ok();
+        for option in ["--read-only", "--dns-search=."] {
+            let args = ["run-mount", "--name", "box", option, "--dns=192.0.2.1", "links", "--"];
+            let said = mounts.run(&[&args[..], &["sh", "-c", show, "sh", place]].concat()).ok();
+            assert_eq!(said.matches("127.0.0.1\tlocalhost\n").count(), 2, "{links:?} {option}: {said}");
+            assert!(said.contains("nameserver 192.0.2.1\n"), "{links:?} {option}: {said}");
+            let listed = said.rsplit("127.0.0.1\t").next().unwrap();
+            let has = |name: &str| listed.lines().any(|line| line == name);
+            assert!(["hostname", "hosts", "resolv.conf"].into_iter().all(has), "{links:?} {option}: {said}");
+            assert!(others.is_empty() || has(others.trim_end()), "{links:?} {option}: {said}");
+            // They are of the mount only.
+            assert_eq!(written(&mounts), Vec::<String>::new(), "{links:?}");
+            assert_eq!(mounts.run(&["diff", "box"]).ok(), "", "{links:?}");
+            mounts.run(&["export", "box", "-o", "exported.tar"]).ok();
+            let exported = fs::read(mounts.at("exported.tar")).unwrap();
+            let mut names = tar::Archive::new(&*exported);
+            let mut names = names.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
+            assert!(names.all(|name| !name.ends_with("hosts") && !name.ends_with("resolv.conf")), "{links:?}");
+            mounts.run(&["rm", "box"]).ok();
+        }
+        mounts.run(&["rmi", "links"]).ok();
+    }
+    // A link that is in the rw layer only.
+    let container = mounts.mount(&["--name", "box", "bare"]);
+    fs::create_dir(container.mountpoint.join("moved")).unwrap();
+    symlink("moved", container.mountpoint.join("etc")).unwrap();
+    mounts.umount("box");
+    assert!(script_in_box(&mounts, "cat /moved/hosts").ok().contains("localhost"));
+    mounts.assert_nothing_is_live();
+}
+
+#[test]
+fn inspect_has_the_places_of_the_files() {
+    let mounts = Mounts::with_programs();
+    let keys = ["HostnamePath", "HostsPath", "ResolvConfPath"];
+    let places = || keys.map(|key| mounts.inspect("box")[key].as_str().unwrap().to_owned());
+    run(&mounts, &[], "programs", ":").ok();
+    let dir = in_store(&mounts);
+    assert_eq!(places(), ["hostname", "hosts", "resolv.conf"].map(|name| dir.join(name).display().to_string()));
+    assert!(fs::read_to_string(&places()[1]).unwrap().contains("localhost"));
+    // The next command makes them again.
+    fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(places(), ["", "", ""]);
+    mounts.run(&["rm", "box"]).ok();
+    run(&mounts, &["--no-hosts"], "programs", ":").ok();
+    assert_eq!(places().map(|place| place.is_empty()), [false, true, false]);
+}
+
 #[test]
 fn a_link_to_nothing_that_is_covered_stays() {
     let mounts = Mounts::with_programs();

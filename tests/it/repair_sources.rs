@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use super::cli::{Output, Sandbox};
 use super::damage::{diff, flip, found, image, store};
-use super::generator::{Image, Tar, docker_since_25, sha256};
+use super::generator::{Image, Tar, docker_since_25, gzip, sha256};
 use super::hostile_tar::{Raw, field};
+use super::import_kinds::{SPARSE, with_holes};
 
 fn repair(sandbox: &Sandbox, sources: &[&str]) -> Output {
     let from = sources.iter().flat_map(|source| ["--from", source]);
@@ -64,6 +65,22 @@ fn a_bad_source_does_not_stand_in_the_way_of_the_next_layers() {
         let output = repair(&sandbox, &[&bad, &archive]);
         assert_eq!(output.code, 0, "{name}: {output:?}");
         assert_eq!(found(&sandbox, &[]), (0, Vec::new()), "{name}");
+    }
+}
+
+#[test]
+fn an_archive_with_holes_is_a_source() {
+    let (sandbox, _) = store();
+    let image = image();
+    for format in SPARSE {
+        let archive = with_holes(&docker_since_25(from_ref(&image)), format);
+        assert!(archive != docker_since_25(from_ref(&image)).tar(), "{format:?}");
+        for bytes in [gzip(&archive), archive] {
+            lose(&sandbox, &image);
+            let output = repair(&sandbox, &[&sandbox.write("holes.tar", &bytes)]);
+            assert_eq!(output.code, 0, "{format:?}: {output:?}");
+            assert_eq!(found(&sandbox, &[]), (0, Vec::new()), "{format:?}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ fn told(session: &Session) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let union = session.union();
     union
-        .changes(&mut |change| {
+        .changes(&mut Vec::new(), &mut |change| {
             lines.push(match change {
                 Change::Entry { path, .. } => format!("{}/", text(path)).replace("//", "/"),
                 Change::Link { path, target, .. } => format!("{} = {}", text(path), text(target)),
@@ -88,7 +88,7 @@ fn what_goes_while_it_is_told_shows_nothing_of_the_lowers() {
     let union = session.union();
     let mut lines = Vec::new();
     union
-        .changes_live(&mut |change| {
+        .changes_live(&mut Vec::new(), &mut |change| {
             match change {
                 Change::Entry { path, attr, .. } => {
                     let find = |dir, name: &[u8]| union.lookup(dir, name).expect("it is there").ino;

@@ -128,7 +128,7 @@ pub fn diff_tar(store: &Store, name: &str, base: Option<&str>, output: &Path) ->
     if let Some(top) = sides.top {
         write_layer_tar(store, &store.layer(top)?, &mut out, &shown, &Quiet)?;
     } else if sides.is_own {
-        pack(&sides.new.union, &mut out, None)?;
+        pack(&sides.new.union, &mut out, &shown, None)?;
     } else {
         tar::write(&sides.new.union, sides.differences()?, &mut out).doing("write", &shown)?;
     }

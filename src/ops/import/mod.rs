@@ -143,11 +143,11 @@ impl Import<'_> {
         let limits = &self.options.limits;
         if self.options.taken_as != TakenAs::RootFileSystem {
             let copy = file.try_clone().doing("read", &self.archive)?;
-            let members = TarMembers::find(&self.archive, limits.documents, limits.layers.ratio, copy)?;
+            let members = TarMembers::find(&self.archive, limits.documents, &limits.layers, copy)?;
             if let Some(members) = members
                 && let Some(plans) = self.plans(&members, members.look_like_image())?
             {
-                return self.random_access(plans, &members, &|name| Ok(members.open(name)));
+                return self.random_access(plans, &members, &|name| members.open(name));
             }
         }
         file.rewind().doing("read", &self.archive)?;

@@ -8,12 +8,12 @@ use super::limits::with_hint;
 use super::{Import, Imported};
 use crate::archive::{
     Algorithm, BlobDigest, Checked, DocumentLimits, Documents, Exact, MemberKind, Meter, Metered, NameTells,
-    PlannedLayer, Plans, Replay, Seen, Stream, member_kind, named_digest, normal_name,
+    PlannedLayer, Plans, Replay, Seen, Stream, member, named_digest,
 };
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest};
 use crate::store::{Lease, StagedLayer};
-use crate::tarball::{BLOCK, decompress_within, looks_like_layer, size_text};
+use crate::tarball::{BLOCK, Filled, decompress_within, looks_like_layer, size_text};
 
 /// Bytes by which a layer is told from a document.
 const SNIFF: u64 = 512;
@@ -155,7 +155,7 @@ impl Import<'_> {
         for (number, entry) in tar.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
             meter.content();
-            let name = normal_name(&entry.path_bytes());
+            let (name, member) = member(&mut entry);
             let kind = entry.header().entry_type();
             let is_global = kind.is_pax_global_extensions();
             let can_begin_again = is_file || entry.raw_file_position() <= Replay::MOST as u64;
@@ -166,10 +166,10 @@ impl Import<'_> {
                 }
             }
             let size = entry.size();
-            match member_kind(&name, &mut entry) {
+            match member {
                 _ if is_global => {}
                 // Its own reader fills the holes, which are not to be read for nothing.
-                Some(MemberKind::Sparse) if kind.is_gnu_sparse() => {
+                Some(MemberKind::OldSparse { .. }) => {
                     let archived = entry.header().entry_size().map_err(failed)?;
                     if size > self.options.limits.layers.layer {
                         let most = size_text(self.options.limits.layers.layer);
@@ -180,10 +180,11 @@ impl Import<'_> {
                     meter.headers_after(archived.saturating_add(2 * BLOCK as u64));
                     continue;
                 }
-                Some(MemberKind::Sparse) => {
-                    let why = "is sparse in a way that cannot be read from a stream: import the archive from a file";
-                    let error = self.bad(name, why);
-                    return if can_begin_again { Ok(Came::Unsure(error)) } else { Err(error) };
+                Some(MemberKind::Sparse { size, records, .. }) => {
+                    let filled = Filled::pax(&records, &mut entry, size, &self.options.limits.layers);
+                    let filled = filled.map_err(|error| self.read_failed(Some(&name), error))?;
+                    let size = filled.size();
+                    self.member(&mut arrived, number, &name, Exact::new(filled, size), size)?;
                 }
                 Some(MemberKind::File { .. }) => {
                     self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?;

@@ -1,6 +1,7 @@
 //! Starting such a process, and waiting for it.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
@@ -17,6 +18,7 @@ use crate::sys::call;
 #[derive(Debug)]
 pub(in super::super) struct Task {
     child: Child,
+    mountpoint: PathBuf,
 }
 
 impl Task {
@@ -27,17 +29,21 @@ impl Task {
     pub(in super::super) fn start(order: &Order) -> Result<Self> {
         // A process that cannot be killed must not keep a reader of our output waiting.
         let child = start_ourselves(MOUNT_TASK, order, Stdio::null())?;
-        Ok(Self { child })
+        Ok(Self { child, mountpoint: order.mountpoint.clone().into() })
     }
 
     /// Waits for its end, however long that takes.
     ///
     /// # Errors
-    /// When it ended without a word.
+    /// When it ended without an answer.
     pub(in super::super) fn end(mut self) -> Result<Outcome> {
         let outcome = self.outcome();
-        self.child.wait().doing("wait for", OURSELVES)?;
-        outcome
+        let status = self.child.wait().doing("wait for", OURSELVES)?;
+        outcome?.ok_or_else(|| {
+            let mountpoint = self.mountpoint.display();
+            let why = format!("the process that was to change this mount ended without an answer ({status})");
+            Error::Unsupported(format!("{mountpoint}: {why}: run the command again"))
+        })
     }
 
     /// Waits for its end as long as `wait` lets it; `None` if it was given up then.
@@ -65,15 +71,16 @@ impl Task {
         }
     }
 
-    fn outcome(&mut self) -> Result<Outcome> {
+    /// `None` when it gave no answer.
+    fn outcome(&mut self) -> Result<Option<Outcome>> {
         let mut line = Vec::new();
         if let Some(stdout) = &mut self.child.stdout {
             stdout.read_to_end(&mut line).doing("read from", OURSELVES)?;
         }
         match serde_json::from_slice(&line) {
             Ok(Outcome::Failed { message, code }) => Err(Error::Relayed { message, code }),
-            Ok(outcome) => Ok(outcome),
-            Err(_) => Err(Error::Unsupported("the process that was to change a mount has ended without a word".into())),
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(_) => Ok(None),
         }
     }
 }

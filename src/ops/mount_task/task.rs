@@ -32,15 +32,15 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 pub fn mount_task() -> Result<()> {
     begin()?;
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).doing("read", "-")?;
+    std::io::stdin().lock().read_line(&mut line).doing("read an order on", "standard input")?;
     let order: Order = serde_json::from_str(&line)
         .map_err(|error| Error::Usage(format!("{} is for layerctl's own use: {error}", super::MOUNT_TASK)))?;
     // error: it is what is said of the outcome
     let outcome =
         perform(&order).unwrap_or_else(|error| Outcome::Failed { message: error.to_string(), code: error.exit_code() });
-    let mut line = serde_json::to_vec(&outcome).doing("write", "-")?;
+    let mut line = serde_json::to_vec(&outcome).doing("write an answer to", "standard output")?;
     line.push(b'\n');
-    std::io::stdout().lock().write_all(&line).doing("write", "-")
+    std::io::stdout().lock().write_all(&line).doing("write an answer to", "standard output")
 }
 
 fn perform(order: &Order) -> Result<Outcome> {

@@ -87,7 +87,7 @@ impl Drop for Started {
 /// The process's side: does what the lines on standard input say. `root` opens the root of the mount.
 pub(super) fn answer_all(root: impl Fn() -> Result<Option<OwnedFd>>) -> Result<()> {
     for line in io::stdin().lock().lines() {
-        let line = line.doing("read", "-")?;
+        let line = line.doing("read an order on", "standard input")?;
         let file: File = serde_json::from_str(&line).map_err(|error| Error::Usage(error.to_string()))?;
         let answer = match root()? {
             // For this moment only: it would keep others from unmounting.
@@ -95,7 +95,7 @@ pub(super) fn answer_all(root: impl Fn() -> Result<Option<OwnedFd>>) -> Result<(
             None => Errno::NOTCONN.raw_os_error(),
         };
         let mut out = io::stdout().lock();
-        writeln!(out, "{answer}").and_then(|()| out.flush()).doing("write", "-")?;
+        writeln!(out, "{answer}").and_then(|()| out.flush()).doing("write an answer to", "standard output")?;
     }
     Ok(())
 }

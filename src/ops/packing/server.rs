@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::super::live::for_each_stream;
-use super::super::pack::{pack, pack_live};
+use super::super::pack::{pack, pack_live, place};
 use super::frames::Sent;
 use super::outlet::Outlet;
 use super::{End, SOCKET, Wish};
@@ -112,7 +113,8 @@ impl Packing {
     /// Has the kernel write out what it has gathered of files that were changed.
     fn flush(&self, union: &Union) -> Result<()> {
         let mut failed = Ok(());
-        let looked = union.changes_live(&mut |change| {
+        let mut at = Vec::new();
+        let looked = union.changes_live(&mut at, &mut |change| {
             if let Change::Entry { path, attr, .. } = change
                 && attr.kind == Kind::File
                 && union.is_in_upper(attr.ino)
@@ -123,15 +125,16 @@ impl Packing {
             }
             Ok(())
         });
-        failed.and(looked.map_err(io::Error::from).doing("read", "the rw layer"))
+        failed.and(looked.map_err(io::Error::from).doing("read the rw layer's", place(&at)))
     }
 
     fn pack(&self, union: &Union, wish: Wish, sent: &mut Sent<BufWriter<Outlet<'_>>>) -> Result<bool> {
+        let tar = Path::new("a layer's tar");
         let latest = wish.latest.map(|sec| Time { sec, nsec: 0 });
         if wish.live {
-            return pack_live(union, &self.gate, sent, latest);
+            return pack_live(union, &self.gate, sent, tar, latest);
         }
         let _held = self.gate.hold();
-        pack(union, sent, latest)
+        pack(union, sent, tar, latest)
     }
 }

@@ -178,10 +178,10 @@ fn regular_file(dir: &Path, name: &[u8]) -> Result<Option<File>> {
 
 fn archive(name: &str, file: File, platforms: &[Platform]) -> Result<Kind> {
     let copy = file.try_clone().doing("read", name)?;
-    if let Some(members) = TarMembers::find(name, DocumentLimits::of_copy(), Limits::default().ratio, copy)?
+    if let Some(members) = TarMembers::find(name, DocumentLimits::of_copy(), &Limits::default(), copy)?
         && let Some(plans) = all_plans(name, &members, members.look_like_image())?
     {
-        return Ok(Kind::Archive { plans, open: Box::new(move |member| Ok(members.open(member))) });
+        return Ok(Kind::Archive { plans, open: Box::new(move |member| members.open(member)) });
     }
     let tar = Arc::new(file);
     let mut digester = Digester::new();
