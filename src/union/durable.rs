@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::Union;
 use super::errno::{Errno, FsResult};
+use super::recovery;
 use super::types::Ino;
 use super::upper::Spot;
 use crate::index::Kind;
@@ -134,7 +135,7 @@ impl Union {
     pub fn end(&self) -> FsResult<()> {
         if let Some(upper) = &self.upper {
             // error: the next union that opens the directory brings into order what is left.
-            upper.close().unwrap_or_default();
+            recovery::close(upper).unwrap_or_default();
         }
         self.sync()
     }

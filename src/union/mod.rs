@@ -227,7 +227,7 @@ impl Drop for Union {
     fn drop(&mut self) {
         if let Some(upper) = &self.upper {
             // error: the next union that opens the directory brings into order what is left.
-            upper.close().unwrap_or_default();
+            recovery::close(upper).unwrap_or_default();
         }
     }
 }

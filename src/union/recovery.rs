@@ -1,4 +1,5 @@
-//! What is done when a union is opened: ending what was cut short, and finding moved directories.
+//! What is done when a union is opened: ending what was cut short, and finding moved directories. The first of these also
+//! when it ends.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -66,6 +67,17 @@ impl Union {
         }
         Ok(())
     }
+}
+
+/// Takes the private corners out of the upper of a union that ends.
+///
+/// # Errors
+/// What keeps something from going. The next union that opens the directory finds it.
+pub(super) fn close(upper: &Upper) -> FsResult<()> {
+    if upper.is_untidy() {
+        tidy(upper)?;
+    }
+    upper.close()
 }
 
 /// Walks the upper and ends every operation that was cut short but for the journal's: see the table of

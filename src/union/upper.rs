@@ -185,14 +185,12 @@ impl Upper {
     }
 
     /// Takes away the private corners: nothing of the union's own is left in a layer that is not in use. The work
-    /// directory goes last, since it tells the next union that there is something to bring into order.
+    /// directory goes last, since it tells the next union that there is something to bring into order. To be called when
+    /// the upper [is tidy](Self::is_untidy).
     ///
     /// # Errors
     /// What keeps something from going, or from having been brought into order: that is left to the next union.
     pub(super) fn close(&self) -> FsResult<()> {
-        if self.is_untidy.load(Ordering::Relaxed) {
-            return Err(Errno::EBUSY);
-        }
         if self.work.is_none() {
             return Ok(());
         }
@@ -213,10 +211,15 @@ impl Upper {
         Ok(())
     }
 
+    /// Whether something is left that could not go at its time.
+    pub(super) fn is_untidy(&self) -> bool {
+        self.is_untidy.load(Ordering::Relaxed)
+    }
+
     /// Takes away the rest of an operation, without which nothing is other than it should be. What cannot go is left to
-    /// the next union, as after an unclean end.
+    /// the end of the union, and then to the next one.
     pub(super) fn clean_up(&self, remove: impl FnOnce() -> FsResult<()>) {
-        // error: what there is of it is found by the next union, whatever went wrong.
+        // error: what there is of it is found later, whatever went wrong
         if remove().is_err() {
             self.is_untidy.store(true, Ordering::Relaxed);
         }
