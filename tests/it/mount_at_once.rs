@@ -108,3 +108,17 @@ fn one_container_is_mounted_once_however_many_try() {
     assert_eq!((mounts.mounted().len(), mounts.servers().len()), (1, 1));
     assert_eq!(mounts.ps("box").0, "running");
 }
+
+#[test]
+fn a_process_that_looks_in_for_a_moment_keeps_no_mount() {
+    let mounts = with_plain();
+    let container = mounts.mount(&["--name", "box", "plain"]);
+    let open = fs::File::open(container.mountpoint.join("file")).unwrap();
+    std::thread::scope(|scope| {
+        let unmounted = scope.spawn(|| mounts.run(&["umount", "box"]));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(open);
+        unmounted.join().unwrap().ok();
+    });
+    mounts.assert_nothing_is_live();
+}

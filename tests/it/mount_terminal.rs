@@ -129,6 +129,8 @@ fn a_stopped_command_is_continued_by_the_shell() {
         screen.types(&format!("line {round}\n"));
         screen.shows(if round == 1 { "got-line 1" } else { "and-line 2" });
     }
+    // What is typed before it would be the command's.
+    screen.shows("ready2> ");
     screen.types("echo status-$?\n");
     screen.shows("status-0");
     modes_are_restored(&mut screen);

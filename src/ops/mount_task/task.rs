@@ -24,6 +24,9 @@ const LOOKS: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a mount that stays is waited for to have no request unanswered.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+/// For how long it is tried to unmount what a process uses, and how long is waited between two tries.
+const BUSY_PATIENCE: Duration = Duration::from_millis(500);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Does what standard input says, and says on standard output how that went.
 ///
@@ -200,12 +203,17 @@ impl Target<'_> {
     }
 
     fn unmount(&self, flags: UnmountFlags) -> Result<Outcome> {
-        match unmount(self.mountpoint, flags | UnmountFlags::NOFOLLOW) {
-            Ok(()) => Ok(Outcome::Done { lost: None }),
-            Err(Errno::BUSY) => Ok(Outcome::Busy),
-            // Another process has just unmounted it.
-            Err(Errno::INVAL | Errno::NOENT) => Ok(Outcome::Gone),
-            Err(error) => Err(error).doing("unmount", self.mountpoint),
+        let began = Instant::now();
+        loop {
+            match unmount(self.mountpoint, flags | UnmountFlags::NOFOLLOW) {
+                Ok(()) => return Ok(Outcome::Done { lost: None }),
+                // One that looks at all mounts, or remounts this one, has it for a moment only.
+                Err(Errno::BUSY) if began.elapsed() < BUSY_PATIENCE => std::thread::sleep(BUSY_PAUSE),
+                Err(Errno::BUSY) => return Ok(Outcome::Busy),
+                // Another process has just unmounted it.
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(Outcome::Gone),
+                Err(error) => return Err(error).doing("unmount", self.mountpoint),
+            }
         }
     }
 
