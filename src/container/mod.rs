@@ -169,6 +169,11 @@ pub fn run(spec: &Spec, streams: &Streams, host: BorrowedFd<'_>, has_run: &Atomi
         let copied: Vec<_> = pumps.into_iter().map(|pump| joined(pump.join())).collect();
         let given_back = session.end(matches!(status, Ok(INTERRUPTED)));
         let set = files.into_iter().map(streams::ReadFile::finish);
+        let followed = match followed {
+            // Init then knows only that it was told nothing.
+            Err(error) if status.is_err() && !has_run.load(Ordering::Relaxed) => return Err(error),
+            followed => followed,
+        };
         let all = [followed].into_iter().chain(copied).chain([given_back]).chain(set).collect::<Vec<_>>();
         Ok(Ended { status: status?, lost: all.into_iter().find_map(Result::err) })
     })

@@ -7,12 +7,12 @@
 
 use std::ffi::c_int;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use signal_hook::consts::{
@@ -55,6 +55,9 @@ impl Signals {
         self.0.pending().collect()
     }
 }
+
+/// How often it is looked whether all is over, once init has ended.
+const END_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 pub(super) struct Session {
     signals: Signals,
@@ -103,9 +106,10 @@ impl Session {
     }
 
     fn follow(&mut self, request: &[u8], in_foreground: bool) -> Result<()> {
-        // error: an init that is gone does not read, and its end says why
-        if self.control.write_all(request).is_err() {
-            return Ok(());
+        match self.control.write_all(request) {
+            // An init that is gone does not read, and its end says why.
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => return Ok(()),
+            written => written.doing("tell a container's first process", "what to do")?,
         }
         if let Some(terminal) = self.terminals.first_mut().filter(|_| in_foreground) {
             self.keys.extend(terminal.take_keyboard()?);
@@ -148,7 +152,9 @@ impl Session {
             all.extend(terminal.sign_of_life().map(|fd| (Event::Dead(index), fd.as_fd(), PollFlags::IN)));
         }
         let mut fds: Vec<_> = all.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        match call::poll(&mut fds, None) {
+        // Nothing is waited for any more when init has ended, but that its end is known; the message of that may be lost.
+        let pause = (!init_lives).then_some(END_PAUSE);
+        match call::poll(&mut fds, pause.as_ref()) {
             // A signal, which is there to be read.
             Err(Errno::INTR) => return Ok(Vec::new()),
             polled => polled.doing("wait for", "the container's command")?,
