@@ -47,6 +47,11 @@ fn damaged() -> Failure {
     Failure::bad("is damaged: it is no tar")
 }
 
+/// Whether a part of a path makes all that it names a union's own.
+fn is_private(part: &&[u8]) -> bool {
+    matches!(whiteout::parse(part), Some(Marker::Private | Marker::Long))
+}
+
 /// A tar as its split tells it: blocks that are known, and content of which only the length is.
 struct Source<'a> {
     split: Reader<'a>,
@@ -250,6 +255,8 @@ impl Audit<'_> {
     /// Where the entry of these components stands.
     fn place(&self, components: &[&[u8]]) -> Result<Stands, Failure> {
         match components.split_last() {
+            // What is a union's own stands at its path: unpacking follows no link to it.
+            Some(_) if components.iter().any(is_private) => Ok(Stands { path: components.join(&b'/'), link: None }),
             Some((name, dirs)) => self.links.place(dirs, name, &self.limits).map_err(|_| damaged()),
             None => Ok(Stands { path: Vec::new(), link: None }),
         }
@@ -339,7 +346,6 @@ impl Audit<'_> {
         if whole.starts_with(b"/") {
             self.found.add(Odd::AbsolutePath, path, "its path is absolute");
         }
-        let is_private = |part: &&[u8]| matches!(whiteout::parse(part), Some(Marker::Private | Marker::Long));
         if components.iter().any(is_private) {
             self.found.add(Odd::Private, path, "is a union's own, and no content");
             return;
