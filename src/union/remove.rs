@@ -64,13 +64,13 @@ impl Union {
             self.detach(tree, found.ino, parent, name)?;
             let temporary = upper.temporary();
             call::renameat(&dir, name, upper.work()?, &*temporary)?;
+            let nlink = tree.listing(parent).and_then(|listing| listing.nlink);
             self.lost(tree, parent, name);
-            upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary));
-        } else {
-            // One subdirectory less, and no entry that would have told.
             if let Some(listing) = tree.listing_mut(parent) {
-                listing.nlink = None;
+                // A lower directory of this name is hidden by now.
+                listing.nlink = nlink.and_then(|nlink| nlink.checked_sub(1));
             }
+            upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary));
         }
         tree.gone.insert(found.ino);
         self.settle(tree, found.ino);
@@ -104,14 +104,19 @@ impl Union {
 
     /// Writes a whiteout for `name`, if a lower layer has it.
     pub(super) fn hide(&self, tree: &mut Tree, parent: Ino, name: &[u8]) -> FsResult<()> {
-        if self.lower_child(tree, parent, name)?.is_none() || self.load(tree, parent)?.whiteouts.contains(name) {
+        let Some(kind) = self.lower_child(tree, parent, name)? else { return Ok(()) };
+        if self.load(tree, parent)?.whiteouts.contains(name) {
             return Ok(());
         }
         let dir = self.upper_dir(tree, parent)?;
         self.upper()?.create_whiteout(dir.as_fd(), name)?;
+        let hash = self.names.of(name);
         let listing = self.load(tree, parent)?;
         listing.whiteouts.insert(name.into());
-        listing.nlink = None;
+        // To count all subdirectories again would cost as much as there are entries, for each that goes.
+        if kind == Kind::Directory && listing.get(hash, name).is_none() {
+            listing.nlink = listing.nlink.and_then(|nlink| nlink.checked_sub(1));
+        }
         Ok(())
     }
 

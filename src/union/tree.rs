@@ -110,17 +110,18 @@ impl Listing {
     }
 
     pub(super) fn insert(&mut self, hash: u64, name: &[u8], entry: UpperEntry) {
-        if entry.kind == Kind::Directory {
-            self.nlink = None;
-        }
+        let is_directory = entry.kind == Kind::Directory;
         match self.entries.entry((hash, name.into())) {
             Slot::Occupied(mut slot) => {
-                if slot.insert(entry).kind == Kind::Directory {
+                if slot.insert(entry).kind == Kind::Directory || is_directory {
                     self.nlink = None;
                 }
             }
             Slot::Vacant(slot) => {
                 slot.insert(entry);
+                if is_directory {
+                    self.nlink = self.nlink.and_then(|nlink| nlink.checked_add(1));
+                }
             }
         }
     }

@@ -71,3 +71,38 @@ fn the_umask_of_the_process_is_nowhere_seen() {
         assert_eq!(session.stat(name).expect("stat").mode, mode, "{name}");
     }
 }
+
+/// The processor time of this thread while all `entries` files and as many directories of a lower directory are removed, and a
+/// directory is made for each, with a look at the parent after each step as the kernel takes it.
+fn cost_of_removal(entries: usize) -> std::time::Duration {
+    let layer = (0..entries).fold(LayerTree::new(), |layer, number| {
+        layer.file(&format!("d/f{number}"), b"").dir(&format!("d/s{number}"), 0o755)
+    });
+    let mut session = Session::over(&[layer]);
+    let dir = session.lookup("d").expect("lookup");
+    let links = |session: &Session, expected: usize| {
+        assert_eq!(session.fstat(&dir).nlink as usize, 2 + expected);
+    };
+    links(&session, entries);
+    let clock = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let began = clock();
+    for number in 0..entries {
+        session.unlink(format!("d/f{number}")).expect("unlink");
+        links(&session, entries - number);
+        session.rmdir(format!("d/s{number}")).expect("rmdir");
+        links(&session, entries - number - 1);
+        session.mkdir(&format!("d/new{number}"), 0o755).expect("mkdir");
+        links(&session, entries - number);
+        session.rmdir(format!("d/new{number}")).expect("rmdir");
+    }
+    let ended = clock();
+    let nanos = |time: rustix::time::Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    std::time::Duration::from_nanos(u64::try_from(nanos(ended) - nanos(began)).expect("time goes on"))
+}
+
+#[test]
+fn an_entry_costs_the_same_to_remove_in_a_small_directory_and_in_a_large_one() {
+    let (small, large) = (cost_of_removal(250), cost_of_removal(4000));
+    // 16 times as many entries; 256 times the cost if each one were counted for each.
+    assert!(large < small * 16 * 4, "{small:?} for 250 entries, {large:?} for 4000");
+}
