@@ -88,7 +88,7 @@ impl Session {
         let root = root.doing("read the root of", mountpoint)?;
         let root_mode = root.kind.mode_bits() | root.mode;
         let stack_depth = stack_depth(&union)?;
-        let Behaviour { volatile, without_access_lists, ids, labels, .. } = &options.behaviour;
+        let Behaviour { volatile, without_access_lists, under_overlay, ids, labels, .. } = &options.behaviour;
         let mut data = format!(
             "fd={},rootmode={root_mode:o},user_id={},group_id={},default_permissions,allow_other",
             device.as_raw_fd(),
@@ -139,6 +139,7 @@ impl Session {
             terms: Terms { access_lists: !without_access_lists, ..Terms::new(room.is_some(), stack_depth) },
             ids: ids.clone(),
             volatile: *volatile,
+            under_overlay: *under_overlay,
             opens: (options.io == Io::Passthrough)
                 .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME)))),
         };

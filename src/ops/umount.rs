@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ending::{Ended, Ending, Force, flush};
-use super::{live, mountpoint, wait};
+use super::{kernel, live, mountpoint, wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, ContainerState, MountRecord, Store};
@@ -61,6 +61,13 @@ fn not_mounted(name: &str) -> Error {
 fn umount_container(store: &Store, container: &Container, how: Umount) -> Result<()> {
     let name = format!("container {}", container.record.name);
     let Some(mount) = container.mount()? else { return Err(not_mounted(&container.record.name)) };
+    if mount.live_overlay().is_some() {
+        return if container.state()? == ContainerState::Dead {
+            kernel::clear(store, container, &mount)
+        } else {
+            kernel::end(store, container, &mount, how)
+        };
+    }
     if mount.ended {
         // Another program has unmounted it, and what that lost is said here.
         let Some(lost) = mount.lost.clone() else { return Err(not_mounted(&container.record.name)) };
