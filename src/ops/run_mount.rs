@@ -315,6 +315,8 @@ fn by_kernel(
     has_run: &mut bool,
 ) -> ByKernel {
     let Target { container, mountpoint, files } = target;
+    // What a power cut may take away with the container need not be on the disk before.
+    let store = &if temporary.is_some() { store.without_sync() } else { store.clone() };
     let prepared = lock(store, container).and_then(|lock| {
         let prepared = kernel::prepare(store, container, request.read_only, command.is_some())?;
         Ok((lock, prepared))

@@ -39,8 +39,10 @@ impl Container {
     /// # Errors
     /// When that cannot be found out.
     pub fn has_overlay(&self, mount: &MountRecord) -> Result<bool> {
-        let Some(overlay) = mount.live_overlay() else { return Ok(false) };
-        if !overlay.device.is_empty() && self.overlay_is_here(mount)? {
+        if mount.live_overlay().is_none() {
+            return Ok(false);
+        }
+        if self.overlay_is_here(mount)? {
             return Ok(true);
         }
         let upper = self.upper();
@@ -59,8 +61,11 @@ impl Container {
     pub fn overlay_is_here(&self, mount: &MountRecord) -> Result<bool> {
         let Some(overlay) = mount.live_overlay() else { return Ok(false) };
         let table = sys::mount_table().doing("read", "/proc/self/mountinfo")?;
+        let source = self.short_id();
         Ok(table.iter().any(|line| {
-            line.mountpoint == mount.mountpoint && line.device == overlay.device && line.fs_type == sys::OVERLAY
+            // Who mounted it may have been killed before the device was written down.
+            let is_device = overlay.device.is_empty() || line.device == overlay.device;
+            line.mountpoint == mount.mountpoint && is_device && line.fs_type == sys::OVERLAY && line.source == source
         }))
     }
 

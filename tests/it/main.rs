@@ -56,6 +56,7 @@ mod import_reference;
 mod import_refusals;
 mod import_report;
 mod kernel_mount;
+mod kernel_rw_layer;
 mod killed_outputs;
 mod layer_paths;
 mod layer_tree;

@@ -45,7 +45,7 @@ pub(in super::super) fn end(store: &Store, container: &Container, mount: &MountR
     }
     let at = &mount.mountpoint;
     if let Some(over) = fuse::mount_at(at)?
-        && mount.live_overlay().is_some_and(|overlay| overlay.device != over.device())
+        && mount.live_overlay().is_some_and(|overlay| !overlay.device.is_empty() && overlay.device != over.device())
     {
         return Err(over.in_the_way());
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -14,11 +15,16 @@ use super::super::live;
 use super::super::mountpoint;
 use super::super::placed::{Placed, placed};
 use super::super::serve_spec::{ServeSpec, Source};
+use super::super::wait::Wait;
+use super::image_server::is_used;
 use crate::error::{Context as _, Error, Result};
-use crate::fuse::{Behaviour, Io};
+use crate::fuse::{self, Behaviour, Io};
 use crate::id::ImageId;
 use crate::store::Store;
 use crate::sys::{Dir, call, fs, open_regular, retry};
+
+/// How long the server of an image is waited for that nobody uses.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The mount of an image, which stays as long as this is held; after that, as long as a container without a command is over it.
 #[derive(Debug)]
@@ -122,7 +128,8 @@ fn live_server(store: &Store, mountpoint: &Path) -> Result<Option<String>> {
     Ok(registered.file_name().and_then(|name| name.to_str()).map(str::to_owned))
 }
 
-/// Takes away what is left of the mount of an image that has no server and that nobody is about to use.
+/// Takes the mount of an image away that nobody uses any more, and what a dead server has left of one; waits for the end of
+/// its server, but not for long: another mount namespace may keep it.
 ///
 /// # Errors
 /// What cannot be removed.
@@ -137,11 +144,25 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
         return Ok(());
     }
     let mountpoint = mountpoint_of(store, image);
-    if live_server(store, &mountpoint)?.is_some() {
+    let server = live_server(store, &mountpoint)?;
+    if server.is_none() {
+        mountpoint::clear_stale(&mountpoint)?;
+        return remove_all(store, image);
+    }
+    if is_used(store, image)? {
         return Ok(());
     }
-    mountpoint::clear_stale(&mountpoint)?;
-    remove_all(store, image)
+    let server = server.map(|name| live::watch(&store.run_dir().join(name))).transpose()?.flatten();
+    fuse::unmount(&mountpoint, true)?;
+    remove_all(store, image)?;
+    drop(lock);
+    match server {
+        Some(server) if server.is_alive()? => {
+            let mut wait = Wait::new(format!("image {image}: its server has ended"), None, PATIENCE);
+            server.end_within(&mut wait).map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the mountpoint of an image, whose lock is held, with the lock: who waits for it sees that it is another file.

@@ -55,7 +55,17 @@ fn end_when_unused(store: &Store, image: ImageId, mount: &Mount, ending: &Ending
     let table = File::open("/proc/self/mountinfo").doing("open", "/proc/self/mountinfo")?;
     loop {
         // Who takes the mount holds it as shared from before that until the kernel has the container.
-        let lock = open_regular(&path, OFlags::WRONLY | OFlags::CREATE).doing("open", &path)?;
+        let lock = match open_regular(&path, OFlags::WRONLY) {
+            // Somebody has just taken the mount away.
+            Err(Errno::NOENT) => {
+                changed(&table)?;
+                if !fuse::mounts()?.contains(mount) {
+                    return Ok(());
+                }
+                continue;
+            }
+            lock => lock.doing("open", &path)?,
+        };
         let lock = lock.ok_or_else(|| Error::corrupt(&path, "is no regular file"))?;
         call::flock(&lock, FlockOperation::LockExclusive).doing("lock", &path)?;
         if !is_at(&lock, &path)? {
@@ -72,7 +82,7 @@ fn end_when_unused(store: &Store, image: ImageId, mount: &Mount, ending: &Ending
 }
 
 /// Whether a container without a command is mounted over the image. One that is not any more is put in order.
-fn is_used(store: &Store, image: ImageId) -> Result<bool> {
+pub(super) fn is_used(store: &Store, image: ImageId) -> Result<bool> {
     let mut is_used = false;
     for container in store.containers()? {
         let container = match container {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, XattrFlags};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -44,11 +44,14 @@ pub(in super::super) fn prepare(
 ) -> Result<Prepared> {
     check_kernel()?;
     let work = container.work();
-    if container.spelling()? == Spelling::Aufs {
+    if container.spelling()? == Spelling::Aufs && fs::is_there(&work).doing("look at", &work)? {
         // What is there is of a mount before the last conversion.
         store.clear_overlay_work(container, &store.stage_briefly()?)?;
     }
-    rw_layer::make(store, container, Spelling::Overlayfs)?;
+    let is_fresh = rw_layer::is_fresh(container)?;
+    if !is_fresh {
+        rw_layer::make(store, container, Spelling::Overlayfs)?;
+    }
     fs::create_dir_all(&work).doing("create", &work)?;
     check_disk(&container.dir(), &work)?;
     let points = container.dir().join("points");
@@ -56,6 +59,11 @@ pub(in super::super) fn prepare(
         make_points(container, &points)?;
     }
     let image = image_mount::take(store, container.record.image)?;
+    if is_fresh {
+        // The root of an overlay is its upper's, and not the layers'.
+        copy_attributes(&image.mountpoint, &container.upper())?;
+        store.set_spelling(container, Spelling::Overlayfs)?;
+    }
     let overlay = Overlay {
         source: container.short_id(),
         // Whatever the image has at a mount point's name comes first.
@@ -65,6 +73,33 @@ pub(in super::super) fn prepare(
         read_only,
     };
     Ok(Prepared { overlay, image })
+}
+
+/// Gives a directory the owner, mode, times and attributes of another one.
+fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let stat = call::stat(from).doing("look at", from)?;
+    let xattrs = sys::read_xattrs(from.as_os_str().as_bytes()).doing("look at", from)?;
+    let dir = call::open(to, flags, Mode::empty()).doing("open", to)?;
+    let copy = || {
+        call::fchown(&dir, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        for (name, value) in &xattrs {
+            call::fsetxattr(&dir, &**name, value, XattrFlags::empty())?;
+        }
+        call::fchmod(&dir, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        call::futimens(&dir, &times_of(&stat))
+    };
+    copy().doing("describe", to)
+}
+
+#[allow(clippy::useless_conversion, reason = "the fields of struct stat differ between architectures")]
+fn times_of(stat: &Stat) -> Timestamps {
+    let nsec = |nsec| i64::try_from(u64::from(nsec)).unwrap_or_default();
+    let time = |sec, nsec| Timespec { tv_sec: sec, tv_nsec: nsec };
+    Timestamps {
+        last_access: time(stat.st_atime.into(), nsec(stat.st_atime_nsec)),
+        last_modification: time(stat.st_mtime.into(), nsec(stat.st_mtime_nsec)),
+    }
 }
 
 impl Prepared {

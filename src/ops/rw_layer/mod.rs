@@ -10,15 +10,17 @@
 
 mod rebuild;
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Context as _, Error, Result};
 use crate::index::{ScanError, overlay_index, scan_overlay_upper};
+use crate::mark;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, Spelling, Store};
-use crate::sys::fs;
+use crate::sys::{Dir, fs};
 use crate::union::Union;
 
 /// A rename may be under way while a live rw layer is read, which then is read again.
@@ -48,6 +50,28 @@ pub(super) fn read_live(store: &Store, container: &Container) -> Result<Union> {
             viewed => return viewed,
         }
     }
+}
+
+/// Whether nothing was ever written to the rw layer of a container, so that it is in each spelling.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn is_fresh(container: &Container) -> Result<bool> {
+    let upper = container.upper();
+    if container.spelling()? != Spelling::Aufs || !is_empty(&upper).doing("read", &upper)? {
+        return Ok(false);
+    }
+    let root = std::fs::File::open(&upper).doing("open", &upper)?;
+    Ok(mark::recorded_prefix(root.as_fd()).doing("look at", &upper)?.is_none())
+}
+
+fn is_empty(dir: &Path) -> rustix::io::Result<bool> {
+    for entry in Dir::open(dir)? {
+        if !entry?.is_dots() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Brings the rw layer of a container, whose lock is held, into a spelling. Killed at any moment, it is in the one or in the other.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::shown;
 use crate::error::{Context as _, Error, Result};
-use crate::index::{Kind, Time};
+use crate::index::{Kind, Time, Xattrs};
 use crate::mark;
 use crate::store::{Container, Spelling};
 use crate::sys::{self, call};
@@ -28,7 +28,7 @@ struct Rebuild<'a> {
     new: OwnedFd,
     to: Spelling,
     /// Directories whose attributes are set when all is in them.
-    dirs: Vec<(Vec<u8>, Attr)>,
+    dirs: Vec<(Vec<u8>, Attr, Xattrs)>,
 }
 
 /// Writes all that `union` changes, a container's tree, into the empty directory `made`.
@@ -142,7 +142,8 @@ impl Rebuild<'_> {
         match attr.kind {
             Kind::Directory => {
                 call::mkdirat(&dir, &*name, private)?;
-                self.dirs.push((path.to_vec(), *attr));
+                // The union may have forgotten it by then.
+                self.dirs.push((path.to_vec(), *attr, self.union.xattrs(attr.ino)?));
                 return Ok(());
             }
             Kind::File => {
@@ -167,7 +168,7 @@ impl Rebuild<'_> {
                 call::mknodat(&dir, &*name, FileType::from_raw_mode(kind.mode_bits()), private, device)?;
             }
         }
-        self.describe(&dir, &name, attr)
+        self.describe(&dir, &name, attr, &self.union.xattrs(attr.ino)?)
     }
 
     /// Gives a file of the old rw layer one more name, unless there is something about it that the new one says otherwise.
@@ -225,17 +226,17 @@ impl Rebuild<'_> {
     }
 
     /// Sets owner, mode, attributes and times of `name` in `dir`, which is not followed; of `dir` itself without a name.
-    fn describe(&self, dir: &OwnedFd, name: &[u8], attr: &Attr) -> io::Result<()> {
+    fn describe(&self, dir: &OwnedFd, name: &[u8], attr: &Attr, xattrs: &Xattrs) -> io::Result<()> {
         let path = sys::proc_path(dir.as_fd(), name);
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let (uid, gid) = (Uid::from_raw(attr.uid), Gid::from_raw(attr.gid));
         call::chownat(CWD, &*path, Some(uid), Some(gid), flags)?;
-        for (name, value) in self.union.xattrs(attr.ino)? {
+        for (name, value) in xattrs {
             let name = match self.to {
-                Spelling::Aufs => mark::escape(&name),
-                Spelling::Overlayfs => mark::overlay_escaped(&name),
+                Spelling::Aufs => mark::escape(name),
+                Spelling::Overlayfs => mark::overlay_escaped(name),
             };
-            call::lsetxattr(&*path, &*name, &value, XattrFlags::empty())?;
+            call::lsetxattr(&*path, &*name, value, XattrFlags::empty())?;
         }
         if attr.kind != Kind::Symlink {
             call::chmod(&*path, Mode::from_raw_mode(attr.mode))?;
@@ -246,16 +247,16 @@ impl Rebuild<'_> {
     }
 
     fn finish(self) -> io::Result<()> {
-        for (path, attr) in self.dirs.iter().rev() {
+        for (path, attr, xattrs) in self.dirs.iter().rev() {
             let dir = sys::open_beneath(self.new.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            self.describe(&dir, b"", attr)?;
+            self.describe(&dir, b"", attr, xattrs)?;
         }
         if self.to == Spelling::Aufs {
             // The root has its own attributes, and not those of the layers.
             let name = [mark::OWN[0], mark::DESCRIBED].concat();
             call::fsetxattr(&self.new, &*name, b"y", XattrFlags::empty())?;
         }
-        self.describe(&self.new, b"", &self.union.getattr(Ino::ROOT)?)
+        self.describe(&self.new, b"", &self.union.getattr(Ino::ROOT)?, &self.union.xattrs(Ino::ROOT)?)
     }
 }
 
