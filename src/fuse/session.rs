@@ -32,6 +32,7 @@ use super::renew;
 use super::room::{Remount, Room};
 use super::seek;
 use super::terms::Terms;
+use super::under_overlay;
 use super::wakeful::Wakeful;
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{Dir, call};
@@ -136,7 +137,11 @@ impl Session {
             read_ahead,
             late,
             counters: counters.clone(),
-            terms: Terms { access_lists: !without_access_lists, ..Terms::new(room.is_some(), stack_depth) },
+            terms: Terms {
+                access_lists: !without_access_lists,
+                handles: !under_overlay || !under_overlay::loses_handles(),
+                ..Terms::new(room.is_some(), stack_depth)
+            },
             ids: ids.clone(),
             volatile: *volatile,
             under_overlay: *under_overlay,

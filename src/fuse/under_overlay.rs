@@ -16,6 +16,17 @@ pub(super) fn listed(names: &[u8]) -> Vec<u8> {
     names.flat_map(|name| mark::overlay_escaped(name).into_owned().into_iter().chain([0])).collect()
 }
 
+/// Whether overlayfs cannot use a file that it found by its handle alone: a dentry that no lookup has made is of an epoch that is
+/// over (fs/fuse/dir.c, `fuse_dentry_revalidate`, since Linux 6.16). Without handles it does as well, and takes another inode number
+/// for a file that was copied up.
+pub(super) fn loses_handles() -> bool {
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_bytes().split(|byte| !byte.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|digits| str::from_utf8(digits).ok()?.parse::<u32>().ok());
+    // error: text that is no number is another kernel's, and no system call is made
+    (number().unwrap_or(u32::MAX), number().unwrap_or(0)) >= (6, 16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -261,3 +261,45 @@ fn a_conversion_that_is_killed_leaves_the_one_or_the_other() {
     assert_nothing_stays(&mounts);
     assert_eq!(names(&mounts.at("store/diff")).len(), 2, "the layers of the image");
 }
+
+/// From Linux 6.16 on a file of a FUSE mount that overlayfs finds by its handle alone cannot be used.
+#[test]
+fn copies_are_used_again_after_the_kernel_has_forgotten_their_names() {
+    let mounts = base();
+    let mount = || mounts.mount(&["--io", "kernel", "--name", "box", "base"]).mountpoint;
+    let append = |at: &Path, name: &str| {
+        let mut file =
+            File::options().append(true).open(at.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        std::io::Write::write_all(&mut file, b"+").unwrap();
+    };
+    let names = ["one", "two", "deep/three", "four"];
+    let at = mount();
+    append(&at, "solo");
+    append(&at, "one");
+    fs::remove_file(at.join("one")).unwrap();
+    chown(at.join("kept"), Some(7), None).unwrap();
+    let dirs = || ["", "deep"].map(|dir| fs::metadata(at.join(dir)).unwrap().modified().unwrap());
+    let before = dirs();
+    for round in 0..3 {
+        let text = format!("several names+{}", "+".repeat(round));
+        let seen: Vec<_> = names[1..].iter().map(|name| fs::metadata(at.join(name)).unwrap()).collect();
+        assert!(seen.iter().all(|meta| (meta.ino(), meta.nlink()) == (seen[0].ino(), 3)), "{round}: {seen:?}");
+        for name in &names[1..] {
+            assert_eq!(fs::read_to_string(at.join(name)).unwrap(), text, "{round}: {name}");
+        }
+        assert_eq!(
+            mounts.run(&["diff", "box"]).ok(),
+            "C /deep\nC /deep/three\nC /four\nC /kept\nD /one\nC /solo\nC /two\n"
+        );
+        assert_eq!(dirs(), before, "{round}");
+        // What the kernel knows of names goes, and then all.
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        append(&at, "solo");
+        append(&at, names[1 + round]);
+        assert_eq!(fs::metadata(at.join("kept")).unwrap().uid(), 7);
+        mounts.umount("box");
+        assert_eq!(mount(), at);
+    }
+    mounts.umount("box");
+    assert_nothing_stays(&mounts);
+}

@@ -52,6 +52,7 @@ pub(in super::super) fn prepare(
     if !is_fresh {
         rw_layer::make(store, container, Spelling::Overlayfs)?;
     }
+    rw_layer::make_links_whole(store, container)?;
     fs::create_dir_all(&work).doing("create", &work)?;
     check_disk(&container.dir(), &work)?;
     let points = container.dir().join("points");

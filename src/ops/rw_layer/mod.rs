@@ -8,7 +8,10 @@
 //! Overlayfs writes to the files of its upper directory themselves, so that what is read there is what programs have written,
 //! while it is mounted too.
 
+mod links;
 mod rebuild;
+
+pub(super) use links::make_links_whole;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Context as _, Error, Result};
-use crate::index::{ScanError, overlay_index, scan_overlay_upper};
+use crate::index::{Indexed, ScanError, overlay_index, scan_overlay_upper};
 use crate::mark;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, Spelling, Store};
@@ -92,16 +95,8 @@ pub(super) fn make(store: &Store, container: &Container, wanted: Spelling) -> Re
 }
 
 fn overlay_view(store: &Store, container: &Container) -> Result<Union> {
-    let upper = container.upper();
-    let mut lowers = store.lowers(&container.record.layers)?;
-    lowers.reverse();
-    let stack = Stack { upper: None, lowers, lowers_are_immutable: true, mount_points: None };
     let mut shared = overlay_index(&container.overlay_index()).map_err(unreadable)?;
-    let open = |shared: &_| {
-        let index = Arc::new(scan_overlay_upper(&upper, shared).map_err(unreadable)?);
-        Union::open_changed(stack.clone(), Lower { dir: upper.clone(), index }).doing("open", &upper)
-    };
-    let first = open(&Vec::new())?;
+    let first = first_view(store, container)?;
     if shared.is_empty() {
         return Ok(first);
     }
@@ -109,7 +104,21 @@ fn overlay_view(store: &Store, container: &Container) -> Result<Union> {
     for file in &mut shared {
         file.names = first.paths_of(file.number, file.generation);
     }
-    open(&shared)
+    view_with(store, container, &shared)
+}
+
+/// The same with what is in the upper directory only: the other names of files that overlayfs' index has are those of the layers.
+fn first_view(store: &Store, container: &Container) -> Result<Union> {
+    view_with(store, container, &[])
+}
+
+fn view_with(store: &Store, container: &Container, shared: &[Indexed]) -> Result<Union> {
+    let upper = container.upper();
+    let mut lowers = store.lowers(&container.record.layers)?;
+    lowers.reverse();
+    let stack = Stack { upper: None, lowers, lowers_are_immutable: true, mount_points: None };
+    let index = Arc::new(scan_overlay_upper(&upper, shared).map_err(unreadable)?);
+    Union::open_changed(stack, Lower { dir: upper.clone(), index }).doing("open", &upper)
 }
 
 fn unreadable(ScanError { path, source }: ScanError) -> Error {

@@ -168,7 +168,7 @@ impl Rebuild<'_> {
                 call::mknodat(&dir, &*name, FileType::from_raw_mode(kind.mode_bits()), private, device)?;
             }
         }
-        self.describe(&dir, &name, attr, &self.union.xattrs(attr.ino)?)
+        describe(&dir, &name, attr, &self.union.xattrs(attr.ino)?, self.to)
     }
 
     /// Gives a file of the old rw layer one more name, unless there is something about it that the new one says otherwise.
@@ -225,38 +225,17 @@ impl Rebuild<'_> {
         Ok(call::ftruncate(file, attr.size)?)
     }
 
-    /// Sets owner, mode, attributes and times of `name` in `dir`, which is not followed; of `dir` itself without a name.
-    fn describe(&self, dir: &OwnedFd, name: &[u8], attr: &Attr, xattrs: &Xattrs) -> io::Result<()> {
-        let path = sys::proc_path(dir.as_fd(), name);
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let (uid, gid) = (Uid::from_raw(attr.uid), Gid::from_raw(attr.gid));
-        call::chownat(CWD, &*path, Some(uid), Some(gid), flags)?;
-        for (name, value) in xattrs {
-            let name = match self.to {
-                Spelling::Aufs => mark::escape(name),
-                Spelling::Overlayfs => mark::overlay_escaped(name),
-            };
-            call::lsetxattr(&*path, &*name, value, XattrFlags::empty())?;
-        }
-        if attr.kind != Kind::Symlink {
-            call::chmod(&*path, Mode::from_raw_mode(attr.mode))?;
-        }
-        let time = |time: Time| Timespec { tv_sec: time.sec, tv_nsec: time.nsec.into() };
-        let times = Timestamps { last_access: time(attr.atime), last_modification: time(attr.mtime) };
-        Ok(call::utimensat(CWD, &*path, &times, flags)?)
-    }
-
     fn finish(self) -> io::Result<()> {
         for (path, attr, xattrs) in self.dirs.iter().rev() {
             let dir = sys::open_beneath(self.new.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            self.describe(&dir, b"", attr, xattrs)?;
+            describe(&dir, b"", attr, xattrs, self.to)?;
         }
         if self.to == Spelling::Aufs {
             // The root has its own attributes, and not those of the layers.
             let name = [mark::OWN[0], mark::DESCRIBED].concat();
             call::fsetxattr(&self.new, &*name, b"y", XattrFlags::empty())?;
         }
-        self.describe(&self.new, b"", &self.union.getattr(Ino::ROOT)?, &self.union.xattrs(Ino::ROOT)?)
+        describe(&self.new, b"", &self.union.getattr(Ino::ROOT)?, &self.union.xattrs(Ino::ROOT)?, self.to)
     }
 }
 
@@ -267,4 +246,25 @@ fn create(dir: &OwnedFd, name: &[u8], content: &[u8]) -> io::Result<()> {
         return Err(io::ErrorKind::WriteZero.into());
     }
     Ok(())
+}
+
+/// Sets owner, mode, attributes and times of `name` in `dir`, which is not followed; of `dir` itself without a name.
+pub(super) fn describe(dir: &OwnedFd, name: &[u8], attr: &Attr, xattrs: &Xattrs, to: Spelling) -> io::Result<()> {
+    let path = sys::proc_path(dir.as_fd(), name);
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let (uid, gid) = (Uid::from_raw(attr.uid), Gid::from_raw(attr.gid));
+    call::chownat(CWD, &*path, Some(uid), Some(gid), flags)?;
+    for (name, value) in xattrs {
+        let name = match to {
+            Spelling::Aufs => mark::escape(name),
+            Spelling::Overlayfs => mark::overlay_escaped(name),
+        };
+        call::lsetxattr(&*path, &*name, value, XattrFlags::empty())?;
+    }
+    if attr.kind != Kind::Symlink {
+        call::chmod(&*path, Mode::from_raw_mode(attr.mode))?;
+    }
+    let time = |time: Time| Timespec { tv_sec: time.sec, tv_nsec: time.nsec.into() };
+    let times = Timestamps { last_access: time(attr.atime), last_modification: time(attr.mtime) };
+    Ok(call::utimensat(CWD, &*path, &times, flags)?)
 }
