@@ -41,7 +41,7 @@ pub(in super::super) fn end(store: &Store, container: &Container, mount: &MountR
         // Another program has unmounted it.
         flush(container)?;
         finish(store, container, mount)?;
-        return Err(Error::NotFound { kind: "mount", name: name.clone() });
+        return Err(not_mounted(container));
     }
     let at = &mount.mountpoint;
     if let Some(over) = fuse::mount_at(at)?
@@ -55,6 +55,8 @@ pub(in super::super) fn end(store: &Store, container: &Container, mount: &MountR
     match freeze(at, true) {
         Err(Errno::BUSY) if how.force => {}
         Err(Errno::BUSY) => return Err(in_use(container, "a process has a file open there to write to it")),
+        // Somebody else has just unmounted it.
+        Err(Errno::INVAL | Errno::NOENT) => return Err(not_mounted(container)),
         frozen => frozen.doing("make read-only the mount at", at)?,
     }
     sync(container, at)?;
@@ -66,6 +68,7 @@ pub(in super::super) fn end(store: &Store, container: &Container, mount: &MountR
             }
             return Err(in_use(container, "a process has a file open there or works there"));
         }
+        Err(Errno::INVAL | Errno::NOENT) => return Err(not_mounted(container)),
         unmounted => unmounted.doing("unmount", at)?,
     }
     // Where another mount namespace has a copy, that goes with the directory, unless the directory is the user's.
@@ -110,6 +113,10 @@ pub(super) fn still_used(container: &Container) -> Error {
     let user = user_of(container).unwrap_or(None);
     let user = user.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
     in_use(container, &format!("{user} in another mount namespace, or with a file open, still has its mount"))
+}
+
+fn not_mounted(container: &Container) -> Error {
+    Error::NotFound { kind: "mount", name: container.record.name.clone() }
 }
 
 fn in_use(container: &Container, by: &str) -> Error {
