@@ -32,6 +32,8 @@ pub struct Overlay {
     pub work: PathBuf,
     /// Whether nothing can be changed.
     pub read_only: bool,
+    /// Whether `/proc/mounts` does not show the directories: a command in the tree reads it.
+    pub is_hidden: bool,
 }
 
 impl Overlay {
@@ -44,7 +46,7 @@ impl Overlay {
         let mut kept = Vec::new();
         let mut named = |path: &Path| -> Result<Vec<u8>> {
             let bytes = path.as_os_str().as_bytes();
-            if !bytes.iter().any(|byte| b",:\\\"".contains(byte)) {
+            if !self.is_hidden && !bytes.iter().any(|byte| b",:\\\"".contains(byte)) {
                 return Ok(bytes.to_vec());
             }
             let dir = File::open(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -81,6 +83,7 @@ pub fn is_upper_in_use(upper: &Path) -> Result<bool> {
         upper: upper.to_owned(),
         work: upper.to_owned(),
         read_only: true,
+        is_hidden: false,
     };
     match probe.mount(upper) {
         Err(Errno::BUSY) => Ok(true),
@@ -112,6 +115,7 @@ mod tests {
             upper: at("upper"),
             work: at("work"),
             read_only: false,
+            is_hidden: false,
         };
         assert_eq!(is_upper_in_use(&at("upper")), Ok(false));
         overlay.mount(&at("mnt")).unwrap();

@@ -158,8 +158,13 @@ fn is_let_go(container: &Container) -> Result<bool> {
     Ok(true)
 }
 
+fn finish(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
+    settle(store, container, mount)?;
+    tidy(store, container.record.image)
+}
+
 /// Writes down that a mount has ended, and removes what was to go with it.
-pub(super) fn finish(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
+pub(super) fn settle(store: &Store, container: &Container, mount: &MountRecord) -> Result<()> {
     container.remove_default_mountpoint()?;
     store.change_mount(container, mount, |mount| mount.ended = true)?;
     if mount.overlay.as_ref().is_some_and(|overlay| overlay.remove) {
@@ -169,7 +174,7 @@ pub(super) fn finish(store: &Store, container: &Container, mount: &MountRecord) 
             removed => removed?,
         }
     }
-    tidy(store, container.record.image)
+    Ok(())
 }
 
 /// A process that has the overlay of a container in its mount namespace.

@@ -140,21 +140,29 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
         lock => lock.doing("open", &path)?,
     };
     let Some(lock) = lock else { return Ok(()) };
-    if !try_lock(&lock, &path)? || !is_at(&lock, &path)? {
-        return Ok(());
-    }
     let mountpoint = mountpoint_of(store, image);
     let server = live_server(store, &mountpoint)?;
-    if server.is_none() {
-        mountpoint::clear_stale(&mountpoint)?;
-        return remove_all(store, image);
-    }
-    if is_used(store, image)? {
-        return Ok(());
+    let is_alone = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)?;
+    if !is_alone {
+        if try_lock(&lock, FlockOperation::NonBlockingLockShared, &path)? {
+            // Others use it.
+            return Ok(());
+        }
+        // Who takes it away is quick.
+        call::flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
     }
     let server = server.map(|name| live::watch(&store.run_dir().join(name))).transpose()?.flatten();
-    fuse::unmount(&mountpoint, true)?;
-    remove_all(store, image)?;
+    if is_at(&lock, &path)? {
+        if !is_alone {
+            return Ok(());
+        }
+        match live_server(store, &mountpoint)? {
+            None => mountpoint::clear_stale(&mountpoint)?,
+            Some(_) if is_used(store, image)? => return Ok(()),
+            Some(_) => fuse::unmount(&mountpoint, true)?,
+        }
+        remove_all(store, image)?;
+    }
     drop(lock);
     match server {
         Some(server) if server.is_alive()? => {
@@ -173,8 +181,8 @@ pub(super) fn remove_all(store: &Store, image: ImageId) -> Result<()> {
     remove_empty(store)
 }
 
-fn try_lock(lock: &File, path: &Path) -> Result<bool> {
-    match call::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+fn try_lock(lock: &File, how: FlockOperation, path: &Path) -> Result<bool> {
+    match call::flock(lock, how) {
         Err(Errno::WOULDBLOCK) => Ok(false),
         locked => locked.map(|()| true).doing("lock", path),
     }
@@ -198,7 +206,7 @@ fn remove_empty(store: &Store) -> Result<()> {
         lock => lock.doing("open", &path)?,
     };
     if let Some(lock) = lock {
-        if !try_lock(&lock, &path)? {
+        if !try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)? {
             return Ok(());
         }
         if is_at(&lock, &path)? {

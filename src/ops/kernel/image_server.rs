@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-use super::end::finish;
+use super::end::settle;
 use super::image_mount::{is_at, lock_of, remove_all, tidy};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Mount};
@@ -46,7 +46,8 @@ pub(in super::super) type Ending = Arc<Mutex<()>>;
 /// # Errors
 /// What cannot be removed.
 pub(in super::super) fn end(store: &Store, image: ImageId, ending: &Ending) -> Result<()> {
-    let _ended = ending.lock();
+    // Who has the lock of the image waits for nobody here.
+    drop(ending.lock());
     tidy(store, image)
 }
 
@@ -73,6 +74,8 @@ fn end_when_unused(store: &Store, image: ImageId, mount: &Mount, ending: &Ending
         }
         if !is_used(store, image)? {
             let _ending = ending.lock();
+            // A caller would have done this: one was killed, and what was to go with it goes now.
+            drop(store.stage()?);
             fuse::detach_only(mount)?;
             return remove_all(store, image);
         }
@@ -99,7 +102,7 @@ pub(super) fn is_used(store: &Store, image: ImageId) -> Result<bool> {
             is_used = true;
         } else {
             // Another program has unmounted it.
-            finish(store, &container, &mount)?;
+            settle(store, &container, &mount)?;
         }
     }
     Ok(is_used)

@@ -72,6 +72,7 @@ pub(in super::super) fn prepare(
         upper: container.upper(),
         work,
         read_only,
+        is_hidden: command,
     };
     Ok(Prepared { overlay, image })
 }
