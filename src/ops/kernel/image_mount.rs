@@ -142,14 +142,12 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
     let Some(lock) = lock else { return Ok(()) };
     let mountpoint = mountpoint_of(store, image);
     let server = live_server(store, &mountpoint)?;
-    let is_alone = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)?;
+    let try_exclusive = || try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path);
+    let mut is_alone = try_exclusive()?;
     if !is_alone {
-        if try_lock(&lock, FlockOperation::NonBlockingLockShared, &path)? {
-            // Others use it.
-            return Ok(());
-        }
-        // Who takes it away is quick.
+        // Who looks whether it is used, or takes it away, is quick.
         call::flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
+        is_alone = try_exclusive()?;
     }
     let server = server.map(|name| live::watch(&store.run_dir().join(name))).transpose()?.flatten();
     if is_at(&lock, &path)? {
