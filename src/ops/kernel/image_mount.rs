@@ -141,7 +141,9 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
     };
     let Some(lock) = lock else { return Ok(()) };
     let mountpoint = mountpoint_of(store, image);
-    let server = live_server(store, &mountpoint)?;
+    // Also one whose mount has just gone.
+    let server = live::at_mountpoint(&store.run_dir(), &mountpoint)?;
+    let server = server.map(|registered| live::watch(&registered)).transpose()?.flatten();
     let try_exclusive = || try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path);
     let mut is_alone = try_exclusive()?;
     if !is_alone {
@@ -149,7 +151,6 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
         call::flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
         is_alone = try_exclusive()?;
     }
-    let server = server.map(|name| live::watch(&store.run_dir().join(name))).transpose()?.flatten();
     if is_at(&lock, &path)? {
         if !is_alone {
             return Ok(());
