@@ -106,6 +106,8 @@ fn is_other_with_overlayfs(op: &Op<Path>) -> bool {
             let is_long = |path: &Path| path.iter().map(Vec::len).sum::<usize>() > 200;
             *mode == RenameMode::Whiteout || is_long(from) || is_long(to)
         }
+        // The same, for a file whose data stay in the layer.
+        Op::Link { from, to } => [from, to].into_iter().any(|path| path.iter().map(Vec::len).sum::<usize>() > 200),
         Op::Mknod { kind, rdev, .. } => *kind == Kind::CharDevice && *rdev == (0, 0),
         _ => false,
     }

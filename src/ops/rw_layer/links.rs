@@ -10,8 +10,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::unreadable;
@@ -19,7 +20,7 @@ use crate::error::{Context as _, Result};
 use crate::index::{Indexed, overlay_index};
 use crate::mark;
 use crate::store::{Container, Store};
-use crate::sys::{self, call, fs};
+use crate::sys::{self, Dir, call, fs};
 use crate::union::{Attr, Ino, Union};
 
 /// Makes the files of a container's rw layer whole. To be called with the container's lock; killed, it is done again.
@@ -27,6 +28,54 @@ use crate::union::{Attr, Ino, Union};
 /// # Errors
 /// What the disk says.
 pub(in super::super) fn make_links_whole(store: &Store, container: &Container) -> Result<()> {
+    name_indexed(store, container)?;
+    let upper = container.upper();
+    forget_origins(&upper).doing("bring into order", &upper)
+}
+
+/// Takes from each file of several names in the upper whose copy it is: one name would be found by the handle, which the kernel
+/// happens to know, and another one not, and they would be two files.
+fn forget_origins(upper: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let named = |mark: &[u8]| [mark::OVERLAY[0], mark].concat();
+    let (origin, metacopy) = (named(b"origin"), named(b"metacopy"));
+    let mut left = vec![(Rc::new(call::open(upper, flags, Mode::empty())?), Vec::new())];
+    while let Some((parent, name)) = left.pop() {
+        let dir = if name.is_empty() { parent } else { Rc::new(call::openat(&*parent, &*name, flags, Mode::empty())?) };
+        for entry in Dir::read_from(&*dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if entry.is_dots() {
+                continue;
+            }
+            if entry.file_type() == FileType::Directory {
+                left.push((dir.clone(), name.to_vec()));
+                continue;
+            }
+            let stat = call::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if stat.st_nlink < 2 || kind == FileType::CharacterDevice {
+                continue;
+            }
+            let path = sys::proc_path(dir.as_fd(), name);
+            // The data of such a one are found by its name in the layer, and the rest with them.
+            match sys::read_xattr(&path, &metacopy) {
+                Err(Errno::NODATA | Errno::NOTSUP) => {}
+                found => {
+                    found?;
+                    continue;
+                }
+            }
+            match call::lremovexattr(&*path, &*origin) {
+                Err(Errno::NODATA | Errno::NOTSUP) => {}
+                removed => removed?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn name_indexed(store: &Store, container: &Container) -> Result<()> {
     let index = container.overlay_index();
     let shared = overlay_index(&index).map_err(unreadable)?;
     if shared.is_empty() {
