@@ -10,7 +10,7 @@
 //! - [`image_server`]: when it ends, as the server behind it sees it
 //! - [`overlay`]: the container's own part
 //! - [`command`]: a command, in whose mount namespace alone the overlay is
-//! - [`end`]: unmounting; [`layer`]: what `commit` takes meanwhile
+//! - [`mod@end`]: unmounting; [`mod@layer`]: what `commit` takes meanwhile
 //!
 //! Nothing here has a daemon, and nothing depends on a process number in a file:
 //!
