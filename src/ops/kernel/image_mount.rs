@@ -19,7 +19,7 @@ use super::super::wait::Wait;
 use super::image_server::is_used;
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Behaviour, Io};
-use crate::id::ImageId;
+use crate::id::{Digest, ImageId};
 use crate::store::Store;
 use crate::sys::{Dir, call, fs, open_regular, retry};
 
@@ -170,6 +170,27 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The same of all images: what callers have left that were killed before there was a server, which else goes with the next mount of
+/// the image.
+///
+/// # Errors
+/// What cannot be removed.
+pub(in super::super) fn sweep(store: &Store) -> Result<()> {
+    let images = dir(store);
+    let names = match Dir::open(&images) {
+        Err(Errno::NOENT) => return Ok(()),
+        names => names.doing("read", &images)?,
+    };
+    for name in names {
+        let name = name.doing("read", &images)?;
+        let hex = name.file_name().to_str().ok().and_then(|name| name.strip_suffix(".lock"));
+        if let Some(Ok(digest)) = hex.map(Digest::from_hex) {
+            tidy(store, ImageId(digest))?;
+        }
+    }
+    remove_empty(store)
 }
 
 /// Removes the mountpoint of an image, whose lock is held, with the lock: who waits for it sees that it is another file.

@@ -32,6 +32,7 @@ mod overlay;
 
 pub(super) use command::run;
 pub(super) use end::{clear, end};
+pub(super) use image_mount::sweep;
 pub(super) use image_server::{Ending, end as end_image, watch};
 pub(super) use layer::layer;
 pub(super) use overlay::{mount, prepare};
