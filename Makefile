@@ -7,7 +7,7 @@ CARGO ?= cargo
 PROGRAM ?= target/release/layerctl
 SHARE ?= target/share
 
-.PHONY: help build demo test fmt lint doc unit passthrough shell conformance-quick compare-real conformance programs bounded \
+.PHONY: help build demo test fmt lint doc unit passthrough kernel shell conformance-quick compare-real conformance programs bounded \
 	hostile-commands roundtrip podman podman-quick faults kills crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
@@ -36,6 +36,10 @@ doc:
 
 unit:
 	$(CARGO) test --locked
+
+kernel: ## Tests of mounts, with --io kernel, as far as they are not about the server of a mount
+	LAYERCTL_IO=kernel $(CARGO) test --locked --test it -- kernel_ mount_metadata mount_names:: mount_set_ids mount_data mount_stress \
+		mount_streams mount_working_dir cp:: export:: look_diff name_files hostile_marks::overlayfs
 
 passthrough: ## The tests of mounts, with --io passthrough
 	LAYERCTL_IO=passthrough $(CARGO) test --locked --test it mount_

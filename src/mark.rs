@@ -56,6 +56,8 @@ impl Origin {
 
 /// The attribute of an upper's root that records the prefix of all other marks of ours in it, after its own prefix.
 pub const PREFIX: &[u8] = b"prefix";
+/// The attribute of an upper's root, after a prefix, that says that the root has attributes of its own.
+pub const DESCRIBED: &[u8] = b"described";
 /// `PROC_USER_INIT_INO` (include/linux/proc_ns.h): the inode number of the initial user namespace.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
@@ -133,6 +135,26 @@ pub fn unescape(name: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// How overlayfs escapes a name of its own namespace that is content (since Linux 6.7), after [`OVERLAY`]'s first.
+const OVERLAY_ESCAPE: &[u8] = b"overlay.";
+
+/// The name of the content that stands under this name in an upper directory of overlayfs, as overlayfs shows it; `None` for a mark
+/// of overlayfs. All other names, ours too, are content there.
+#[must_use]
+pub fn overlay_content(name: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(own) = name.strip_prefix(OVERLAY[0]) else { return Some(Cow::Borrowed(name)) };
+    own.strip_prefix(OVERLAY_ESCAPE).map(|content| Cow::Owned([OVERLAY[0], content].concat()))
+}
+
+/// The other way round: the name under which overlayfs takes an attribute for content.
+#[must_use]
+pub fn overlay_escaped(name: &[u8]) -> Cow<'_, [u8]> {
+    match name.strip_prefix(OVERLAY[0]) {
+        Some(own) => Cow::Owned([OVERLAY[0], OVERLAY_ESCAPE, own].concat()),
+        None => Cow::Borrowed(name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +184,19 @@ mod tests {
         for never_made in [&b"trusted.layerctl.escaped."[..], b"user.layerctl.escaped.user.a"] {
             assert_eq!(unescape(never_made), None);
         }
+    }
+
+    #[test]
+    fn overlayfs_takes_its_own_names_for_content_when_they_are_escaped() {
+        for (content, on_disk) in [
+            (&b"trusted.overlay.opaque"[..], &b"trusted.overlay.overlay.opaque"[..]),
+            (b"trusted.overlay.overlay.x", b"trusted.overlay.overlay.overlay.x"),
+            (b"user.overlay.opaque", b"user.overlay.opaque"),
+            (b"trusted.layerctl.origin", b"trusted.layerctl.origin"),
+        ] {
+            assert_eq!(*overlay_escaped(content), *on_disk);
+            assert_eq!(overlay_content(on_disk).as_deref(), Some(content));
+        }
+        assert_eq!(overlay_content(b"trusted.overlay.opaque"), None);
     }
 }

@@ -59,6 +59,7 @@ impl Template {
             command: false,
             live: LIVE.into(),
             ended: false,
+            overlay: None,
             lost: None,
         };
         store.set_mount(&container, &mount).expect("it can be written");

@@ -37,7 +37,7 @@ pub(super) struct RunMount {
     /// Remove the container when its mount ends
     #[arg(long)]
     rm: bool,
-    /// By which way data go: cached, or passthrough for large files that are written and read again
+    /// By which way data go: cached, passthrough for large files that are written and read again, kernel for much writing, auto
     ///
     /// `cached`: through the kernel's page cache of the mount; opening a file is no message, nor is reading it again.
     /// The best for many files, and for whatever is read more than once.
@@ -46,6 +46,10 @@ pub(super) struct RunMount {
     /// file system; each open and each close is a message, and a file of a layer is copied up when it is opened to be
     /// written. The best for large files that are written, for databases and disk images. A file that gets its
     /// set-user-id bit while somebody has it open keeps it, whoever writes, until nobody has.
+    ///
+    /// `kernel`: the kernel's overlayfs has the rw layer, over one mount of the image that all such containers share, with one
+    /// page cache. The best for builds and all that writes many files, and for many containers of one image. `docs/semantics.md`
+    /// says what is different. `auto` takes it where it works, and else `cached`.
     #[arg(long, value_name = "WAY", value_parser = str::parse::<Io>)]
     io: Option<Io>,
     /// What the command may do, as docker has it: seccomp=unconfined, no-new-privileges

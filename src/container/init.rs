@@ -28,21 +28,28 @@ use crate::sys::{self, Instruction, call};
 /// Entry point of the program when its first argument is [`super::STAGE`], to be called before all else with all of
 /// the process' arguments. Becomes the init of a container, for [`super::run`] in another process.
 pub fn stage(args: &[OsString]) -> ! {
-    let numbers: Vec<RawFd> = args.iter().skip(2).map_while(|number| number.to_str()?.parse().ok()).collect();
-    let given = || {
-        // Of what else the caller has open nothing is to be in the container.
-        sys::close_others(&numbers)?;
-        numbers.iter().map(|number| sys::inherited(*number)).collect::<io::Result<Vec<_>>>()
-    };
-    let status = match given().map(Vec::into_iter).map(|mut given| (given.next(), given.next(), given.next())) {
-        Ok((Some(requests), Some(reporter), devpts)) => init(requests, File::from(reporter), devpts),
-        // error: these are no descriptors that `run` has given
-        _ => {
-            eprintln!("layerctl: {} is for layerctl itself", super::STAGE);
+    let status = match given(args) {
+        Ok((requests, reporter, devpts)) => init(requests, File::from(reporter), devpts),
+        Err(error) => {
+            eprintln!("layerctl: {} is for layerctl itself: {error}", super::STAGE);
             NOT_STARTED
         }
     };
     process::exit(status.into())
+}
+
+/// The descriptors that [`super::run`] has given, and no other stays open: of what else the caller has open nothing is to be in
+/// the container.
+fn given(args: &[OsString]) -> io::Result<(OwnedFd, OwnedFd, Option<OwnedFd>)> {
+    let number = |word: &OsString| word.to_str().and_then(|word| word.parse::<RawFd>().ok());
+    let numbers = args.iter().skip(2).map(number).collect::<Option<Vec<_>>>().ok_or(io::ErrorKind::InvalidInput)?;
+    let (requests, reporter, devpts) = match numbers[..] {
+        [requests, reporter] => (requests, reporter, None),
+        [requests, reporter, devpts] => (requests, reporter, Some(devpts)),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    sys::close_others(&numbers)?;
+    Ok((sys::inherited(requests)?, sys::inherited(reporter)?, devpts.map(sys::inherited).transpose()?))
 }
 
 /// Returns the exit status. In two processes: that of init, and, if it could not become the command, its child.

@@ -54,7 +54,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
-use crate::sys::{self, call};
+use crate::sys::{self, Overlay, call};
 use report::{READY, Report};
 use session::{Session, Signals};
 use streams::{Opened, Plan};
@@ -79,6 +79,8 @@ const INTERRUPTED: u8 = 130;
 pub struct Spec {
     /// A live mount of the container's tree.
     pub rootfs: PathBuf,
+    /// What is mounted there first, in the command's mount namespace only.
+    pub overlay: Option<Overlay>,
     /// What it has in `etc` of its own.
     pub files: Vec<MountedFile>,
     /// The container's short id.

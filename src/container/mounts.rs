@@ -60,6 +60,9 @@ const FROZEN: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/
 pub(super) fn enter(spec: &Spec, devpts: Option<OwnedFd>) -> Result<()> {
     // Private and not slave: no mount of the host is left here to follow what happens there.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing("make private", "/")?;
+    if let Some(overlay) = &spec.overlay {
+        overlay.mount(&spec.rootfs).doing("mount an overlay at", &spec.rootfs)?;
+    }
     // A new root has to be a mount; as a bind it also has flags of its own.
     mount_bind(&spec.rootfs, &spec.rootfs).doing("mount", &spec.rootfs)?;
     let read_only = if spec.read_only { MountFlags::RDONLY } else { MountFlags::empty() };

@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn an_error_is_the_same_after_its_way() {
         let spec = Spec {
+            overlay: None,
             files: Vec::new(),
             rootfs: "/r".into(),
             hostname: String::new(),

@@ -12,6 +12,9 @@ pub struct Behaviour {
     pub volatile: bool,
     /// POSIX access lists are neither shown, nor taken, nor looked at: only modes count.
     pub without_access_lists: bool,
+    /// What it shows is a layer of the kernel's overlayfs: marks of overlayfs in it have the names under which overlayfs takes them
+    /// for content.
+    pub under_overlay: bool,
     /// How owners are shown.
     pub ids: Ids,
     /// The bits of [`MountPropagationFlags`] that the mount gets; 0 leaves it as it is.

@@ -36,6 +36,7 @@ use super::replies::{attribute, empty, given, written};
 use super::room::Room;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
+use super::under_overlay;
 use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time, time};
 use super::wakeful::Wakeful;
 use crate::index::Kind;
@@ -70,6 +71,8 @@ pub(super) struct Filesystem {
     pub(super) ids: Ids,
     /// Whether `fsync` waits for nothing.
     pub(super) volatile: bool,
+    /// Whether it is a layer of overlayfs ([`under_overlay`]).
+    pub(super) under_overlay: bool,
     /// What is open, where the kernel reads and writes some files itself.
     pub(super) opens: Option<Arc<Opens>>,
 }
@@ -448,7 +451,13 @@ impl fuser::Filesystem for Filesystem {
         if self.is_left_out(name) {
             return reply.error(errno(Errno::ENOTSUP));
         }
-        let value = match self.union.getxattr(ino(node), name.as_bytes()) {
+        let asked = name.as_bytes();
+        let asked = if self.under_overlay { under_overlay::asked(asked) } else { Some(asked.into()) };
+        let found = match asked {
+            Some(name) => self.union.getxattr(ino(node), &name),
+            None => Err(Errno::ENODATA),
+        };
+        let value = match found {
             Err(Errno::ENODATA) if name == SELINUX => Err(Errno::ENOTSUP),
             value => value.map(|value| self.ids.shown_xattr(name.as_bytes(), value)),
         };
@@ -468,6 +477,9 @@ impl fuser::Filesystem for Filesystem {
                 .flatten()
                 .copied()
                 .collect();
+        }
+        if self.under_overlay {
+            names = names.map(|names| under_overlay::listed(&names));
         }
         attribute(names, size, reply);
     }

@@ -20,6 +20,10 @@ pub enum Io {
     /// The kernel reads and writes files of the upper itself (`FUSE_PASSTHROUGH`, since Linux 6.9; root only). Each open
     /// and close is a message, and what is large goes at the speed of the file system.
     Passthrough,
+    /// The kernel's overlayfs has the upper, over a read-only mount of the layers: writing is no message. Only for containers.
+    Kernel,
+    /// [`Io::Kernel`] where that works, else [`Io::Cached`].
+    Auto,
 }
 
 impl Io {
@@ -46,7 +50,9 @@ impl FromStr for Io {
         match word {
             "cached" => Ok(Self::Cached),
             "passthrough" => Ok(Self::Passthrough),
-            _ => Err(Error::Usage(format!("data go by the way of cached or passthrough, not {word}"))),
+            "kernel" => Ok(Self::Kernel),
+            "auto" => Ok(Self::Auto),
+            _ => Err(Error::Usage(format!("data go by the way of cached, passthrough, kernel or auto, not {word}"))),
         }
     }
 }

@@ -52,6 +52,7 @@ mod room;
 mod seek;
 mod session;
 mod terms;
+mod under_overlay;
 mod value;
 mod wakeful;
 mod workers;

@@ -1,14 +1,12 @@
 //! What is mounted where (`/proc/self/mountinfo`, proc(5)), and its end.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Context as _, Error, Result};
-use crate::sys::call;
+use crate::sys::{MountLine, call, mount_table_at};
 
 /// The type that `mount(8)` and `/proc/mounts` show for mounts of ours.
 pub(super) const FS_TYPE: &str = "fuse.layerctl";
@@ -127,36 +125,8 @@ pub fn mounts_of(process: u32) -> Result<Vec<Mount>> {
 }
 
 fn read_mounts(path: &str) -> std::io::Result<Vec<Mount>> {
-    let text = std::fs::read(path)?;
-    Ok(text.split(|byte| *byte == b'\n').filter_map(parse_mount).collect())
-}
-
-fn parse_mount(line: &[u8]) -> Option<Mount> {
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let mut fields = line.split(|byte| *byte == b' ');
-    let device = text(fields.nth(2)?);
-    let mountpoint = PathBuf::from(OsStr::from_bytes(&unescape(fields.nth(1)?)));
-    let fs_type = text(fields.skip_while(|field| *field != b"-").nth(1)?);
-    Some(Mount { mountpoint, device, fs_type })
-}
-
-/// Reads the octal escapes that the kernel writes for space, tab, newline and backslash.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let digits =
-            after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
-        if let Some(digits) = digits {
-            let value = digits.iter().fold(0u32, |value, digit| value << 3 | u32::from(digit - b'0'));
-            bytes.push(u8::try_from(value).unwrap_or(b'?'));
-            rest = after.get(3..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    bytes
+    let table = mount_table_at(path)?.into_iter();
+    Ok(table.map(|MountLine { mountpoint, device, fs_type, .. }| Mount { mountpoint, device, fs_type }).collect())
 }
 
 #[cfg(test)]
@@ -175,14 +145,5 @@ mod tests {
         assert_eq!(mount_at(dir.path()).unwrap().as_ref(), Some(&upper));
         assert!(detach_only(&upper).unwrap() && detach_only(&lower).unwrap());
         assert_eq!(mount_at(dir.path()).unwrap(), None);
-    }
-
-    #[test]
-    fn mount_lines_are_read_with_their_escapes() {
-        let line = b"36 35 98:0 /mnt1 /mnt\\0402/a\\134b rw,noatime master:1 - fuse.layerctl src rw,errors=continue";
-        let mount = parse_mount(line).unwrap();
-        assert_eq!(mount.mountpoint, Path::new("/mnt 2/a\\b"));
-        assert_eq!((mount.device.as_str(), mount.fs_type.as_str()), ("98:0", FS_TYPE));
-        assert!(parse_mount(b"garbage").is_none());
     }
 }

@@ -18,6 +18,7 @@ use super::gathered::{Gatherer, WriteOut};
 use super::given::Given;
 use super::io::Io;
 use super::late;
+use super::load::Load;
 use super::losses::Losses;
 use super::mounts::{self, FS_TYPE, Mount};
 use super::opens::Opens;
@@ -27,8 +28,9 @@ use super::renew;
 use super::room::{Remount, Room};
 use super::seek;
 use super::terms::Terms;
+use super::under_overlay;
 use super::wakeful::Wakeful;
-use super::workers::{Channel, Workers};
+use super::workers::{AT_FIRST, Channel, Workers};
 use crate::error::{Context as _, Error, Result};
 use crate::sys::call;
 use crate::union::Union;
@@ -64,8 +66,6 @@ pub struct Session {
     /// Threads that hold the union.
     threads: [JoinHandle<()>; 4],
     mount: Mount,
-    /// How many threads answer requests, at the most.
-    workers: usize,
 }
 
 impl std::fmt::Debug for Session {
@@ -80,12 +80,12 @@ impl Session {
     /// # Errors
     /// [`Error::Unsupported`] without `/dev/fuse`; [`Error::Io`] when the kernel refuses the mount.
     pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> Result<Self> {
-        let device = open_device()?;
+        let (dev, device) = open_device()?;
         let root = union.getattr(crate::union::Ino::ROOT).map_err(std::io::Error::from);
         let root = root.doing("read the root of", mountpoint)?;
         let root_mode = root.kind.mode_bits() | root.mode;
         let stack_depth = stack_depth(&union)?;
-        let Behaviour { volatile, without_access_lists, ids, labels, .. } = &options.behaviour;
+        let Behaviour { volatile, without_access_lists, under_overlay, ids, labels, .. } = &options.behaviour;
         let mut data = format!(
             "fd={},rootmode={root_mode:o},user_id={},group_id={},default_permissions,allow_other",
             device.as_raw_fd(),
@@ -133,10 +133,15 @@ impl Session {
             read_ahead: Arc::new(read_ahead),
             late,
             counters: counters.clone(),
-            load: Arc::default(),
-            terms: Terms { access_lists: !without_access_lists, ..Terms::new(room.is_some(), stack_depth) },
+            load: Arc::new(Load::new(AT_FIRST, options.threads.max(1))),
+            terms: Terms {
+                access_lists: !without_access_lists,
+                handles: !under_overlay || !under_overlay::loses_handles(),
+                ..Terms::new(room.is_some(), stack_depth)
+            },
             ids: ids.clone(),
             volatile: *volatile,
+            under_overlay: *under_overlay,
             opens: (options.io == Io::Passthrough)
                 .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME)))),
         };
@@ -146,7 +151,7 @@ impl Session {
                 .map_err(std::io::Error::from)
                 .doing("find the mount at", mountpoint)
         });
-        let started = Channel::begin(device).and_then(|channel| {
+        let started = Channel::begin(dev, device).and_then(|channel| {
             let notifying = channel.agree(filesystem.clone())?;
             given.invalidate_by(notifying.notifier());
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
@@ -161,18 +166,7 @@ impl Session {
                     mounts::abort(mountpoint)?;
                     return Err(error).doing("start a thread for", mountpoint);
                 }
-                Ok(Self {
-                    channel,
-                    filesystem,
-                    counters,
-                    gate,
-                    gatherer,
-                    losses,
-                    room,
-                    threads,
-                    mount,
-                    workers: options.threads.max(1),
-                })
+                Ok(Self { channel, filesystem, counters, gate, gatherer, losses, room, threads, mount })
             }
             (started, mount) => {
                 // Nothing is served, so nothing may wait for it.
@@ -241,8 +235,8 @@ impl Session {
     /// # Errors
     /// [`Error::Io`] when the threads cannot be started. Then the mount must be ended, and this process.
     pub fn serve(self) -> Result<Serving> {
-        let Self { channel, filesystem, threads, mount, workers, .. } = self;
-        let workers = Workers::start(channel, filesystem, workers).doing("begin to serve", &mount.mountpoint)?;
+        let Self { channel, filesystem, threads, mount, .. } = self;
+        let workers = Workers::start(channel, filesystem).doing("begin to serve", &mount.mountpoint)?;
         Ok(Serving { workers, threads })
     }
 }
@@ -280,11 +274,14 @@ fn stack_depth(union: &Union) -> Result<u32> {
     Ok(if found.f_type == OVERLAYFS_MAGIC { 2 } else { 1 })
 }
 
-fn open_device() -> Result<OwnedFd> {
-    match call::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+/// The directory of the device, and the device.
+fn open_device() -> Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dev = call::open("/dev", flags, Mode::empty()).doing("open", "/dev")?;
+    match call::openat(&dev, "fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Err(Raw::NOENT | Raw::NODEV | Raw::NXIO) => Err(Error::Unsupported(format!(
             "{DEVICE} is not there: the kernel's fuse module is not loaded, or this container was not given the device"
         ))),
-        opened => opened.doing("open", DEVICE),
+        opened => opened.map(|device| (dev, device)).doing("open", DEVICE),
     }
 }

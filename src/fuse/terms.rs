@@ -21,11 +21,13 @@ pub(super) struct Terms {
     /// Whether the kernel does without `open` and `opendir`, if it is told so.
     pub(super) no_open: bool,
     pub(super) no_opendir: bool,
+    /// Whether files may be found by their handles when the kernel does not know them.
+    pub(super) handles: bool,
 }
 
 impl Terms {
     pub(super) const fn new(writeback: bool, stack_depth: u32) -> Self {
-        Self { writeback, stack_depth, access_lists: true, no_open: false, no_opendir: false }
+        Self { writeback, stack_depth, access_lists: true, no_open: false, no_opendir: false, handles: true }
     }
 
     /// Tells the kernel what it may do; with `passes` it reads and writes some files itself.
@@ -34,7 +36,6 @@ impl Terms {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_EXPORT_SUPPORT,
             // Attributes do not change behind the kernel's back, so cached data never go for that.
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
             // The union applies the umask, because a default ACL takes its place.
@@ -47,6 +48,10 @@ impl Terms {
         for flag in wanted {
             // error: a kernel that lacks one only asks more often.
             config.add_capabilities(flag).unwrap_or_default();
+        }
+        if self.handles {
+            // error: a kernel that lacks it finds those that it knows.
+            config.add_capabilities(InitFlags::FUSE_EXPORT_SUPPORT).unwrap_or_default();
         }
         if self.access_lists {
             // error: a kernel that lacks it takes them for attributes like others.

@@ -2,8 +2,8 @@
 //!
 //! Each is a session of fuser of its own. fuser 0.18 has one session for each connection: it does not say when its threads
 //! run, a thread that fails is missed only when all the others have ended, and it panics at a time that it cannot hold
-//! (`utimensat` with the earliest second and one nanosecond; its src/time.rs). Here a thread that breaks off begins again.
-//! The descriptor that it had is closed then, by which the kernel ends the request that it had not answered.
+//! (`utimensat` with the earliest second and one nanosecond; its src/time.rs). Here another thread comes in the place of one
+//! that breaks off. The descriptor that it had is closed then, by which the kernel ends the request that it had not answered.
 //!
 //! A session wants the connection's first request. So it begins at one end of a pair of sockets, where it finds a copy of
 //! that request. Its answer to another message there proves that its thread runs. Then its descriptor is turned to the
@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno as Raw;
@@ -36,10 +36,10 @@ const NO_REQUEST: u64 = u64::MAX - 1;
 const UNKNOWN: u32 = 0x7fff_0000;
 
 /// How many threads there are at first; most commands in a container are served by them alone.
-const AT_FIRST: usize = 2;
+pub(super) const AT_FIRST: usize = 2;
 
-/// How often in a row a thread begins again after a failed system call, and how long it waits before that: ten seconds in
-/// all, in which a machine may find memory or descriptors again.
+/// How often in a row it is tried to start a thread when there is none, and how long is waited between two tries: ten
+/// seconds in all, in which a machine may find memory or descriptors again.
 const ATTEMPTS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,12 +47,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Channel {
     device: OwnedFd,
+    /// The directory of the device as it was before the mount, which may be over it.
+    dev: OwnedFd,
     first_request: Vec<u8>,
 }
 
 impl Channel {
     /// Waits for the first request. It is answered by [`Channel::agree`].
-    pub(super) fn begin(device: OwnedFd) -> io::Result<Self> {
+    pub(super) fn begin(dev: OwnedFd, device: OwnedFd) -> io::Result<Self> {
         let mut first_request = vec![0; FIRST_REQUEST_MAX];
         let length = loop {
             // A request that was taken back meanwhile is ENOENT (fs/fuse/dev.c, `fuse_dev_do_read`).
@@ -64,9 +66,9 @@ impl Channel {
         first_request.truncate(length);
         let major = first_request.get(HEADER..).and_then(|body| body.first_chunk().copied()).map(u32::from_ne_bytes);
         if major != Some(MAJOR) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel speaks another version of FUSE"));
+            return Err(io::Error::other("the kernel speaks another version of FUSE"));
         }
-        Ok(Self { device, first_request })
+        Ok(Self { device, dev, first_request })
     }
 
     /// Tells the kernel what `filesystem` wants. The session that comes is there to send notifications.
@@ -98,13 +100,6 @@ impl Channel {
         let answer = receive(&ours)?.unwrap_or_default();
         Ok(NewSession { session, peer: ours, answer })
     }
-
-    /// A session at a descriptor of its own, which is ready to be run.
-    fn session_at_device(&self, filesystem: Filesystem) -> io::Result<fuser::Session<Filesystem>> {
-        let NewSession { session, .. } = self.session(filesystem)?;
-        refer_to(session.as_fd().as_raw_fd(), &clone_fuse_device(&self.device)?)?;
-        Ok(session)
-    }
 }
 
 /// A session that has answered the first request.
@@ -118,126 +113,109 @@ struct NewSession {
 
 /// The threads that answer a connection's requests.
 #[derive(Debug)]
-pub(super) struct Workers {
-    /// Those that there are from the beginning.
-    first: Vec<Worker>,
-    /// Starts the others, and gives them back when the connection has ended.
-    starter: JoinHandle<Vec<Worker>>,
-    load: Arc<Load>,
-}
+pub(super) struct Workers(JoinHandle<io::Result<()>>);
 
-type Worker = JoinHandle<io::Result<()>>;
+/// A thread that answers requests, to the end of the connection or to the first failure of its own.
+type Worker = JoinHandle<()>;
 
 impl Workers {
-    /// Starts some of at most `count` threads, and returns when each of them has shown that it runs.
+    /// Starts the first threads, and returns when each of them has shown that it runs.
     ///
     /// # Errors
     /// That of the first thread that does not run. The others end with the connection.
-    pub(super) fn start(channel: Channel, filesystem: Filesystem, count: usize) -> io::Result<Self> {
+    pub(super) fn start(channel: Channel, filesystem: Filesystem) -> io::Result<Self> {
         let channel = Arc::new(channel);
         let mut first = Vec::with_capacity(AT_FIRST);
-        for _ in 0..count.clamp(1, AT_FIRST) {
+        while filesystem.load.workers() < AT_FIRST {
             first.push(channel.start_worker(&filesystem)?);
         }
-        let load = filesystem.load.clone();
-        load.set_workers(if first.len() < count { first.len() } else { usize::MAX });
-        let started = first.len();
-        let run = move || channel.start_workers(&filesystem, started, count);
-        let starter = std::thread::Builder::new().name("workers".to_owned()).spawn(run)?;
-        Ok(Self { first, starter, load })
+        let run = move || channel.keep_workers(&filesystem, first);
+        Ok(Self(std::thread::Builder::new().name("workers".to_owned()).spawn(run)?))
     }
 
-    /// Waits for the end of all threads: that of the connection, unless there is an error.
+    /// Waits for the end of all threads, which is that of the connection, unless there is an error.
     ///
     /// # Errors
-    /// The first of those for which a thread has ended.
+    /// For ten seconds no thread could be started, and none is left.
     pub(super) fn end(self) -> io::Result<()> {
-        let first = self.first.into_iter().map(joined).fold(Ok(()), io::Result::and);
-        self.load.end();
-        let others = self.starter.join().map_err(|_| io::Error::other(PANICKED))?;
-        others.into_iter().map(joined).fold(first, io::Result::and)
+        self.0.join().unwrap_or_else(|_| Err(io::Error::other("a thread that serves a mount has panicked")))
     }
-}
-
-const PANICKED: &str = "a thread that serves a mount has panicked";
-
-fn joined(thread: Worker) -> io::Result<()> {
-    thread.join().unwrap_or_else(|_| Err(io::Error::other(PANICKED)))
 }
 
 impl Channel {
-    /// Starts one more thread each time when all are busy, to the end of the connection.
-    fn start_workers(self: Arc<Self>, filesystem: &Filesystem, mut started: usize, count: usize) -> Vec<Worker> {
-        let mut workers = Vec::new();
+    /// Starts one more thread each time when all are busy or one has broken off, to the end of the connection.
+    fn keep_workers(self: Arc<Self>, filesystem: &Filesystem, mut workers: Vec<Worker>) -> io::Result<()> {
         let load = &filesystem.load;
+        let mut failures = 0;
         while load.wait() {
+            workers.retain(|worker| !worker.is_finished());
             match self.start_worker(filesystem) {
-                Ok(worker) => workers.push(worker),
-                // error: there may be memory or descriptors for it later on; the others answer meanwhile
-                Err(_) => {
+                Ok(worker) => {
+                    workers.push(worker);
+                    failures = 0;
+                }
+                // There may be memory or descriptors for it later on; the others answer meanwhile.
+                Err(error) => {
+                    failures = if load.workers() > 0 { 0 } else { failures + 1 };
+                    if failures == ATTEMPTS {
+                        return Err(error);
+                    }
                     std::thread::sleep(PAUSE);
-                    continue;
                 }
             }
-            started = started.saturating_add(1);
-            load.set_workers(if started < count { started } else { usize::MAX });
         }
-        workers
+        for worker in workers {
+            // error: it has broken off with a message of its own, and the connection has ended all the same
+            drop(worker.join());
+        }
+        Ok(())
     }
 
     /// Starts a thread, and returns when it has shown that it runs.
     fn start_worker(self: &Arc<Self>, filesystem: &Filesystem) -> io::Result<Worker> {
         let NewSession { session, peer, .. } = self.session(filesystem.clone())?;
-        let device = clone_fuse_device(&self.device)?;
-        let peer = Arc::new(peer);
+        let device = clone_fuse_device(&self.dev, &self.device)?;
         // With its notifier the descriptor of a session stays open when its thread ends.
         let (descriptor, open) = (session.as_fd().as_raw_fd(), session.notifier());
-        let (channel, filesystem, starting) = (self.clone(), filesystem.clone(), Arc::downgrade(&peer));
-        let run = move || channel.answer(&filesystem, session, &starting);
+        let load = filesystem.load.clone();
+        let peer = Arc::new(peer);
+        let its_peer = Arc::downgrade(&peer);
+        let run = move || answer(session, &load, &its_peer);
         let worker = std::thread::Builder::new().name("worker".to_owned()).spawn(run)?;
-        let runs = runs(&peer)?;
-        // From here on the thread begins again when it breaks off.
-        let Some(peer) = Arc::into_inner(peer).filter(|_| runs) else {
-            drop(open);
-            return joined(worker).and(Err(io::ErrorKind::BrokenPipe.into()));
-        };
-        refer_to(descriptor, &device)?;
+        filesystem.load.add();
+        let begun = runs(&peer).and_then(|runs| {
+            if !runs {
+                return Err(io::Error::other("a thread for the requests of a mount broke off"));
+            }
+            Ok(refer_to(descriptor, &device)?)
+        });
         drop(open);
-        // A thread that waits at the socket reads this, and then from the device. One that does not wait there yet
-        // reads from the device already, and then no end is there.
-        send(&peer, &message(BATCH_FORGET, &[0; 8]))?;
+        if let Err(error) = begun {
+            // Without it the thread, which is at the socket, ends.
+            drop(peer);
+            // error: it is what has been said
+            drop(worker.join());
+            return Err(error);
+        }
+        // A thread that waits at the socket reads this, and then from the device. One that does not wait there yet reads from
+        // the device already, and then no end is there.
+        // error: the thread finds the end of its socket, and another comes in its place
+        drop(send(&peer, &message(BATCH_FORGET, &[0; 8])));
         Ok(worker)
     }
+}
 
-    /// Answers requests until the connection ends. `starting` is there until the thread has shown that it runs.
-    fn answer(
-        &self,
-        filesystem: &Filesystem,
-        first: fuser::Session<Filesystem>,
-        starting: &Weak<OwnedFd>,
-    ) -> io::Result<()> {
-        let mut session = Ok(first);
-        let mut failures = 0;
-        loop {
-            let begun = Instant::now();
-            // error: it is given back below, or the thread begins again
-            let Err(error) = session.and_then(fuser::Session::run) else { return Ok(()) };
+/// Answers requests until the connection ends, or until the thread breaks off, which the kernel answers with `ECONNABORTED`.
+fn answer(session: fuser::Session<Filesystem>, load: &Load, starting: &Weak<OwnedFd>) {
+    match session.run() {
+        Ok(()) => load.end(),
+        // error: whether it is a request that fuser cannot take or a read that fails, another thread comes in its place
+        Err(_) => {
             if let Some(peer) = starting.upgrade() {
-                rustix::net::shutdown(&*peer, Shutdown::Both)?;
-                return Err(error);
+                // error: what waits there sees in another way that there is no answer
+                rustix::net::shutdown(&*peer, Shutdown::Both).unwrap_or_default();
             }
-            if filesystem.load.has_ended() {
-                return Ok(());
-            }
-            // What is no system call's error is a request that fuser cannot take: a program can send as many as it likes.
-            if error.raw_os_error().is_some() {
-                failures = if begun.elapsed() > PAUSE { 1 } else { failures + 1 };
-                if failures == ATTEMPTS {
-                    return Err(error);
-                }
-                std::thread::sleep(PAUSE);
-            }
-            session = self.session_at_device(filesystem.clone());
+            load.remove();
         }
     }
 }

@@ -14,6 +14,9 @@
 //!           name length u16, value length u32, name, value
 //! ```
 
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
 use super::build::Child;
 use super::reference::Reference;
 use super::{Kind, Meta, NodeId, Time};
@@ -92,6 +95,8 @@ pub struct Index {
     extras_at: usize,
     /// Not in the bytes: only a scanned directory has any.
     references: Vec<Reference>,
+    /// The same: where the data of a file are that has none at its path.
+    data_at: HashMap<NodeId, PathBuf>,
 }
 
 impl std::fmt::Debug for Index {
@@ -170,7 +175,16 @@ impl Index {
         if bytes.get(SUMMED..).map(crc32) != Some(field(12)?) {
             return Err(FormatError::Checksum);
         }
-        Ok(Self { bytes, nodes, dentries, dentries_at, names_at, extras_at, references: Vec::new() })
+        Ok(Self {
+            bytes,
+            nodes,
+            dentries,
+            dentries_at,
+            names_at,
+            extras_at,
+            references: Vec::new(),
+            data_at: HashMap::new(),
+        })
     }
 
     /// What the layer says of the layers below it, a directory before what is in it. An index that was stored has none: what
@@ -182,6 +196,16 @@ impl Index {
 
     pub(super) fn with_references(self, references: Vec<Reference>) -> Self {
         Self { references, ..self }
+    }
+
+    /// Where the data of a file are that is not at its path in the layer's directory.
+    #[must_use]
+    pub fn data_at(&self, node: NodeId) -> Option<&Path> {
+        self.data_at.get(&node).map(PathBuf::as_path)
+    }
+
+    pub(super) fn with_data_at(self, data_at: HashMap<NodeId, PathBuf>) -> Self {
+        Self { data_at, ..self }
     }
 
     /// The bytes, as they are to be stored.

@@ -8,19 +8,22 @@
 //! - [`build`]: entries in any order, duplicates and replacements included, become a tree
 //! - [`mod@format`]: the tree as bytes, and [`Index`], which reads them without trusting them
 //! - [`scan()`]: the tree of a plain directory, with whiteouts in AUFS' or overlayfs' spelling
+//! - [`overlay_index`]: what overlayfs' upper directory does not say itself
 //! - [`mod@reference`]: what a scanned layer says of the layers below it
 
 mod build;
 mod encode;
 mod format;
 mod left_out;
+mod overlay_upper;
 mod reference;
 mod scan;
 
 pub use build::{Builder, Child, HardLinkError, NewNode};
 pub use format::{Bytes, Children, Dentry, FormatError, Index, Node, Target, VERSION};
+pub use overlay_upper::{Indexed, overlay_index};
 pub use reference::{RedirectError, Reference, Referent};
-pub use scan::{ScanError, Trust, scan, scan_lower, scan_shown};
+pub use scan::{ScanError, Trust, scan, scan_lower, scan_overlay_upper, scan_shown};
 
 /// A node's place in its index: an inode of the layer. 0 is the root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::left_out::LeftOut;
+use super::overlay_upper::{self, Indexed};
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
 use crate::mark::{self, OVERLAY, OWN, Origin};
 use crate::sys;
@@ -54,7 +55,7 @@ impl Default for Trust {
 }
 
 /// Why a file cannot be read as a part of a layer.
-enum Refusal {
+pub(super) enum Refusal {
     System(rustix::io::Errno),
     Mark(String),
 }
@@ -84,6 +85,15 @@ enum Reading {
     Lower(Trust),
     /// What a mount shows: files as they are, and no marks of any union.
     Shown,
+    /// The upper directory of the kernel's overlayfs: only what overlayfs itself writes is a mark.
+    Upper,
+}
+
+impl Reading {
+    /// Whether a name may be a marker in AUFS' spelling.
+    fn has_markers(self) -> bool {
+        matches!(self, Self::Whole | Self::Lower(_))
+    }
 }
 
 struct Scan<'a> {
@@ -96,11 +106,11 @@ struct Scan<'a> {
 }
 
 /// A file or directory as it was found.
-struct Described {
-    node: NewNode,
+pub(super) struct Described {
+    pub(super) node: NewNode,
     /// A directory that overlayfs marked as opaque, or a file that it marked as a whiteout.
     marked: bool,
-    referent: Option<Referent>,
+    pub(super) referent: Option<Referent>,
 }
 
 struct Pending {
@@ -136,15 +146,41 @@ pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
     indexed(dir, Reading::Lower(trust), LeftOut::NOTHING)
 }
 
+/// Indexes the upper directory `dir` of the kernel's overlayfs, as a layer that may refer to layers below it. Names that begin with
+/// `.wh.` are files, and of attributes only those of root's namespace are marks. A file of a layer below that has several
+/// names is in overlayfs' index directory once it is copied up: `shared` has those, each with the names by which it is
+/// to be found beside those that are in `dir`. What goes while it is read is left out, and otherwise
+/// the directory must not change as long as the index is in use.
+///
+/// # Errors
+/// [`ScanError`] when something in it cannot be read.
+pub fn scan_overlay_upper(dir: &Path, shared: &[Indexed]) -> Result<Index, ScanError> {
+    let at = |source: io::Error| ScanError { path: dir.to_owned(), source };
+    if !mark::sees_trusted().map_err(at)? {
+        return Err(at(mark::hidden()));
+    }
+    let mut scan = scanned(dir, Reading::Upper, LeftOut::NOTHING)?;
+    let mut data = HashMap::new();
+    for file in shared {
+        if let Some(id) = scan.shared(file).map_err(|refusal| refusal.at(&file.path))? {
+            data.insert(id, file.path.clone());
+        }
+    }
+    Ok(finished(dir, scan)?.with_data_at(data))
+}
+
 fn indexed(dir: &Path, reading: Reading, left_out: LeftOut<'_>) -> Result<Index, ScanError> {
+    finished(dir, scanned(dir, reading, left_out)?)
+}
+
+fn scanned<'a>(dir: &Path, reading: Reading, left_out: LeftOut<'a>) -> Result<Scan<'a>, ScanError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = Rc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
-    if reading != Reading::Shown && mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0])
-    {
+    if reading.has_markers() && mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
         let at_root = |source: io::Error| ScanError { path: dir.to_owned(), source };
         if !mark::sees_trusted().map_err(at_root)? {
             return Err(at_root(mark::hidden()));
@@ -162,9 +198,16 @@ fn indexed(dir: &Path, reading: Reading, left_out: LeftOut<'_>) -> Result<Index,
     scan.directory(&root, NodeId::ROOT, dir, &mut todo)?;
     while let Some(Pending { parent, name, id, path }) = todo.pop() {
         let flags = flags | OFlags::NOFOLLOW;
-        let opened = call::openat(&*parent, &*name, flags, Mode::empty()).map_err(failed(&path))?;
+        let opened = match call::openat(&*parent, &*name, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) if reading == Reading::Upper => continue,
+            opened => opened.map_err(failed(&path))?,
+        };
         scan.directory(&Rc::new(opened), id, &path, &mut todo)?;
     }
+    Ok(scan)
+}
+
+fn finished(dir: &Path, scan: Scan<'_>) -> Result<Index, ScanError> {
     // All nodes have names, so that their numbers are those of the finished index.
     let index = scan
         .builder
@@ -194,9 +237,35 @@ impl Scan<'_> {
         names.sort_unstable();
         for name in names {
             let full = path.join(std::ffi::OsStr::from_bytes(&name));
-            self.entry(dir, id, name, full.clone(), todo).map_err(|refusal| refusal.at(&full))?;
+            match self.entry(dir, id, name, full.clone(), todo) {
+                Err(Refusal::System(rustix::io::Errno::NOENT)) if self.reading == Reading::Upper => {}
+                entered => entered.map_err(|refusal| refusal.at(&full))?,
+            }
         }
         Ok(())
+    }
+
+    /// Gives a file of the index directory its names; the node, if it has any.
+    fn shared(&mut self, file: &Indexed) -> Result<Option<NodeId>, Refusal> {
+        let (stat, described) = overlay_upper::describe(file)?;
+        let key = (stat.st_dev, stat.st_ino);
+        let mut known = self.links.get(&key).copied();
+        for name in &file.names {
+            let Some((name, dirs)) = name.split_last() else { continue };
+            let dir = dirs.iter().fold(NodeId::ROOT, |dir, name| self.builder.directory(dir, name));
+            match known {
+                // error: it is no directory
+                Some(node) => drop(self.builder.link(dir, name, node)),
+                None => {
+                    let node = self.builder.put(dir, name, described.node.clone());
+                    let referent = described.referent.clone();
+                    self.references.extend(referent.map(|referent| Reference { node, referent }));
+                    self.links.insert(key, node);
+                    known = Some(node);
+                }
+            }
+        }
+        Ok(known)
     }
 
     fn entry(
@@ -207,7 +276,7 @@ impl Scan<'_> {
         path: PathBuf,
         todo: &mut Vec<Pending>,
     ) -> Result<(), Refusal> {
-        match whiteout::parse(&name).filter(|_| self.reading != Reading::Shown) {
+        match whiteout::parse(&name).filter(|_| self.reading.has_markers()) {
             None => {}
             Some(Marker::Whiteout(hidden)) => {
                 self.builder.whiteout(parent, hidden);
@@ -336,6 +405,15 @@ impl Found {
     }
 }
 
+pub(super) fn describe_in_upper(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &Stat,
+    kind: Kind,
+) -> Result<Described, Refusal> {
+    describe(dir, name, stat, kind, Reading::Upper)
+}
+
 fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, reading: Reading) -> Result<Described, Refusal> {
     let mut marked = false;
     let mut xattrs = Xattrs::new();
@@ -345,14 +423,21 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, reading: 
             xattrs.push((attribute, value));
             continue;
         }
+        if reading == Reading::Upper
+            && let Some(content) = mark::overlay_content(&attribute)
+        {
+            xattrs.push((content.into_owned(), value));
+            continue;
+        }
         let of = |prefixes: [&[u8]; 2], wanted: &[u8]| {
             prefixes.iter().any(|prefix| attribute.strip_prefix(*prefix) == Some(wanted))
         };
+        let is_whiteout = |reading| reading != Reading::Upper && kind == Kind::File && stat.st_size == 0;
         // Where both namespaces have it, root's counts.
         let counts = |known: bool| !known || attribute.starts_with(b"trusted.");
         if of(OVERLAY, b"opaque") && kind == Kind::Directory {
             marked |= value == b"y";
-        } else if of(OVERLAY, b"whiteout") && kind == Kind::File && stat.st_size == 0 {
+        } else if of(OVERLAY, b"whiteout") && is_whiteout(reading) {
             marked = true;
         } else if of(OVERLAY, b"redirect") && counts(found.redirect.is_some()) {
             found.redirect = Some((attribute, value));
@@ -372,6 +457,7 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, reading: 
     };
     let referent = match reading {
         Reading::Lower(trust) => found.referent(stat, kind, trust)?,
+        Reading::Upper => found.referent(stat, kind, Trust::default())?,
         Reading::Whole if found.is_of_another(kind) => {
             let why = "is marked as a part of another layer's file: commit that layer first";
             return Err(Refusal::Mark(why.to_owned()));

@@ -29,6 +29,17 @@ pub(super) enum Access {
     Mounted(MountRoot),
     /// It is neither mounted nor removed as long as this is held.
     Locked(File),
+    /// The kernel's overlayfs has it: its rw layer can be read, and changes meanwhile.
+    Overlay(OverlayAccess),
+}
+
+/// A mount by the kernel's overlayfs.
+#[derive(Debug)]
+pub(super) struct OverlayAccess {
+    /// What is known of the mount.
+    pub(super) record: MountRecord,
+    /// The container's lock; a command's caller has that itself.
+    _lock: Option<File>,
 }
 
 /// The root of a live mount. It stays what it is, though somebody unmounts it lazily or mounts something over it.
@@ -104,6 +115,15 @@ pub(super) fn check_recorded_loss(container: &Container) -> Result<()> {
 pub(super) fn access(store: &Store, container: &Container) -> Result<Access> {
     let mut wait = None;
     loop {
+        if let Some(record) = container.mount()?
+            && container.has_overlay(&record)?
+        {
+            let lock = match container.lock_record() {
+                Err(Error::InUse { .. }) => None,
+                lock => Some(lock?),
+            };
+            return Ok(Access::Overlay(OverlayAccess { record, _lock: lock }));
+        }
         let is_running = container.state()? == ContainerState::Running;
         if is_running
             && let Some((live, place)) = mountpoint::mounted(store, container)?

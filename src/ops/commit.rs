@@ -8,11 +8,11 @@ use super::pack::pack;
 use super::packed_layer::packed_layer;
 use super::packing::{Wish, mounted_layer};
 use super::timestamp::latest_mtime;
-use crate::error::{Context as _, Error, Result};
+use super::{kernel, rw_layer};
+use crate::error::{Error, Result};
 use crate::id::{DiffId, ImageId, ImageName};
 use crate::index::Time;
 use crate::store::{Container, Lease, NewImage, StagedLayer, Store};
-use crate::union::Union;
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,7 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
             let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec), is_written: false };
             (mounted_layer(store, &container, root, dir, wish)?, None)
         }
+        Access::Overlay(access) => (kernel::layer(store, &container, access, dir, latest, request.live)?, None),
     };
     layers.extend(layer.as_ref().map(|layer| layer.record().diff_id));
     let config = document.finish(&layers, &[Step { by: "layerctl commit", has_layer: layer.is_some() }])?;
@@ -72,7 +73,7 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
 
 /// The layer of what a container has changed; none when that is nothing.
 fn stage(store: &Store, container: &Container, dir: PathBuf, latest: Option<Time>) -> Result<Option<StagedLayer>> {
-    let union = &Union::open_to_read(store.stack(container)?).doing("open", container.upper())?;
+    let union = &rw_layer::read(store, container)?;
     let (layer, is_changed) =
         packed_layer(dir, "the rw layer", |out| pack(union, out, Path::new("a layer's tar"), latest))?;
     Ok(Some(layer).filter(|_| is_changed))

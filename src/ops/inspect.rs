@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::live;
+use super::live::{self, LiveBranch};
 use super::name_files;
 use super::timestamp::rfc3339;
 use super::wait::say;
 use crate::archive::ImageConfig;
 use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{ChainId, DiffId, ImageId};
-use crate::store::{Container, ContainerState, Store};
+use crate::store::{Container, ContainerState, MountRecord, Store};
 use crate::sys::fs;
 
 /// Describes what has this name: a container, an image, a layer, or a mountpoint, in this order.
@@ -43,12 +43,18 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
     let mount = container.mount()?;
     let is_live = matches!(state, ContainerState::Running | ContainerState::Dead);
     let running = mount.as_ref().filter(|_| state == ContainerState::Running);
-    let asked = running.map_or(Ok(None), |mount| live::ask(&store.run_dir().join(&mount.live)));
+    // By overlayfs, the server is that of the image.
+    let server = |mount: &MountRecord| match mount.live_overlay() {
+        Some(overlay) => overlay.image_server.clone(),
+        None => mount.live.clone(),
+    };
+    let asked = running.map_or(Ok(None), |mount| live::ask(&store.run_dir().join(server(mount))));
     // error: the rest is known without its server, and is what is wanted of one that does not answer
     let live = asked.unwrap_or_else(|error| {
         say(&error.to_string());
         None
     });
+    let branches = live.as_ref().map(|live| branches(container, running, &live.branches));
     let mountpoint = mount.as_ref().filter(|_| is_live).map(|mount| text(&mount.mountpoint));
     let config = readable(store.image(container.record.image))?;
     // error: nothing is read for it, and what is wrong with an image is said of the image
@@ -81,7 +87,7 @@ fn container_value(store: &Store, container: &Container) -> Result<Value> {
                 "MergedDir": mountpoint,
             },
         },
-        "Branches": live.as_ref().map(|live| &live.branches),
+        "Branches": branches,
         "Messages": live.as_ref().map(|live| &live.messages),
     }))
 }
@@ -92,6 +98,17 @@ fn name_file(container: &Container, name: &str) -> Result<String> {
     let is_there =
         name_files::names(container).any(|own| own == name) && fs::is_there(&path).doing("look at", &path)?;
     Ok(if is_there { text(&path) } else { String::new() })
+}
+
+/// The branches of a container's mount: by overlayfs, the rw layer comes over those of the image.
+fn branches(container: &Container, mount: Option<&MountRecord>, served: &[LiveBranch]) -> Vec<LiveBranch> {
+    if mount.and_then(MountRecord::live_overlay).is_none() {
+        return served.to_vec();
+    }
+    let mode = if mount.is_some_and(|mount| mount.read_only) { "ro" } else { "rw" };
+    let upper = LiveBranch { index: 0, path: container.upper(), mode: mode.to_owned(), id: container.id.hex() };
+    let below = served.iter().cloned().map(|branch| LiveBranch { index: branch.index.saturating_add(1), ..branch });
+    [upper].into_iter().chain(below).collect()
 }
 
 /// JSON has no other bytes than text: what is not UTF-8 becomes U+FFFD.

@@ -36,6 +36,8 @@ use crate::sys::{Dir, call, fs, open_regular, peer_process};
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited when nobody can be answered for want of descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// What the name of a registration begins with.
+const PREFIX: &[u8] = b"si_";
 pub(super) const LOCK: &str = "lock";
 pub(super) const CONTROL: &str = "control";
 
@@ -165,7 +167,8 @@ pub(super) fn registered(run: &Path) -> Result<Vec<PathBuf>> {
     let mut live = Vec::new();
     for entry in entries {
         let entry = entry.doing("read", run)?;
-        if entry.is_dots() {
+        // Image mounts are there too.
+        if !entry.file_name().to_bytes().starts_with(PREFIX) {
             continue;
         }
         let dir = run.join(OsStr::from_bytes(entry.file_name().to_bytes()));

@@ -3,6 +3,7 @@
 //! - [`import()`]: archives become images
 //! - [`run_mount()`], [`umount()`], [`remove()`]: the life of a container; its command finds names by its [`name_files`], for which
 //!   the host's [`resolver`] is read, and [`network_options`]
+//! - [`kernel`]: the same where the kernel's overlayfs has the rw layer; [`rw_layer`] reads it in either spelling
 //! - [`commit()`]: a container's changes become a layer, by way of [`pack()`]; of a mounted one its server does the [`packing`]
 //! - [`build()`]: tars and directories ([`dir_tar`]) become the layers of an image, with an [`image_config`] as `commit` makes
 //!   it; layers that are made here are [`packed_layer`]s
@@ -40,6 +41,7 @@ mod history;
 mod image_config;
 mod import;
 mod inspect;
+mod kernel;
 mod launch;
 mod layer_tar;
 mod live;
@@ -60,6 +62,7 @@ mod registration;
 mod remove;
 mod resolver;
 mod run_mount;
+mod rw_layer;
 mod save;
 mod serve;
 mod serve_spec;

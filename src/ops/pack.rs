@@ -11,6 +11,7 @@ use crate::fuse::Gate;
 use crate::index::{Kind, Meta, Time, Xattrs};
 use crate::tarball::{Pack, Packed};
 use crate::union::{Attr, Change, Errno, FsResult, Ino, Union};
+use crate::whiteout;
 
 /// The content of a file of the union.
 pub(super) struct Content<'a> {
@@ -163,6 +164,9 @@ pub(super) fn place(path: &[u8]) -> PathBuf {
 /// # Errors
 /// What reading and writing give.
 pub(super) fn write_entry(union: &Union, pack: &mut Pack<&mut dyn Write>, change: Change<'_>) -> io::Result<()> {
+    if let Change::Entry { path, .. } | Change::Link { path, .. } = change {
+        check_name(path)?;
+    }
     match change {
         // A socket is in no tar, nor is another name of one.
         Change::Link { attr, .. } if attr.kind == Kind::Socket => Ok(()),
@@ -177,6 +181,15 @@ pub(super) fn write_entry(union: &Union, pack: &mut Pack<&mut dyn Write>, change
         Change::Whiteout { dir, name } => pack.whiteout(dir, name),
         Change::Opaque { dir } => pack.opaque(dir),
     }
+}
+
+/// In a tar such a name hides another. Only a rw layer in overlayfs' spelling has one.
+fn check_name(path: &[u8]) -> io::Result<()> {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    if whiteout::is_reserved(name) {
+        return Err(io::Error::other(format!("{} {}", path.escape_ascii(), whiteout::RESERVED)));
+    }
+    Ok(())
 }
 
 /// The same in the words of an index.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::kernel;
 use super::remove::remove;
 use crate::error::{Context as _, Error, Result};
 use crate::id::ContainerId;
@@ -48,7 +49,7 @@ pub fn prune(store: &Store, scope: PruneScope, dry_run: bool) -> Result<Prune> {
             removed => done = done.and(removed),
         }
     }
-    done = done.and(store.prune(scope));
+    done = done.and(kernel::sweep(store)).and(store.prune(scope));
     // What was needed after all, or could not go, is still there.
     let mut gone = Vec::new();
     for one in pruned {

@@ -4,7 +4,7 @@ use super::ending::{Ended, Ending, Force};
 use super::placed::Placed;
 use super::umount::clear_mount;
 use super::wait::PATIENCE;
-use super::{mountpoint, wait};
+use super::{kernel, mountpoint, wait};
 use crate::error::{Error, Result};
 use crate::store::{ContainerState, Store};
 
@@ -20,6 +20,22 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
         found => found?,
     };
     let mount = container.mount()?;
+    if let Some(mount) = &mount
+        && mount.live_overlay().is_some()
+    {
+        let state = container.state()?;
+        if state == ContainerState::Running && !forced {
+            return Err(container.in_use());
+        }
+        if matches!(state, ContainerState::Running | ContainerState::Dead) {
+            kernel::clear(store, &container, mount)?;
+        }
+        return match store.remove_container(&container) {
+            // With `--rm` its caller was faster.
+            Err(Error::NotFound { .. }) if mount.command => Ok(container.record.name),
+            removed => removed.map(|()| container.record.name),
+        };
+    }
     if container.state()? == ContainerState::Dead {
         if let Some(mount) = mount {
             clear_mount(store, &container, &mount)?;

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use rustix::mount::MountFlags;
 
 use super::access::lock;
+use super::kernel;
 use super::launch::launch;
 use super::mountpoint;
 use super::name_files;
@@ -19,7 +20,7 @@ use super::serve_spec::{Reply, ServeSpec, Source};
 use super::umount::{Umount, clear_dead, umount};
 use super::wait::say;
 use crate::archive::{ImageConfig, Process};
-use crate::container::{self, Ended, Security, Spec, Streams};
+use crate::container::{self, Ended, MountedFile, Security, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{Behaviour, Io};
 use crate::id::ContainerId;
@@ -185,10 +186,13 @@ fn mount(
         Some(command) => Some((process(store, request, container, command)?, Streams::of_caller()?)),
         None => None,
     };
-    if container.state()? == ContainerState::Dead
-        && let Some(mount) = container.mount()?
-    {
-        mountpoint::clear_stale(&mount.mountpoint)?;
+    if let Some(mount) = container.mount()? {
+        match container.state()? {
+            ContainerState::Dead if mount.live_overlay().is_some() => kernel::clear(store, container, &mount)?,
+            ContainerState::Dead => mountpoint::clear_stale(&mount.mountpoint)?,
+            ContainerState::Running if mount.live_overlay().is_some() => return Err(container.in_use()),
+            _ => {}
+        }
     }
     let wanted = request.mountpoint.clone().unwrap_or_else(|| container.default_mountpoint());
     if request.mountpoint.is_none() {
@@ -204,6 +208,20 @@ fn mount(
     }
     let mountpoint = mountpoint::prepare(&wanted, true)?;
     let files = name_files::prepare(container)?;
+    let (spec, io) = match io {
+        Io::Kernel | Io::Auto => {
+            let target = Target { container, mountpoint: &mountpoint, files: &files };
+            match by_kernel(store, request, &target, spec.map(Box::new), &temporary, has_run) {
+                ByKernel::Done(outcome) => return outcome,
+                ByKernel::Refused(spec, error) if io == Io::Auto => {
+                    drop(error);
+                    (spec.map(|spec| *spec), Io::Cached)
+                }
+                ByKernel::Refused(_, error) => return Err(error),
+            }
+        }
+        io => (spec, io),
+    };
     let flags = if request.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
     let serve = ServeSpec {
         root: Some(store.root().into()),
@@ -273,6 +291,74 @@ fn mount(
     }
 }
 
+/// Where a container is mounted by the kernel.
+struct Target<'a> {
+    container: &'a Container,
+    mountpoint: &'a Path,
+    files: &'a [MountedFile],
+}
+
+/// How that went.
+enum ByKernel {
+    Done(Result<Outcome>),
+    /// It cannot be done by the kernel. Nothing is mounted.
+    Refused(Option<Box<(Spec, Streams)>>, Error),
+}
+
+/// Mounts a container by the kernel's overlayfs, and runs the command in it, if there is one.
+fn by_kernel(
+    store: &Store,
+    request: &RunMount,
+    target: &Target<'_>,
+    command: Option<Box<(Spec, Streams)>>,
+    temporary: &Option<Staging>,
+    has_run: &mut bool,
+) -> ByKernel {
+    let Target { container, mountpoint, files } = target;
+    // What a power cut may take away with the container need not be on the disk before.
+    let store = &if temporary.is_some() { store.without_sync() } else { store.clone() };
+    let prepared = lock(store, container).and_then(|lock| {
+        let prepared = kernel::prepare(store, container, request.read_only, command.is_some())?;
+        Ok((lock, prepared))
+    });
+    let (lock, prepared) = match prepared {
+        Err(error @ Error::Unsupported(_)) | Err(error @ Error::Relayed { .. }) => {
+            return ByKernel::Refused(command, error);
+        }
+        Err(error) => return ByKernel::Done(Err(error)),
+        Ok(prepared) => prepared,
+    };
+    let Some((spec, streams)) = command.map(|command| *command) else {
+        return match kernel::mount(store, container, prepared, mountpoint, request.remove) {
+            Err(error @ Error::Unsupported(_)) => ByKernel::Refused(None, error),
+            mounted => ByKernel::Done(mounted.map(|()| {
+                let leaves = if request.remove { Leaves::Nothing } else { Leaves::Container };
+                Outcome::Mounted(Mounted { container: container.id, mountpoint: mountpoint.to_path_buf(), leaves })
+            })),
+        };
+    };
+    let run = || {
+        // As long as this is there the container goes when this process dies.
+        let kept = if request.remove && temporary.is_none() { Some(store.make_temporary(container)?) } else { None };
+        let started = AtomicBool::new(false);
+        let command = (Spec { files: files.to_vec(), ..spec }, &streams);
+        let ended = kernel::run(store, container, prepared, mountpoint, command, &started);
+        *has_run = started.into_inner();
+        drop(lock);
+        let cleared = container.remove_default_mountpoint();
+        if request.remove {
+            match store.remove_container(container) {
+                Err(Error::NotFound { .. }) => {}
+                removed => removed?,
+            }
+        }
+        drop(kept);
+        let ended = ended?;
+        cleared.map(|()| Outcome::Ended(ended))
+    };
+    ByKernel::Done(run())
+}
+
 /// What this server has lost has been said.
 fn forget_loss(store: &Store, container: &Container, server: u32) -> Result<()> {
     match container.mount()?.filter(|mount| mount.pid == server) {
@@ -300,6 +386,7 @@ fn process(store: &Store, request: &RunMount, container: &Container, command: &[
     }
     Ok(Spec {
         rootfs: PathBuf::new(),
+        overlay: None,
         files: Vec::new(),
         hostname: container.short_id(),
         args,

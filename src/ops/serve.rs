@@ -1,8 +1,10 @@
 //! The process behind a mount: it mounts, answers the kernel until somebody unmounts, and puts all in order.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +18,12 @@ use super::registration::{self, Announcement, Registration, Said, describe};
 use super::serve_spec::{Reply, ServeSpec, Source};
 use super::server_log::{bound_panics, log};
 use super::timestamp::now;
-use super::{command_mounts, directories, mountpoint, name_files, server_limits};
+use super::{command_mounts, directories, kernel, mountpoint, name_files, rw_layer, server_limits};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::{self, Losses, Mount, MountOptions, Serving, Session};
+use crate::id::{DiffId, ImageId};
 use crate::stack::Stack;
-use crate::store::{Container, MountRecord, Store};
+use crate::store::{Container, MountRecord, Spelling, Store};
 use crate::union::{Branch, Union};
 
 /// How long is waited before it is tried again to unmount.
@@ -39,6 +42,7 @@ struct Served {
     packing: Packing,
     losses: Arc<Losses>,
     union: Arc<Union>,
+    image: Option<(Store, ImageId, kernel::Ending)>,
 }
 
 struct ServedContainer {
@@ -54,7 +58,6 @@ struct ServedContainer {
 /// # Errors
 /// When it could not mount, which the starter has been told; or when the connection to the kernel broke.
 pub fn serve() -> Result<()> {
-    begin()?;
     crate::sys::map_large_memory();
     bound_panics();
     let mut line = String::new();
@@ -63,12 +66,13 @@ pub fn serve() -> Result<()> {
         .map_err(|error| Error::Usage(format!("serve is for layerctl's own use: {error}")))?;
     let mountpoint = PathBuf::from(spec.mountpoint.clone());
     let started = (|| -> Result<_> {
+        begin()?;
         leave_the_caller()?;
         server_limits::check()?;
         let store = spec.root.clone().map(|root| Store::open(&PathBuf::from(root))).transpose()?;
         start(store.as_ref(), &spec, &mountpoint)
     })();
-    let Served { serving, registration, container, packing, losses, union } = match started {
+    let Served { serving, registration, container, packing, losses, union, image } = match started {
         Ok(started) => started,
         Err(error) => {
             let said = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
@@ -95,6 +99,9 @@ pub fn serve() -> Result<()> {
         None => lost.clone().map_or(Ok(()), |lost| Err(Error::Unsupported(lost))),
     };
     drop((registration, ended));
+    if let Some((store, id, ending)) = image {
+        kernel::end_image(&store, id, &ending)?;
+    }
     if spec.tied {
         // Without a reader the command's caller has been killed.
         if let Err(error) = reply(&Reply::Ended { lost }) {
@@ -138,6 +145,7 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             let store = store.ok_or_else(|| Error::Usage("a container is in a store".into()))?;
             let container = store.container(*id)?;
             let lock = lock(store, &container)?;
+            rw_layer::make(store, &container, Spelling::Aufs)?;
             let layers = || container.record.layers.iter().rev();
             let dirs = layers().map(|layer| store.diff_dir(&layer.hex()));
             let ids: Vec<_> = std::iter::once(container.id.hex()).chain(layers().map(ToString::to_string)).collect();
@@ -158,8 +166,20 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
                 live: name.clone(),
                 ended: false,
                 lost: None,
+                overlay: None,
             };
             (opened, Some(ServedContainer { store: store.clone(), container, mount, lock, remove: *remove }))
+        }
+        Source::Image { id } => {
+            let store = store.ok_or_else(|| Error::Usage("an image is in a store".into()))?;
+            let layers = store.image(*id)?.record.layers;
+            let nearest_first = || layers.iter().rev();
+            let dirs = nearest_first().map(|layer| store.diff_dir(&layer.hex()));
+            let ids: Vec<_> = nearest_first().map(ToString::to_string).collect();
+            let branches = describe(&Branch::of_stack(None, dirs), &ids);
+            let opened = open(Some(store), branches, || image_stack(store, &layers))?;
+            check_under_overlay(&opened.union)?;
+            (opened, None)
         }
         Source::Directories { upper, lowers, trust } => {
             let upper = upper.clone().map(PathBuf::from);
@@ -197,6 +217,7 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             return Err(error);
         }
     };
+    let ending = kernel::Ending::default();
     let losses = session.losses();
     let packing = Packing::new(&union, &session);
     // From here on a failure must not leave a mount that nothing serves.
@@ -220,6 +241,11 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         session.remount_by(remount(&mounted));
         session.write_out_by(Writer::write_out_of(order(&mounted, Action::WriteOut)));
         end_on_signals(&mounted)?;
+        if let (Source::Image { id }, Some(store)) = (&spec.source, store) {
+            let (store, id) = (store.clone(), *id);
+            let (ending, mount) = (ending.clone(), mounted.clone());
+            thread("image", move || kernel::watch(&store, id, &mount, &ending, &log))?;
+        }
         if spec.tied {
             give_up_on_signal(mountpoint)?;
             end_with_stdin(&mounted, removed)?;
@@ -227,13 +253,36 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
         Ok((registration, session.serve()?))
     })();
     match registered {
-        Ok((registration, serving)) => Ok(Served { serving, registration, container, packing, losses, union }),
+        Ok((registration, serving)) => {
+            let image = match (&spec.source, store) {
+                (Source::Image { id }, Some(store)) => Some((store.clone(), *id, ending)),
+                _ => None,
+            };
+            Ok(Served { serving, registration, container, packing, losses, union, image })
+        }
         Err(error) => {
             let ended = fuse::abort(mountpoint);
             mount.map_or(Ok(()), |mount| record(&MountRecord { ended: true, ..mount }))?;
             ended.and(Err(error))
         }
     }
+}
+
+/// The layers of an image, the lowest first.
+fn image_stack(store: &Store, layers: &[DiffId]) -> Result<Stack> {
+    let mut lowers = store.lowers(layers)?;
+    lowers.reverse();
+    Ok(Stack { upper: None, lowers, lowers_are_immutable: true, mount_points: None })
+}
+
+/// That overlayfs shows all that the union shows.
+fn check_under_overlay(union: &Union) -> Result<()> {
+    let Some(path) = union.device_zero() else { return Ok(()) };
+    let path = path.into_iter().fold(PathBuf::from("/"), |path, name| path.join(OsString::from_vec(name)));
+    Err(Error::Unsupported(format!(
+        "the image has a character device 0:0 at {}, which overlayfs takes for a whiteout: use --io cached",
+        path.display()
+    )))
 }
 
 /// What is to be mounted.

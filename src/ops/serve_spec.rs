@@ -9,7 +9,7 @@ use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::fuse::{Behaviour, Io};
-use crate::id::ContainerId;
+use crate::id::{ContainerId, ImageId};
 use crate::index::Trust;
 
 /// A path of any bytes.
@@ -37,6 +37,8 @@ pub(super) enum Source {
         /// Whether it is removed when its mount ends.
         remove: bool,
     },
+    /// The layers of an image, without a rw layer.
+    Image { id: ImageId },
     /// Plain directories, nearest first.
     Directories { upper: Option<PathBytes>, lowers: Vec<PathBytes>, trust: Trust },
 }

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::panic;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use crate::error::Error;
 
-/// How many panics the log has. A program can end a thread of the protocol's library as often as it likes (see
+/// How many panics of the protocol's library the log has. A program can end a thread of it as often as it likes (see
 /// `fuse::workers`), and must not fill the disk with that.
 const PANICS_MAX: u32 = 8;
 
@@ -16,17 +17,19 @@ pub(super) fn log(error: &Error) {
     drop(writeln!(std::io::stderr().lock(), "error: {error}"));
 }
 
-/// Keeps all panics but the first ones out of the log.
+/// Keeps all panics of the protocol's library but the first ones out of the log.
 pub(super) fn bound_panics() {
     let say = panic::take_hook();
     let count = AtomicU32::new(0);
     panic::set_hook(Box::new(move |info| {
-        let counted = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < PANICS_MAX).then(|| count.saturating_add(1))
-        });
-        // error: that many are in the log
-        if counted.is_ok() {
-            say(info);
+        let is_library = thread::current().name().is_some_and(|name| name.starts_with("fuser-"));
+        let before = if is_library { count.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        match before {
+            ..PANICS_MAX => say(info),
+            PANICS_MAX => log(&Error::Unsupported("more requests that end a thread are not told of".into())),
+            _ => {
+                count.store(PANICS_MAX.saturating_add(1), Ordering::Relaxed);
+            }
         }
     }));
 }

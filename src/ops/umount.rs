@@ -1,11 +1,12 @@
 //! `umount`: ends a mount and keeps the container.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ending::{Ended, Ending, Force, flush};
-use super::{live, mountpoint, wait};
+use super::{kernel, live, mountpoint, wait};
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
 use crate::store::{Container, ContainerState, MountRecord, Store};
@@ -61,6 +62,13 @@ fn not_mounted(name: &str) -> Error {
 fn umount_container(store: &Store, container: &Container, how: Umount) -> Result<()> {
     let name = format!("container {}", container.record.name);
     let Some(mount) = container.mount()? else { return Err(not_mounted(&container.record.name)) };
+    if mount.live_overlay().is_some() {
+        return if container.state()? == ContainerState::Dead {
+            kernel::clear(store, container, &mount)
+        } else {
+            kernel::end(store, container, &mount, how)
+        };
+    }
     if mount.ended {
         // Another program has unmounted it, and what that lost is said here.
         let Some(lost) = mount.lost.clone() else { return Err(not_mounted(&container.record.name)) };
@@ -120,6 +128,10 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
         Some(record) if record.lost.is_some() => store.change_mount(container, &record, |mount| mount.lost = None)?,
         _ => {}
     }
+    // The server may have failed to.
+    if let Some(_lock) = free(container)? {
+        container.remove_default_mountpoint()?;
+    }
     lost.map_or(Ok(()), |lost| Err(said(&name, &lost)))
 }
 
@@ -151,13 +163,18 @@ pub(super) fn clear_mount(store: &Store, container: &Container, mount: &MountRec
     }
 }
 
+/// The lock of a container that no server has; none when one has it, or when the container is removed.
+fn free(container: &Container) -> Result<Option<File>> {
+    match container.lock() {
+        Err(Error::InUse { .. } | Error::NotFound { .. }) => Ok(None),
+        lock => lock.map(Some),
+    }
+}
+
 /// Takes away what the union of a killed server has kept in the rw layer.
 fn tidy(store: &Store, container: &Container) -> Result<()> {
-    let _lock = match container.lock() {
-        // Another server does it.
-        Err(Error::InUse { .. } | Error::NotFound { .. }) => return Ok(()),
-        lock => lock?,
-    };
+    // Another server does it.
+    let Some(_lock) = free(container)? else { return Ok(()) };
     Union::open(store.stack(container)?).map(drop).doing("bring into order", container.upper())
 }
 

@@ -58,7 +58,7 @@ fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_
         mountpoint: mountpoint.as_path().into(),
         fsname: options.source.clone().unwrap_or_else(|| DEFAULT_SOURCE.to_owned()),
         flags: options.flags.bits(),
-        io: fuse::Io::chosen(options.io)?,
+        io: io_of(options.io)?,
         behaviour: options.behaviour.clone(),
         tied: false,
     };
@@ -107,4 +107,15 @@ pub fn mount_helper(store: Option<&Store>, args: &[std::ffi::OsString]) -> Resul
     options.read_source(source)?;
     // Who says `mount` may mount over anything.
     if fake { Ok(()) } else { mount(store, &options, Path::new(mountpoint), false) }
+}
+
+/// By which way data go in a union of directories.
+fn io_of(given: Option<fuse::Io>) -> Result<fuse::Io> {
+    match fuse::Io::chosen(given)? {
+        fuse::Io::Kernel if given.is_some() => Err(Error::Usage(
+            "io=kernel is for containers: `mount -t overlay` with a read-only union as its lowerdir is the same for directories".into(),
+        )),
+        fuse::Io::Kernel | fuse::Io::Auto => Ok(fuse::Io::Cached),
+        io => Ok(io),
+    }
 }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::access::{Access, MountRoot, access, check_recorded_loss};
-use super::command_mounts;
+use super::access::{Access, MountRoot, OverlayAccess, access, check_recorded_loss};
+use super::{command_mounts, rw_layer};
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::index;
@@ -20,6 +20,8 @@ enum Keeper {
     Container { _lock: File, container: Box<Container> },
     /// The image's layers are not removed.
     Image { _layers: Vec<Lease> },
+    /// The rw layer that the kernel writes to.
+    Overlay { _access: OverlayAccess },
     /// The mount that is read, which nobody ends meanwhile.
     Mount(MountRoot, Box<Container>),
 }
@@ -49,7 +51,7 @@ impl View {
         match &self.keeper {
             Keeper::Container { container, .. } => check_recorded_loss(container),
             Keeper::Mount(root, container) => root.check_lost(container),
-            Keeper::Image { .. } => Ok(()),
+            Keeper::Image { .. } | Keeper::Overlay { .. } => Ok(()),
         }
     }
 }
@@ -77,7 +79,16 @@ pub(super) fn container_view(store: &Store, container: &Container) -> Result<Vie
     match access(store, container)? {
         Access::Mounted(root) => mount_view(root, container),
         Access::Locked(lock) => locked_view(store, container, lock),
+        Access::Overlay(access) => overlay_view(store, container, access),
     }
+}
+
+/// Opens the tree of a container that the kernel's overlayfs has.
+///
+/// # Errors
+/// What keeps it from being read.
+pub(super) fn overlay_view(store: &Store, container: &Container, access: OverlayAccess) -> Result<View> {
+    Ok(View { union: rw_layer::read_live(store, container)?, keeper: Keeper::Overlay { _access: access } })
 }
 
 /// Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is
@@ -103,7 +114,7 @@ fn mount_view(root: MountRoot, container: &Container) -> Result<View> {
 /// # Errors
 /// What keeps it from being read.
 pub(super) fn locked_view(store: &Store, container: &Container, lock: File) -> Result<View> {
-    let union = Union::open_to_read(store.stack(container)?).doing("open", container.upper())?;
+    let union = rw_layer::read(store, container)?;
     Ok(View { union, keeper: Keeper::Container { _lock: lock, container: Box::new(container.clone()) } })
 }
 

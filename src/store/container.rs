@@ -11,7 +11,7 @@ use super::debris::remove_mountpoint;
 use super::lock::{Guard, try_lock};
 use super::network::Network;
 use super::publish::set_aside;
-use super::{Staging, Store, file, json, names_in, now, random, read_json};
+use super::{OverlayMount, Staging, Store, file, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId, ImageName};
 use crate::stack::Stack;
@@ -63,6 +63,9 @@ pub struct MountRecord {
     /// What was written and could not be brought to the rw layer, as a clause, until `umount` has said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+    /// What a mount by overlayfs has in place of a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayMount>,
 }
 
 /// How a container is.
@@ -154,11 +157,25 @@ impl Container {
         self.id.hex().get(..12).unwrap_or_default().to_owned()
     }
 
+    /// Where live mounts are registered.
+    pub(super) fn run_dir(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
     /// Takes the container for a server: free again when that process ends, however it ends.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another server has it; [`Error::NotFound`] when it was removed meanwhile.
+    /// [`Error::InUse`] when another server, or the kernel, has it; [`Error::NotFound`] when it was removed meanwhile.
     pub fn lock(&self) -> Result<File> {
+        let lock = self.lock_record()?;
+        self.check_no_overlay().map(|()| lock)
+    }
+
+    /// The same of one that the kernel may have mounted.
+    ///
+    /// # Errors
+    /// As [`Container::lock`].
+    pub fn lock_record(&self) -> Result<File> {
         let path = self.dir().join("lock");
         let Some(file) = file::open_or_create(&path)? else {
             return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });
@@ -228,6 +245,7 @@ impl Container {
         Ok(match self.mount()? {
             None => ContainerState::Created,
             Some(mount) if mount.ended => ContainerState::Exited,
+            Some(mount) if mount.overlay.is_some() => self.overlay_state(&mount, held)?,
             Some(_) if held => ContainerState::Running,
             Some(_) => ContainerState::Dead,
         })
@@ -256,6 +274,15 @@ impl Store {
         let staging = self.stage_briefly()?;
         let container = self.create_with(&staging, new, true)?;
         Ok((container, staging))
+    }
+
+    /// Has a container that is there already go when this process dies before the value is dropped.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn make_temporary(&self, container: &Container) -> Result<Staging> {
+        let staging = self.stage_briefly()?;
+        staging.name_temporary(container.id).map(|()| staging)
     }
 
     fn create_with(&self, staging: &Staging, new: &NewContainer, is_temporary: bool) -> Result<Container> {

@@ -4,6 +4,7 @@
 //! | feature | class | what it means |
 //! |---|---|---|
 //! | `layer-modes` | incompatible | in `diff/<diff-id>/` each file can be read and written and each directory used by its owner, and nothing has set-id bits: modes are the index's. In stores that an ordinary user makes, to whom the modes of an image could forbid the files. A container's upper has those that it shows |
+//! | `overlay-uppers` | incompatible | a container may have a rw layer in overlayfs' spelling, which its `rw.json` says, and `run/images` has mounts. From the first `--io kernel` on |
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::lock::Guard;
 use super::{DIRECTORIES, Store, json, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{Dir, fs, retry};
@@ -20,7 +22,8 @@ pub(super) const FILE: &str = "meta.json";
 const VERSION: u32 = 1;
 const READ_ONLY_COMPATIBLE: &[&str] = &[];
 const LAYER_MODES: &str = "layer-modes";
-const INCOMPATIBLE: &[&str] = &[LAYER_MODES];
+pub(super) const OVERLAY_UPPERS: &str = "overlay-uppers";
+const INCOMPATIBLE: &[&str] = &[LAYER_MODES, OVERLAY_UPPERS];
 
 /// What a store's format says to this program.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +103,19 @@ fn stranger(root: &Path, dir: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+impl Store {
+    /// Says that who opens the store must know a feature.
+    pub(super) fn require(&self, guard: &Guard<'_>, feature: &str) -> Result<()> {
+        let path = self.root.join(FILE);
+        let Some(mut format) = read_json::<Format>(&path)? else { return Ok(()) };
+        if !format.incompatible.iter().any(|known| known == feature) {
+            format.incompatible.push(feature.to_owned());
+            guard.write(&path, &json(&format)?)?;
+        }
+        Ok(())
+    }
 }
 
 fn create(store: &Store) -> Result<Format> {

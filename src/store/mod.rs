@@ -5,16 +5,20 @@
 //!   meta.json                      the format, and what is needed to understand it ([`format`])
 //!   lock                           held for an instant by whoever changes a name ([`lock`])
 //!   diff/<diff-id>/                the files of a layer, whiteouts in their AUFS spelling
-//!   diff/<container-id>/           the rw layer of a container, in the same spelling
+//!   diff/<container-id>/           the rw layer of a container, in the spelling that its rw.json says
 //!   layers/<diff-id>.{json,index,split}   the layer's record, its tree, and its tar without the content
 //!   layers/<container-id>          the layers under a container, nearest first, as Docker's AUFS driver kept them
 //!   images/<image-id>/{config,record.json}  the config's bytes as they came, and the layers they name
 //!   images/names/<digest>.json     a name, and the image it stands for
 //!   containers/<container-id>/     record.json, mount.json, lock (held by the live server), log
+//!   containers/<container-id>/rw.json        the spelling of the rw layer, if that is not AUFS' ([`rw_layer`])
+//!   containers/<container-id>/work/          overlayfs' own directory, with its index
+//!   containers/<container-id>/points/        what a command's file systems are mounted on
 //!   containers/<container-id>/etc/ 0700: the container's own hostname, hosts and resolv.conf
 //!   containers/names/<name>        the container that has this name
 //!   mnt/<container-id>/            a container's mountpoint when none is named
 //!   run/si_<id>/                   what is live
+//!   run/images/<image-id>/         0700: the mount of an image that overlayfs is mounted over, and its lock
 //!   tmp/<random>/                  what is being made or removed, with the lock of its living owner
 //! ```
 //!
@@ -36,6 +40,7 @@ mod lock;
 mod mend;
 mod name;
 mod network;
+mod overlay_mount;
 mod owner;
 mod placement;
 mod prune;
@@ -43,6 +48,7 @@ mod publish;
 mod reach;
 mod removal;
 mod resolve;
+mod rw_layer;
 mod staging;
 mod usage;
 
@@ -55,10 +61,12 @@ pub use fault::Fault;
 pub use image::{Image, ImageRecord, Removed};
 pub use layer::{LayerRecord, Lease};
 pub use network::{HostEntry, Network};
+pub use overlay_mount::OverlayMount;
 pub use prune::{Plan, PruneScope};
 pub use publish::{NewImage, StagedLayer};
 pub use reach::{Reach, ReachedImage};
 pub use resolve::{Found, LEFT_OUT};
+pub use rw_layer::Spelling;
 pub use staging::Staging;
 pub use usage::{Meter, Usage};
 

@@ -121,11 +121,15 @@ impl Store {
         parts.into_iter().chain([self.diff_dir(&layer.hex())]).collect()
     }
 
-    /// Whether a server has the container.
+    /// Whether a server, or the kernel, has the container.
     ///
     /// # Errors
-    /// When its lock cannot be looked at.
+    /// When that cannot be found out.
     pub fn is_held(&self, container: ContainerId) -> Result<bool> {
+        Ok(self.is_locked(container)? || self.has_overlay(container)?)
+    }
+
+    fn is_locked(&self, container: ContainerId) -> Result<bool> {
         let path = self.root.join("containers").join(container.hex()).join("lock");
         match file::open(&path) {
             Ok(Some(file)) => Ok(!try_lock(&file, FlockOperation::NonBlockingLockShared).doing("lock", &path)?),

@@ -246,7 +246,8 @@ impl Store {
             Err(Error::NotFound { .. }) => return Ok(()),
             container => container?,
         };
-        let _lock = match container.lock() {
+        // The kernel may still have what was mounted for a command that is being killed, and does not need the names of it.
+        let _lock = match container.lock_record() {
             Err(Error::NotFound { .. } | Error::InUse { .. }) => return Ok(()),
             lock => lock?,
         };

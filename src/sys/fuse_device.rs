@@ -17,9 +17,9 @@ const CLONE: libc::Ioctl = 0x8004_e500_u32 as libc::Ioctl;
 /// (fs/fuse/dev.c, `fuse_dev_release`).
 ///
 /// # Errors
-/// As `open(2)` of `/dev/fuse`; `EINVAL` when `device` is not mounted.
-pub fn clone_fuse_device(device: impl AsFd) -> Result<OwnedFd> {
-    let new = call::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+/// As `open(2)` of `fuse` in `dev`; `EINVAL` when `device` is not mounted.
+pub fn clone_fuse_device(dev: impl AsFd, device: impl AsFd) -> Result<OwnedFd> {
+    let new = call::openat(dev, "fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let source = device.as_fd().as_raw_fd();
     // SAFETY: the call reads one number of 32 bits, which lives meanwhile.
     retry(|| match unsafe { libc::ioctl(new.as_raw_fd(), CLONE, &raw const source) } {

@@ -49,6 +49,15 @@ pub fn open_below(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
     resolve(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// Opens what is at `path` below `dir`, on the way to which there is no link.
+///
+/// # Errors
+/// As `openat2(2)`: `ELOOP` for a link, `ENAMETOOLONG` for a path of more than 4095 bytes.
+pub fn open_beneath(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    resolve(dir, path, flags, Mode::empty(), how)
+}
+
 /// Finds what is at `path` when `root` is the root directory, without opening it (`O_PATH`): links lead where they lead there.
 ///
 /// # Errors

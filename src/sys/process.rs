@@ -80,7 +80,7 @@ const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t, libc::rlim_t); 11] = {
 };
 /// The largest number of open files that Linux allows where nobody has changed that (`fs.nr_open`, proc_sys_fs(5)).
 const MOST_FILES: libc::rlim_t = 1 << 20;
-/// What the main thread's stack may take, as everywhere; without a limit the kernel lays out memory in another way.
+/// What the main thread's stack may take, as everywhere.
 const STACK: libc::rlim_t = 8 << 20;
 
 /// Gives this process the highest limits that its rights allow, whatever its parent's are, and the usual priority.

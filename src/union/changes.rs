@@ -109,7 +109,7 @@ impl Union {
             if let Change::Entry { attr, .. } = change
                 && attr.kind != Kind::Directory
                 && attr.nlink > 1
-                && !self.is_in_upper(attr.ino)
+                && !self.is_changed(attr.ino)
             {
                 shared.insert(attr.ino);
             }
@@ -142,7 +142,7 @@ impl Union {
             each(Change::Entry { path: b"", attr: root, hides: true })?;
         }
         let mut told: HashMap<Ino, Vec<u8>> = HashMap::new();
-        let mut stack = vec![self.frame(Ino::ROOT, 0, Some(self.lowers.root().clone()))?];
+        let mut stack = vec![self.frame(Ino::ROOT, 0, Some(self.below().root().clone()))?];
         while let Some(frame) = stack.last_mut() {
             path.truncate(frame.path);
             let Some((name, found)) = frame.names.pop() else {
@@ -158,7 +158,7 @@ impl Union {
                 each(Change::Whiteout { dir: path, name: &name })?;
                 continue;
             }
-            let below = frame.base.as_ref().and_then(|base| self.lowers.child(base, &name));
+            let below = frame.base.as_ref().and_then(|base| self.below().child(base, &name));
             let below = below.filter(|below| !below.ino.is_mount_point());
             let attr = match self.lookup(frame.ino, &name) {
                 Err(error) if live && has_gone(error) => {
@@ -169,9 +169,10 @@ impl Union {
                 }
                 found => found.inspect_err(|_| push(path, &name))?,
             };
-            let is_upper = self.is_in_upper(attr.ino);
+            let is_upper = self.is_changed(attr.ino);
             // The lowers of the layer that is told have no mount points, nor has it any but those that were changed.
-            let is_same = below.is_some_and(|below| below.ino == attr.ino) || (attr.ino.is_mount_point() && !is_upper);
+            let is_same = below.is_some_and(|below| self.below_of(attr.ino) == Some(below.ino))
+                || (attr.ino.is_mount_point() && !is_upper);
             let is_forced = forced.files.contains(&attr.ino) || forced.dirs.contains(&attr.ino);
             if is_same && !is_upper && !is_forced {
                 self.forget(attr.ino, 1);
@@ -180,7 +181,7 @@ impl Union {
             push(path, &name);
             if attr.kind == Kind::Directory {
                 let base = frame.base.as_ref().filter(|_| is_same);
-                let base = base.and_then(|base| self.lowers.subdirectory(base, &name));
+                let base = base.and_then(|base| self.below().subdirectory(base, &name));
                 let is_opaque = below.is_some_and(|below| below.kind == Kind::Directory) && !is_same;
                 let entered = each(Change::Entry { path, attr, hides: below.is_some() })
                     .and_then(|()| if is_opaque { each(Change::Opaque { dir: path }) } else { Ok(()) })
@@ -224,7 +225,7 @@ impl Union {
         names.sort_unstable();
         let mut hidden = Vec::new();
         if let Some(base) = &base {
-            self.lowers.for_each_child(base, 0, &mut |_, name, child| {
+            self.below().for_each_child(base, 0, &mut |_, name, child| {
                 let is_shown = names.binary_search_by(|(shown, _)| shown.as_slice().cmp(name)).is_ok();
                 if !is_shown && !child.ino.is_mount_point() {
                     hidden.push((name.to_vec(), None));
@@ -239,7 +240,7 @@ impl Union {
 
     /// Whether the root is as the lowers have it.
     fn is_as_below(&self, root: &Attr) -> FsResult<bool> {
-        let Some(node) = self.lowers.node(Ino::ROOT) else { return Ok(false) };
+        let Some(node) = self.below().node(Ino::ROOT) else { return Ok(false) };
         let Some(Meta { mode, uid, gid, mtime, .. }) = node.meta() else { return Ok(false) };
         if (mode, uid, gid, mtime) != (root.mode, root.uid, root.gid, root.mtime) {
             return Ok(false);

@@ -65,7 +65,7 @@ impl Union {
             // `ovl_revalidate_real`).
             b"." | b"/" => return self.lookup_number(parent, false),
             b".." => return self.lookup_number(parent, true),
-            _ if whiteout::is_reserved(name) => return Err(Errno::ENOENT),
+            _ if whiteout::is_reserved(name) && !self.has_reserved_names() => return Err(Errno::ENOENT),
             _ => {}
         }
         {

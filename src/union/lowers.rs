@@ -385,6 +385,9 @@ impl Lowers {
                 return Ok(call::memfd_create("mount-point", MemfdFlags::CLOEXEC)?);
             }
             let layer = self.layer(place).ok_or(Errno::ESTALE)?;
+            if let Some(elsewhere) = layer.index.data_at(place.node) {
+                return Ok(call::open(elsewhere, DATA, Mode::empty())?);
+            }
             let path = layer.index.path(place.node).ok_or(Errno::EIO)?;
             let mut dir = descriptors.get(Key::Layer(place.layer), || {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -422,6 +425,11 @@ impl Layer {
 }
 
 impl LowerDir {
+    /// The directories of the layers that are merged into it, nearest first.
+    pub(super) fn parts(&self) -> &[Place] {
+        &self.parts
+    }
+
     /// Whether the directory of this layer is merged into it.
     pub(super) fn has_part(&self, place: Place) -> bool {
         self.parts.contains(&place)

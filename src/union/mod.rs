@@ -31,6 +31,7 @@
 mod ahead;
 mod attr;
 mod change_time;
+mod changed;
 mod changes;
 mod copy_data;
 mod copy_up;
@@ -88,6 +89,8 @@ use upper::{Readable, Upper};
 #[derive(Debug)]
 pub struct Union {
     lowers: Lowers,
+    /// The layers without the nearest, where that is a rw layer ([`changed`]).
+    below: Option<Lowers>,
     upper: Option<Upper>,
     /// Held, though it has nothing.
     _unused: Option<OwnedFd>,
@@ -114,9 +117,9 @@ impl Union {
         match &stack.upper {
             Some(path) => {
                 let (upper, unclean) = Upper::open(path, stack.lowers_are_immutable)?;
-                Self::of(stack, Some(upper), None, unclean)
+                Self::of(stack, None, Some(upper), None, unclean)
             }
-            None => Self::of(stack, None, None, false),
+            None => Self::of(stack, None, None, None, false),
         }
     }
 
@@ -131,13 +134,19 @@ impl Union {
             _ => return Self::open(stack),
         };
         match opened {
-            Readable::InOrder(upper) => Self::of(stack, Some(upper), None, false),
-            Readable::Unused(root) => Self::of(stack, None, Some(root), false),
+            Readable::InOrder(upper) => Self::of(stack, None, Some(upper), None, false),
+            Readable::Unused(root) => Self::of(stack, None, None, Some(root), false),
             Readable::Untidy => Self::open(stack),
         }
     }
 
-    fn of(stack: Stack, upper: Option<Upper>, unused: Option<OwnedFd>, unclean: bool) -> std::io::Result<Self> {
+    fn of(
+        stack: Stack,
+        below: Option<Lowers>,
+        upper: Option<Upper>,
+        unused: Option<OwnedFd>,
+        unclean: bool,
+    ) -> std::io::Result<Self> {
         let branches = Branch::of_stack(stack.upper.clone(), stack.lowers.iter().map(|lower| lower.dir.clone()));
         let lowers = Lowers::new(stack.lowers, stack.mount_points)?;
         let mut tree = Tree::default();
@@ -148,6 +157,7 @@ impl Union {
         }
         let union = Self {
             lowers,
+            below,
             metacopy: stack.lowers_are_immutable && upper.as_ref().is_some_and(Upper::has_marks),
             upper,
             flushes_copies: true,

@@ -76,6 +76,7 @@ impl Union {
 pub(super) fn close(upper: &Upper) -> FsResult<()> {
     if upper.is_untidy() {
         tidy(upper)?;
+        upper.set_tidy();
     }
     upper.close()
 }

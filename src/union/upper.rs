@@ -216,6 +216,11 @@ impl Upper {
         self.is_untidy.load(Ordering::Relaxed)
     }
 
+    /// All that was left has gone.
+    pub(super) fn set_tidy(&self) {
+        self.is_untidy.store(false, Ordering::Relaxed);
+    }
+
     /// Takes away the rest of an operation, without which nothing is other than it should be. What cannot go is left to
     /// the end of the union, and then to the next one.
     pub(super) fn clean_up(&self, remove: impl FnOnce() -> FsResult<()>) {

@@ -31,6 +31,11 @@ const MARKS: [(&str, &str); 13] = [
 
 /// Entries that all have the marks, over a layer with what they would hide or show.
 fn image() -> Image {
+    let zeros = |raw: Raw| raw.device("zero", 0, 0).device("dir/below2", 0, 0);
+    image_with(zeros)
+}
+
+fn image_with(zeros: impl FnOnce(Raw) -> Raw) -> Image {
     let base = Raw::new().dir("dir").file("dir/below", b"below").dir("secret").file("secret/key", b"key");
     let keys = MARKS.map(|(name, _)| format!("SCHILY.xattr.{name}"));
     let records: Vec<(&str, &[u8])> =
@@ -48,9 +53,8 @@ fn image() -> Image {
         .pax(&roots)
         .link("link", "secret")
         .pax(&roots)
-        .device("null", 1, 3)
-        .device("zero", 0, 0)
-        .device("dir/below2", 0, 0);
+        .device("null", 1, 3);
+    let top = zeros(top);
     Image::new("amd64", vec![base.end(), top.end()], &["marked:latest"])
 }
 
@@ -85,6 +89,13 @@ fn assert_shown(at: &Path, what: &str) {
     assert_eq!(fs::read(at.join("dir/below")).expect("it is not hidden"), b"below", "{what}");
     assert_eq!(fs::read(at.join("file")).expect("it is there"), b"content", "{what}");
     assert_eq!(fs::read(at.join("empty")).expect("it is no whiteout"), b"", "{what}");
+    if !what.starts_with("by the kernel") {
+        assert_zero(at, what);
+    }
+}
+
+#[track_caller]
+fn assert_zero(at: &Path, what: &str) {
     let zero = fs::symlink_metadata(at.join("zero")).expect("it is there");
     assert!(zero.file_type().is_char_device() && zero.rdev() == 0, "{what}: {zero:?}");
 }
@@ -165,6 +176,37 @@ fn a_mount_shows_the_tars_attributes_before_and_after_a_change() {
     assert_eq!(fs::read(at.join("secret/key")).expect("it is not hidden"), b"key");
     assert_eq!(xattrs(&at.join("secret")).len(), 2);
     mounts.umount("box");
+}
+
+#[test]
+fn overlayfs_over_a_mount_of_ours_shows_the_tars_attributes_too() {
+    let mounts = Mounts::new();
+    let image = image_with(|raw| raw);
+    mounts.import_archive(&docker_since_25(std::slice::from_ref(&image)).tar());
+    let mount = || mounts.mount(&["--io", "kernel", "--name", "box", "marked"]).mountpoint;
+    let at = mount();
+    assert_shown(&at, "by the kernel, untouched");
+    for path in MARKED {
+        std::os::unix::fs::lchown(at.join(path), Some(7), Some(8)).expect(path);
+    }
+    assert_shown(&at, "by the kernel, copied up");
+    fs::write(at.join("file"), "content").expect("its data are copied up");
+    lsetxattr(at.join("secret"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).expect("it is set");
+    mounts.umount("box");
+    assert_eq!(mount(), at);
+    assert_shown(&at, "by the kernel, mounted again");
+    assert_eq!(fs::read(at.join("secret/key")).expect("it is not hidden"), b"key");
+    mounts.run(&["export", "box", "-o", "exported.tar"]).ok();
+    let exported = attributes(&fs::read(mounts.at("exported.tar")).expect("it was written"));
+    for path in MARKED {
+        assert_eq!(exported[path], marks(path), "exported {path} of a mount");
+    }
+    mounts.umount("box");
+    let at = mounts.mount(&["--io", "cached", "--name", "box"]).mountpoint;
+    assert_shown(&at, "by the kernel, and then by ours");
+    assert_eq!(xattrs(&at.join("secret")).len(), 1);
+    mounts.umount("box");
+    super::kernel_mount::assert_nothing_stays(&mounts);
 }
 
 /// The attributes of the entries of a tar.

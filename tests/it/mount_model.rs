@@ -5,13 +5,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layerctl::index::Kind;
 use layerctl::union::RenameMode;
 
 use super::layer_tree::LayerTree;
 use super::model_case::{Numbers, brief, equal, outcome};
 use super::mount_fixture::{MountFixture, MountOf};
+use super::mounts::by_kernel;
 use super::plain_driver::PlainTree;
-use super::tree_op::{Op, Path, Tree as _};
+use super::tree_op::{Op, Outcome, Path, Stat, Tree as _, Value};
 use super::tree_snapshot::Snapshot;
 use super::union_model::{number_from, repeat};
 
@@ -31,6 +33,10 @@ fn run(
         let got = Snapshot::of_mount(&fixture.mountpoint()).map_err(|wrong| format!("{when}: {wrong}"))?;
         let want = Snapshot::of_plain(&fixture.plain());
         equal(&got, &want, when)?;
+        // From Linux 6.16 on overlayfs over FUSE forgets whose copy a file is.
+        if by_kernel() && of == MountOf::Image {
+            return Ok(());
+        }
         numbers.check(&got, &want).map_err(|wrong| format!("{when}: {wrong}"))
     };
     compare("before the first operation")?;
@@ -41,6 +47,9 @@ fn run(
     let mut step = 0;
     while let Some(op) = next(step, &plain) {
         step += 1;
+        if by_kernel() && of == MountOf::Image && is_other_with_overlayfs(&op) {
+            continue;
+        }
         let want = plain.apply(&op);
         DONE[usize::from(want.is_err())].fetch_add(1, Ordering::Relaxed);
         log.push(format!("{} -> {}", brief(&op), outcome(&want)));
@@ -51,7 +60,7 @@ fn run(
             compare("mounted again").map_err(|wrong| with_log(&log, wrong))?;
         }
         let got = mount.get_or_insert_with(|| PlainTree::open(&fixture.mountpoint())).apply(&op);
-        if got != want {
+        if uncounted(got.clone(), of) != uncounted(want.clone(), of) {
             return Err(with_log(&log, format!("gave {}, must give {}, in the last", outcome(&got), outcome(&want))));
         }
         if want.is_err() {
@@ -77,6 +86,31 @@ fn run(
     }
     fixture.mounts.assert_nothing_is_live();
     Ok(())
+}
+
+/// Overlayfs counts no directories in a directory.
+fn uncounted(outcome: Outcome, of: MountOf) -> Outcome {
+    match outcome {
+        Ok(Value::Stat(stat)) if by_kernel() && of == MountOf::Image && stat.kind == Kind::Directory => {
+            Ok(Value::Stat(Stat { nlink: 0, ..stat }))
+        }
+        outcome => outcome,
+    }
+}
+
+/// What overlayfs does not do, over whatever layers: devices 0:0, and the rename that leaves one.
+fn is_other_with_overlayfs(op: &Op<Path>) -> bool {
+    match op {
+        Op::Rename { from, to, mode } => {
+            // `redirect_max` of overlayfs: a directory of a layer whose path is longer is not renamed (`EXDEV`).
+            let is_long = |path: &Path| path.iter().map(Vec::len).sum::<usize>() > 200;
+            *mode == RenameMode::Whiteout || is_long(from) || is_long(to)
+        }
+        // The same, for a file whose data stay in the layer.
+        Op::Link { from, to } => [from, to].into_iter().any(|path| path.iter().map(Vec::len).sum::<usize>() > 200),
+        Op::Mknod { kind, rdev, .. } => *kind == Kind::CharDevice && *rdev == (0, 0),
+        _ => false,
+    }
 }
 
 /// Of what the refusal of an operation may move the times, on one of the two sides only.

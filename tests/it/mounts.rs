@@ -302,6 +302,11 @@ pub(crate) fn passes_through() -> bool {
     std::env::var("LAYERCTL_IO").is_ok_and(|way| way == "passthrough")
 }
 
+/// Whether all containers are mounted with `--io kernel`, by `LAYERCTL_IO`: `make kernel` runs tests of mounts so.
+pub(crate) fn by_kernel() -> bool {
+    std::env::var("LAYERCTL_IO").is_ok_and(|way| way == "kernel")
+}
+
 /// Mountpoints and the rest of their lines, in the order of mounting. Of escapes, only that of a space is read.
 fn mount_table() -> Vec<(PathBuf, MountLine)> {
     let text = fs::read_to_string("/proc/self/mountinfo").expect("a mount table");

@@ -129,6 +129,7 @@ fn the_record_of_a_later_mount_is_not_overwritten_by_what_is_known_of_an_earlier
         command: false,
         live: live.to_owned(),
         ended: false,
+        overlay: None,
         lost: None,
     };
     let (earlier, later) = (record("si_1", 10), record("si_2", 11));

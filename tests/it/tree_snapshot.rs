@@ -8,6 +8,7 @@ use layerctl::index::Kind;
 use layerctl::union::{Attr, FsResult, Ino};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
+use super::mounts::by_kernel;
 use super::plain_driver;
 use super::tree_op::{Name, Path, Stat, show};
 use super::union_driver::{self, UnionTree};
@@ -130,7 +131,8 @@ impl Snapshot {
     /// Reads a mount, and checks on the way that readdir, lookup, fstat and what its server says agree in every number,
     /// and that each file has as many names as it says.
     pub(crate) fn of_mount(dir: &FsPath) -> Result<Self, String> {
-        let snapshot = Self::read(dir, true)?;
+        let mut snapshot = Self::read(dir, true)?;
+        let mut uncounted = Vec::new();
         for (path, entry) in &snapshot.entries {
             let names = if entry.stat.kind == Kind::Directory {
                 let is_child = |(other, child): &(&Path, &Entry)| {
@@ -145,8 +147,18 @@ impl Snapshot {
             } else {
                 snapshot.entries.values().filter(|other| other.first_name == entry.first_name).count()
             };
-            if names as u64 != u64::from(entry.stat.nlink) {
+            // Overlayfs counts no directories in a directory.
+            let is_directory = entry.stat.kind == Kind::Directory;
+            let is_uncounted = is_directory && entry.stat.nlink == 1 && by_kernel();
+            if is_uncounted {
+                uncounted.push((path.clone(), names));
+            } else if names as u64 != u64::from(entry.stat.nlink) {
                 return Err(format!("{}: nlink {}, must be {names}", show(path), entry.stat.nlink));
+            }
+        }
+        for (path, names) in uncounted {
+            if let Some(entry) = snapshot.entries.get_mut(&path) {
+                entry.stat.nlink = u32::try_from(names).expect("a number of directories");
             }
         }
         Ok(snapshot)

@@ -18,15 +18,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::access::{Access, access};
+use super::access::{Access, OverlayAccess, access};
 use super::import::{Archive, ImportLimits};
 use super::output_file::OutputFile;
+use super::rw_layer;
 use super::tree_tar::write_tree;
 use super::view::{View, container_view};
 use crate::archive::{Stop, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::stack::{Lower, Stack};
-use crate::store::Store;
+use crate::store::{Spelling, Store};
 use crate::sys::fs;
 use crate::tarball::{How, Limits, Modes, decompress_within, unpack_as};
 use crate::union::{Attr, Ino, Union};
@@ -212,8 +213,20 @@ fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>
             let tree = DirTree::open(&root.path()).doing("open", &root.record.mountpoint)?;
             return put(source, &tree, path, &shown, owner, true);
         }
+        Access::Overlay(OverlayAccess { record, .. }) => {
+            if record.command || !container.overlay_is_here(&record)? {
+                return Err(Error::Unsupported(format!(
+                    "container {name}: its mount is in another mount namespace only, where cp with --io kernel cannot write: copy \
+                     when it is not mounted"
+                )));
+            }
+            let tree = DirTree::open(&record.mountpoint).doing("open", &record.mountpoint)?;
+            return put(source, &tree, path, &shown, owner, false);
+        }
         Access::Locked(lock) => lock,
     };
+    // Only a union of ours is written to here.
+    rw_layer::make(store, &container, Spelling::Aufs)?;
     let union = Union::open(store.stack(&container)?).doing("open", container.upper())?;
     put(source, &UnionTree(&union), path, &shown, owner, true)?;
     union.sync().map_err(io::Error::from).doing("flush", container.upper())

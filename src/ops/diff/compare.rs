@@ -60,9 +60,7 @@ fn walk(old: &Side<'_>, new: &Side<'_>, path: &mut Vec<u8>, found: &mut Vec<Diff
             tell_dirs(&mut stack, path, found);
             continue;
         };
-        if before.is_some_and(|before| before.ino == attr.ino)
-            && attr.ino.0 < shared
-            && !new.union.is_in_upper(attr.ino)
+        if before.is_some_and(|before| before.ino == attr.ino) && attr.ino.0 < shared && !new.union.is_changed(attr.ino)
         {
             // All that is in it is the same too.
             new.union.forget(attr.ino, 1);

@@ -13,7 +13,7 @@ use crate::index::{Kind, Meta, Time};
 use crate::ops::access::{Access, MountRoot, access};
 use crate::ops::command_mounts;
 use crate::ops::pack::meta_of;
-use crate::ops::view::{View, locked_view};
+use crate::ops::view::{View, locked_view, overlay_view};
 use crate::store::{Container, Store};
 use crate::sys::fs;
 use crate::union::{Errno, Ino, Union};
@@ -23,7 +23,7 @@ pub(super) enum Rw {
     /// Nobody else has it.
     Own(Box<View>),
     /// Its mount.
-    Mounted(MountRoot),
+    Mounted(Box<MountRoot>),
 }
 
 /// What a rw layer does to a path.
@@ -41,8 +41,9 @@ pub(super) enum Touch {
 impl Rw {
     pub(super) fn open(store: &Store, container: &Container) -> Result<Self> {
         Ok(match access(store, container)? {
-            Access::Mounted(root) => Self::Mounted(root),
+            Access::Mounted(root) => Self::Mounted(Box::new(root)),
             Access::Locked(lock) => Self::Own(Box::new(locked_view(store, container, lock)?)),
+            Access::Overlay(access) => Self::Own(Box::new(overlay_view(store, container, access)?)),
         })
     }
 
@@ -96,8 +97,9 @@ fn found(union: &Union, path: &[Vec<u8>]) -> io::Result<Option<Found>> {
         };
     }
     let target = if at.kind == Kind::Symlink { union.readlink(at.ino)? } else { Vec::new() };
-    let is_in_upper = Some(union.is_in_upper(at.ino));
-    Ok(Some(Found { given: given(meta_of(&at), target), ino: at.ino, ctime: at.ctime, is_in_upper }))
+    let is_in_upper = Some(union.is_changed(at.ino));
+    let ino = union.below_of(at.ino).unwrap_or(at.ino);
+    Ok(Some(Found { given: given(meta_of(&at), target), ino, ctime: at.ctime, is_in_upper }))
 }
 
 /// What a mount shows at a path. No link is followed: every directory on the way is looked

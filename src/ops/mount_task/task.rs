@@ -33,14 +33,15 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 /// When it cannot read or say it.
 pub fn mount_task() -> Result<()> {
-    begin()?;
+    let begun = begin();
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).doing("read an order on", "standard input")?;
     let order: Order = serde_json::from_str(&line)
         .map_err(|error| Error::Usage(format!("{} is for layerctl's own use: {error}", super::MOUNT_TASK)))?;
     // error: it is what is said of the outcome
-    let outcome =
-        perform(&order).unwrap_or_else(|error| Outcome::Failed { message: error.to_string(), code: error.exit_code() });
+    let outcome = begun
+        .and_then(|()| perform(&order))
+        .unwrap_or_else(|error| Outcome::Failed { message: error.to_string(), code: error.exit_code() });
     let mut line = serde_json::to_vec(&outcome).doing("write an answer to", "standard output")?;
     line.push(b'\n');
     std::io::stdout().lock().write_all(&line).doing("write an answer to", "standard output")
@@ -71,8 +72,11 @@ fn perform(order: &Order) -> Result<Outcome> {
     let target = Target { mountpoint: &mountpoint, connection, server };
     match target.carry_out(order.action) {
         // Another process has just unmounted it, and its server has removed the directory.
-        Err(Error::Io { source, .. })
+        Err(Error::Io { path, source, .. })
             if source.kind() == std::io::ErrorKind::NotFound
+                && path == mountpoint
+                // In another mount namespace `/proc` may be anything.
+                && order.namespace_of.is_none()
                 && !mounts()?.iter().any(|mount| mount.mountpoint == mountpoint && is_it(&mount)) =>
         {
             Ok(Outcome::Gone)
