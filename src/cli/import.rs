@@ -30,8 +30,8 @@ pub(super) struct Import {
     /// Take SOURCE for an archive of images, or for a root file system, and do not find out
     #[arg(long = "as", value_enum, value_name = "image|rootfs", hide_possible_values = true)]
     taken_as: Option<TakenAsWord>,
-    /// Raise or lower a limit: layer=SIZE (unpacked, 64g), total=SIZE (all layers, 256g), ratio=N (of what was
-    /// compressed, 100), entries=N (4000000), index=SIZE (paths, links and attributes of a layer, 1g), depth=N (2048),
+    /// Raise or lower a limit: layer=SIZE (unpacked, 64g), total=SIZE (all layers, and holes of the archive's members,
+    /// 256g), ratio=N (of what was compressed, 100), entries=N (4000000), index=SIZE (paths, links and attributes of a layer, 1g), depth=N (2048),
     /// path=SIZE (4096), headers=SIZE (PAX and long names of a file, 1m), xattrs=SIZE (of a file, 1m), extents=N (of a
     /// sparse file, 1048576), document=SIZE (JSON, 4m), documents=SIZE (48m), names=N (images and their names, 10000), spool=SIZE
     /// (an archive that must be unpacked before it can be read, 64g);

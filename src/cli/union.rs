@@ -30,8 +30,10 @@ const PROGRAM: &str = "layerctl-union";
 /// ordinary user could have set.
 ///
 /// Installed as mount.fuse.layerctl, the same is done by `mount -t fuse.layerctl SOURCE MOUNTPOINT -o OPTIONS`, which
-/// registers the mount in the store if there is one, and makes none; and as layerctl-union by `layerctl-union -o OPTIONS MOUNTPOINT`, without a store, which is what podman's
-/// `--storage-opt overlay.mount_program=PROGRAM` needs.
+/// registers the mount in the store if there is one, and makes none.
+///
+/// Installed as layerctl-union, the same is done by `layerctl-union -o OPTIONS MOUNTPOINT`, without a store, which is what
+/// podman's `--storage-opt overlay.mount_program=PROGRAM` needs.
 #[derive(Debug, Args)]
 pub(super) struct Union {
     /// The directories, and the options of mount(8)

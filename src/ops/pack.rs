@@ -34,8 +34,8 @@ impl Read for Content<'_> {
     }
 }
 
-/// Writes the tar of all that `union` changes to `out`, which is called `shown` in messages, nothing of it of a later time than `latest`; false when that is nothing.
-/// The union must not be changed meanwhile.
+/// Writes the tar of all that `union` changes to `out`; false when `union` changes nothing. Messages call `out` by the name
+/// `shown`. No time in the tar is later than `latest`. The union must not be changed meanwhile.
 ///
 /// # Errors
 /// When the union cannot be read, or `out` not be written.

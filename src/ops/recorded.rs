@@ -1,8 +1,8 @@
-//! Who takes a tar, and who gives what is in it: which of them has failed.
+//! The error of a tar's writer, told apart from those of reading the tree.
 
 use std::io::{self, Write};
 
-/// Keeps the error of who takes the tar: reading the tree has others.
+/// Keeps the error of the tar's writer: reading the tree has others.
 pub(super) struct Recorded<'a> {
     out: &'a mut dyn Write,
     pub(super) failure: Option<io::Error>,

@@ -6,7 +6,7 @@ use std::vec::IntoIter;
 use super::header::Header;
 use super::pax::Record;
 use super::sparse::{self, Form, Map, TextMap};
-use super::{BLOCK, Limits, Refusal, size_text};
+use super::{BLOCK, Limits, Refusal};
 
 /// Gives the data of a sparse member, and zeros where the file had holes.
 #[derive(Debug)]
@@ -69,10 +69,7 @@ impl<R: Read> Filled<R> {
         };
         let all = map.regions.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
         let Map { size, regions } = map.checked(left.unwrap_or(all)).map_err(Refusal::from)?;
-        if size > limits.layer {
-            let why = format!("has more than {} bytes", size_text(limits.layer));
-            return Err(Refusal::limit("layer", why).into());
-        }
+        limits.sparse_member(size, all)?;
         let mut filled = Self { source, regions: regions.into_iter(), next: (0, 0), at: 0, size };
         filled.go_on();
         Ok(filled)
@@ -154,5 +151,14 @@ mod tests {
         ] {
             assert!(pax(records, data, &limits).is_err(), "{records:?}");
         }
+    }
+
+    #[test]
+    fn holes_count_for_all_members_together() {
+        let limits = Limits { total: std::sync::Arc::new(50.into()), ..Limits::default() };
+        let member = || pax(&[("map", "10,3,20,2"), ("size", "30")], b"abcde", &limits);
+        assert!(member().is_ok() && member().is_ok());
+        let error = member().unwrap_err();
+        assert_eq!(crate::tarball::refusal_of(&error).unwrap().limit, Some("total"));
     }
 }

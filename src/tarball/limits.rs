@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Limits {
     /// Bytes of one tar, with the holes of its sparse files, which cost whoever reads them.
     pub layer: u64,
-    /// Bytes of the same that all tars together may still have.
+    /// Bytes of the same that all tars together may still have, and the holes of sparse members of the archive that they
+    /// are in.
     pub total: Arc<AtomicU64>,
     /// How many times as large as it came compressed one stream may be, once it is larger than some hundred megabytes.
     pub ratio: u64,
@@ -91,6 +92,18 @@ impl Limits {
             extents: default.extents.saturating_mul(more),
             ..default
         }
+    }
+
+    /// Looks whether a sparse member of an archive may be of `size` bytes, of which the archive has `data`. Its holes are
+    /// taken from `total` each time that the member is read: they cost the archive nothing.
+    ///
+    /// # Errors
+    /// When `layer` or what is left of `total` is less.
+    pub fn sparse_member(&self, size: u64, data: u64) -> Result<(), Refusal> {
+        if size > self.layer {
+            return Err(Refusal::limit("layer", format!("has more than {} bytes", size_text(self.layer))));
+        }
+        self.spend(size.saturating_sub(data))
     }
 
     /// Takes so many bytes of what all tars together may have.

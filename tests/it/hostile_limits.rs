@@ -167,6 +167,27 @@ fn sparse_files_without_end_are_refused() {
 }
 
 #[test]
+fn holes_of_many_layers_have_one_limit_together() {
+    let world = World::new();
+    // Each layer is a hole of a megabyte, which is a tar of nothing: as all are the same, one is unpacked, but of an
+    // archive that has no diffIDs each is read to find out.
+    let id = |number: usize| format!("{number:064x}");
+    let sparse = [("GNU.sparse.map", &b"0,1"[..]), ("GNU.sparse.size", b"1048576")];
+    let repositories = serde_json::json!({ "holes": { "1": id(8) } }).to_string();
+    let archive = (1..=8).fold(Raw::new().file("repositories", repositories.as_bytes()), |tar, number| {
+        let parent = if number > 1 { id(number - 1) } else { String::new() };
+        let json = serde_json::json!({ "id": id(number), "parent": parent, "os": "linux", "architecture": "amd64" });
+        let tar = tar.file(&format!("{}/json", id(number)), json.to_string().as_bytes());
+        tar.pax(&sparse).file(&format!("{}/layer.tar", id(number)), &[0])
+    });
+    let archive = archive.end();
+    assert!(archive.len() < 64 << 10, "{}", archive.len());
+    let words = ["/layer.tar: ", "with the layers before it", "`--limit total=` allows more"];
+    world.refuses_archive("holes", &archive, &["--limit", "total=4m"], &words);
+    world.import("wanted", &archive, &["--limit", "total=32m"]).lines();
+}
+
+#[test]
 fn limits_that_are_none() {
     let world = World::new();
     let path = world.sandbox.write("layer.archive", &Raw::new().file("f", b"x").end());

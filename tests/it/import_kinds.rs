@@ -13,7 +13,7 @@ use super::generator::{Image, Members, Tar, docker_before_25, docker_since_25, g
 use super::hostile_tar::Raw;
 
 /// Imports an archive from a file, compressed from a file, and from a pipe.
-fn ways(archive: &[u8], more: &[&str], check: impl Fn(&Sandbox, &Output, &str)) {
+pub(crate) fn ways(archive: &[u8], more: &[&str], check: impl Fn(&Sandbox, &Output, &str)) {
     for way in ["a file", "a compressed file", "a pipe", "a compressed pipe"] {
         let sandbox = Sandbox::new();
         let bytes = if way.contains("compressed") { gzip(archive) } else { archive.to_vec() };
@@ -53,7 +53,7 @@ fn is_refused(what: &str, archive: &[u8], words: &[&str]) {
 }
 
 /// What is before the two blocks of zeros at the end.
-fn open(tar: &[u8]) -> &[u8] {
+pub(crate) fn open(tar: &[u8]) -> &[u8] {
     &tar[..tar.len() - 1024]
 }
 

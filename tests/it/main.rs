@@ -55,6 +55,7 @@ mod import_platforms;
 mod import_reference;
 mod import_refusals;
 mod import_report;
+mod import_sparse;
 mod kernel_many;
 mod kernel_mount;
 mod kernel_rw_layer;

@@ -151,6 +151,7 @@ impl Import<'_> {
             }
         }
         file.rewind().doing("read", &self.archive)?;
+        self.begin_again();
         self.unpacked(Box::new(file))
     }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 
 use super::layer::Unpacked;
-use super::limits::with_hint;
 use super::{Import, Imported};
 use crate::archive::{
     Algorithm, BlobDigest, Checked, DocumentLimits, Documents, Exact, MemberKind, Meter, Metered, NameTells,
@@ -13,7 +12,7 @@ use crate::archive::{
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest};
 use crate::store::{Lease, StagedLayer};
-use crate::tarball::{BLOCK, Filled, decompress_within, looks_like_layer, size_text};
+use crate::tarball::{BLOCK, Filled, decompress_within, looks_like_layer};
 
 /// Bytes by which a layer is told from a document.
 const SNIFF: u64 = 512;
@@ -36,7 +35,8 @@ pub(super) struct Arrived {
     large: BTreeSet<String>,
     links: BTreeMap<String, String>,
     layers: BTreeMap<String, Layer>,
-    /// Members that begin as layers do, and are none: that matters if an image has them.
+    /// Members that begin as layers do and are none, and sparse ones that cannot be read, each with why, which is
+    /// always an [`Error::BadArchive`]: that matters if an image has them.
     broken: BTreeMap<String, Error>,
     /// Whether all names are those of an archive of images.
     look_like_image: bool,
@@ -103,6 +103,23 @@ impl Arrived {
         }
     }
 
+    /// Keeps why a sparse member cannot be read.
+    fn broken(&mut self, name: &str, error: Error) {
+        if self.has_room((name.len() as u64).saturating_add(PER_LAYER)) {
+            self.broken.insert(name.to_owned(), error);
+        }
+    }
+
+    /// Fails if the member of this name, which is no link, is broken.
+    fn is_whole(&self, name: &str) -> Result<()> {
+        match self.broken.get(name) {
+            Some(Error::BadArchive { archive, entry, why }) => {
+                Err(Error::BadArchive { archive: archive.clone(), entry: entry.clone(), why: why.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
         let mut name = name;
         for _ in 0..LINKS {
@@ -130,6 +147,7 @@ impl Documents for Arrived {
             let (archive, entry) = (self.archive.clone(), Some(name.to_owned()));
             return Err(Error::BadArchive { archive, entry, why: self.limits.too_large() });
         }
+        self.is_whole(name)?;
         Ok(self.documents.get(name).cloned())
     }
 
@@ -140,7 +158,9 @@ impl Documents for Arrived {
     }
 
     fn diff_id(&self, name: &str) -> Result<Option<DiffId>> {
-        Ok(self.layers.get(self.resolve(name)).map(|layer| layer.diff_id))
+        let name = self.resolve(name);
+        self.is_whole(name)?;
+        Ok(self.layers.get(name).map(|layer| layer.diff_id))
     }
 }
 
@@ -171,20 +191,21 @@ impl Import<'_> {
                 // Its own reader fills the holes, which are not to be read for nothing.
                 Some(MemberKind::OldSparse { .. }) => {
                     let archived = entry.header().entry_size().map_err(failed)?;
-                    if size > self.options.limits.layers.layer {
-                        let most = size_text(self.options.limits.layers.layer);
-                        let why = with_hint(format!("has more than {most} bytes"), Some("layer"));
-                        return Err(self.bad(name, why));
+                    match self.options.limits.layers.sparse_member(size, archived) {
+                        Ok(()) => self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?,
+                        Err(refusal) => arrived.broken(&name, self.read_failed(Some(&name), refusal.into())),
                     }
-                    self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?;
                     meter.headers_after(archived.saturating_add(2 * BLOCK as u64));
                     continue;
                 }
                 Some(MemberKind::Sparse { size, records, .. }) => {
-                    let filled = Filled::pax(&records, &mut entry, size, &self.options.limits.layers);
-                    let filled = filled.map_err(|error| self.read_failed(Some(&name), error))?;
-                    let size = filled.size();
-                    self.member(&mut arrived, number, &name, Exact::new(filled, size), size)?;
+                    match Filled::pax(&records, &mut entry, size, &self.options.limits.layers) {
+                        Ok(filled) => {
+                            let size = filled.size();
+                            self.member(&mut arrived, number, &name, Exact::new(filled, size), size)?;
+                        }
+                        Err(error) => self.bad_map(&mut arrived, &name, error, &mut entry, &meter)?,
+                    }
                 }
                 Some(MemberKind::File { .. }) => {
                     self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?;
@@ -245,6 +266,26 @@ impl Import<'_> {
         let imported = self.publish(plans, &needed, false)?;
         drop((arrived, leases));
         Ok(imported)
+    }
+
+    /// A sparse member that cannot be read, or may not be: that matters only if an image has it.
+    fn bad_map(
+        &self,
+        arrived: &mut Arrived,
+        name: &str,
+        error: std::io::Error,
+        rest: &mut dyn Read,
+        meter: &Meter,
+    ) -> Result<()> {
+        // The map may be good, and the archive not come whole.
+        let is_cut = error.kind() == std::io::ErrorKind::UnexpectedEof;
+        let error = self.read_failed(Some(name), meter.failure().unwrap_or(error));
+        // error: what was wrong before is said
+        if is_cut || meter.failure().is_some() || std::io::copy(rest, &mut std::io::sink()).is_err() {
+            return Err(error);
+        }
+        arrived.broken(name, error);
+        Ok(())
     }
 
     fn member(
