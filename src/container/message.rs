@@ -2,8 +2,13 @@
 //! has stopped the command.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use rustix::process::Signal;
+
+/// How often in a row a read may fail before the sender is taken for gone, and how long is waited after each.
+const FAILURES_MAX: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
@@ -31,9 +36,19 @@ impl Message {
     /// The next one. `None` when the sender is gone.
     pub(super) fn read(from: &mut impl Read) -> Option<Self> {
         let mut bytes = [0; 2];
+        let mut failures = 0u32;
         loop {
             match from.read_exact(&mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // A want of memory passes.
+                Err(error)
+                    if failures < FAILURES_MAX
+                        && !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+                {
+                    failures = failures.saturating_add(1);
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 // The end, or a socket that is broken in another way: init cannot be told anything more.
                 Err(_) => return None,
                 Ok(()) => {}

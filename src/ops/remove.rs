@@ -17,6 +17,11 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
         Err(Error::Corrupt { .. }) if forced => {
             return store.remove_damaged_container(name).map(|()| name.to_owned());
         }
+        Err(missing @ Error::NotFound { .. }) => {
+            // Its removal may have failed half-way, and this is how it is given once more.
+            store.sweep_strays()?;
+            return Err(missing);
+        }
         found => found?,
     };
     let mount = container.mount()?;

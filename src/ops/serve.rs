@@ -76,8 +76,10 @@ pub fn serve() -> Result<()> {
         Ok(started) => started,
         Err(error) => {
             let said = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
-            // A starter that is not told it sees the end of our standard output; the log has it.
-            return said.doing("answer", "the starter").and(Err(error));
+            // A starter that is not told it sees the end of our standard output; the log has it. One that was killed can take
+            // nothing away.
+            let discarded = if said.is_err() { discard(&spec) } else { Ok(()) };
+            return discarded.and(said.doing("answer", "the starter")).and(Err(error));
         }
     };
     if let Err(error) = reply(&Reply::Ready) {
@@ -324,6 +326,16 @@ fn union(store: Option<&Store>, stack: Stack) -> Result<Union> {
             Err(in_use("another union writes to it".into()))
         }
         opened => opened.map_err(|error| directories::unusable(error, &upper)),
+    }
+}
+
+/// Removes a container that was there for this mount alone.
+fn discard(spec: &ServeSpec) -> Result<()> {
+    let (Some(root), Source::Container { id, remove: true }) = (&spec.root, &spec.source) else { return Ok(()) };
+    let store = Store::open(&PathBuf::from(root.clone()))?;
+    match store.find_container(&id.hex()).and_then(|container| store.remove_container(&container)) {
+        Err(Error::NotFound { .. }) => Ok(()),
+        removed => removed,
     }
 }
 

@@ -149,7 +149,8 @@ impl Place<'_> {
         let said = traced.said(PATIENCE);
         let names = names.and(self.ground.dir());
         check_manners("it", &said, Some(point), &mut outcome);
-        let is_done = said.code == Some(scenario.status);
+        // A command that fails by itself leaves its exit status as it is, and then a sentence says what else went wrong.
+        let is_done = said.code == Some(scenario.status) && (scenario.status == 0 || !said.err.contains("error: "));
         let mut progress = None;
         let mut after = Ok(());
         if is_done {

@@ -73,7 +73,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { after: &[UMOUNT], ..plain("run-mount-default", &["run-mount", "--name", "n", "small"]) },
     Scenario {
         status: 7,
-        ..plain("run-command", &["run-mount", "--name", "n", "sh", "--", "sh", "-c", "echo x >/written; exit 7"])
+        ..plain("run-command", &["run-mount", "--name", "n", "sh", "--", "sh", "-c", "echo x >/written && exit 7"])
     },
     Scenario { status: 7, ..plain("run-rm", &["run-mount", "--rm", "sh", "--", "sh", "-c", "echo said; exit 7"]) },
     Scenario { after: &[Load, Run(&["umount", "m"])], ..plain("union", &["union", "-o", "dirs=u:l", "m"]) },
