@@ -91,10 +91,7 @@ pub(super) fn reap(command: Pid, mut reports: File) -> u8 {
                 return status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED);
             }
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                eprintln!("error: cannot wait for the container's command, which ends now: {error}");
-                return NOT_STARTED;
-            }
+            Err(_) => return NOT_STARTED,
         }
     }
 }

@@ -85,7 +85,11 @@ pub fn serve() -> Result<()> {
     if let Err(error) = reply(&Reply::Ready) {
         // The starter was killed, or cannot be told: no caller knows this mount, and nothing was written to it.
         log(&Error::Io { doing: "answer", path: "the starter".into(), source: error });
-        fuse::abort(&mountpoint)?;
+        match fuse::abort(&mountpoint) {
+            // The thread that watches the starter was faster.
+            Err(Error::Io { source, .. }) if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => {}
+            aborted => aborted?,
+        }
     }
     let result = serving.end();
     // A commit gets all of what there is, and then the union is closed.

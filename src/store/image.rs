@@ -111,9 +111,15 @@ impl Store {
     pub fn remove_image(&self, text: &str, all_names: bool) -> Result<(Vec<Removed>, Result<()>)> {
         let staging = self.stage_removal()?;
         let guard = self.lock()?;
-        let (id, by_name) = match self.find_image(text)? {
-            Found::ByName(name, id) => (id, Some(name)),
-            Found::ById(id) => (id, None),
+        let (id, by_name) = match self.find_image(text) {
+            Ok(Found::ByName(name, id)) => (id, Some(name)),
+            Ok(Found::ById(id)) => (id, None),
+            Err(missing @ Error::NotFound { .. }) => {
+                // Its removal may have failed half-way, and this is how it is given once more.
+                self.sweep(&guard, &staging)?;
+                return Err(missing);
+            }
+            Err(error) => return Err(error),
         };
         let names: Vec<ImageName> =
             self.image_names()?.into_iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
