@@ -370,7 +370,10 @@ impl Store {
         let all = ids.map(|id| self.container(id));
         // One that goes while the list is made is on no list.
         let mut containers: Vec<_> = all.filter(|one| !matches!(one, Err(Error::NotFound { .. }))).collect();
-        containers.sort_by_key(|one| one.as_ref().map_or((u64::MAX, None), |one| (one.record.created, Some(one.id))));
+        // Of those of one second the order is to be the same each time.
+        containers.sort_by_cached_key(|one| {
+            one.as_ref().map_or((u64::MAX, None), |one| (one.record.created, Some(one.record.name.clone())))
+        });
         Ok(containers)
     }
 
