@@ -279,10 +279,10 @@ fn what_of_a_rw_layer_cannot_be_read_is_named() {
 fn a_process_that_is_killed_before_it_answers_is_said_of_its_mount() {
     let mounts = Mounts::new();
     mounts.import("image", &plain());
-    let inject = "open,openat:error=EIO:signal=SIGKILL";
+    let inject = "mount:error=EIO:signal=SIGKILL";
     let at = mounts.mkdir("there");
     let args = ["run-mount", "--name", "c", "image", "there"];
-    let (said, _) = run_failing(&mounts, inject, Some(Path::new("/dev/fuse")), &args);
+    let (said, _) = run_failing(&mounts, inject, None, &args);
     said.fails(125, &[at.to_str().unwrap(), "the server ended before the mount was live", "signal: 9", "mount again"]);
     let container = mounts.mount(&["--name", "d", "image"]);
     let (said, _) = run_failing(&mounts, "umount2:error=EIO:signal=SIGKILL", None, &["umount", "d"]);
