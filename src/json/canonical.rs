@@ -31,9 +31,11 @@ pub fn canonical(bytes: &[u8], shape: &Shape) -> Result<Value, Error> {
 fn value(pieces: &[&str], shape: &Shape) -> Result<Value, Error> {
     let last = pieces.last().copied().unwrap_or("null");
     let is_null = |piece: &&str| Kind::of(piece) == Kind::Null;
-    let start = pieces.iter().rposition(is_null).map_or(0, |at| at.saturating_add(1));
+    // Those before `null` are emptied by it, and those before something else are replaced.
+    let is_other = |piece: &&str| Kind::of(piece) != Kind::Object;
+    let start = pieces.iter().rposition(is_other).map_or(0, |at| at.saturating_add(1));
     let objects = pieces.get(start..).unwrap_or_default();
-    let are_objects = !objects.is_empty() && objects.iter().all(|piece| Kind::of(piece) == Kind::Object);
+    let are_objects = !objects.is_empty();
     match shape {
         Shape::Scalar => {
             let said = pieces.iter().rev().find(|piece| !is_null(piece));

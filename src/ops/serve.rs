@@ -76,8 +76,8 @@ pub fn serve() -> Result<()> {
         Ok(started) => started,
         Err(error) => {
             let said = reply(&Reply::Failed { message: error.to_string(), code: error.exit_code() });
-            // A starter that is not told it sees the end of our standard output; the log has it. One that was killed can take
-            // nothing away.
+            // A starter that is not told it sees the end of our standard output; the log has it.
+            // error: it is given back, after what a starter that was killed cannot take away
             let discarded = if said.is_err() { discard(&spec) } else { Ok(()) };
             return discarded.and(said.doing("answer", "the starter")).and(Err(error));
         }
