@@ -1,7 +1,7 @@
 //! A union as mount(8) mounts it, through its helper.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::mount_union::{PRACTICE, practice, server};
@@ -63,6 +63,8 @@ fn a_helper_needs_no_store_and_no_environment() {
     let dirs = ["image-layer3", "image-layer2", "image-layer1"].map(|name| here.join(name).display().to_string());
     let options = format!("lowerdir={}", dirs.join(":"));
     mounts.write("damaged/meta.json", "{");
+    // Another test may have another umask.
+    std::fs::set_permissions(mounts.at("damaged"), std::fs::Permissions::from_mode(0o755)).unwrap();
     mounts.write("file", "");
     for (root, warned) in [("none/store", false), ("file/store", false), ("damaged", true)] {
         let mut command = mounts.command(mounts.at("mount.fuse.layerctl"));

@@ -238,7 +238,9 @@ impl Mounts {
     pub(crate) fn assert_nothing_is_live(&self) {
         assert_eq!(self.mounted(), Vec::<PathBuf>::new());
         assert_eq!(names(&self.at("store/run")), Vec::<String>::new());
-        assert_eq!(self.processes(), Vec::<u32>::new());
+        let left = self.processes();
+        let words = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().escape_ascii().to_string();
+        assert!(left.is_empty(), "{left:?}: {:?}", left.iter().map(words).collect::<Vec<_>>());
     }
 
     /// The processes that were started with this store in their environment.

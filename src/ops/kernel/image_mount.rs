@@ -184,7 +184,11 @@ pub(in super::super) fn sweep(store: &Store) -> Result<()> {
         names => names.doing("read", &images)?,
     };
     for name in names {
-        let name = name.doing("read", &images)?;
+        let name = match name {
+            // With its last entry the directory goes too.
+            Err(Errno::NOENT) => break,
+            name => name.doing("read", &images)?,
+        };
         let hex = name.file_name().to_str().ok().and_then(|name| name.strip_suffix(".lock"));
         if let Some(Ok(digest)) = hex.map(Digest::from_hex) {
             tidy(store, ImageId(digest))?;
@@ -216,7 +220,11 @@ fn remove_empty(store: &Store) -> Result<()> {
         names => names.doing("read", &dir)?,
     };
     for name in names {
-        let name = name.doing("read", &dir)?;
+        let name = match name {
+            // Another process has taken it away.
+            Err(Errno::NOENT) => return Ok(()),
+            name => name.doing("read", &dir)?,
+        };
         if !name.is_dots() && Some(name.file_name().to_bytes()) != path.file_name().map(std::ffi::OsStr::as_bytes) {
             return Ok(());
         }
