@@ -38,8 +38,8 @@ fn a_time_that_cannot_be_taken_fails_alone() {
     std::os::unix::fs::FileExt::write_at(&open, b"BEFORE", 0).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), "BEFORE");
     assert_eq!(pid(&mounts, "c"), server);
-    // Some files are kept open, which is no more than there are steps of this test.
-    let has_settled = || threads() <= threads_before && descriptors() <= descriptors_before + 8;
+    // There may be six workers more than at first, of two threads and a descriptor each, and some files are kept open.
+    let has_settled = || threads() <= threads_before + 12 && descriptors() <= descriptors_before + 14;
     assert!(
         (0..500).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
