@@ -128,8 +128,11 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
         Some(record) if record.lost.is_some() => store.change_mount(container, &record, |mount| mount.lost = None)?,
         _ => {}
     }
-    // The server may have failed to.
-    if let Some(_lock) = free(container)? {
+    // The server may have failed to remove it. Without need its lock is not taken, which another mount may be about to take.
+    let left = container.default_mountpoint();
+    if fs::is_there(&left).doing("look at", &left)?
+        && let Some(_lock) = free(container)?
+    {
         container.remove_default_mountpoint()?;
     }
     lost.map_or(Ok(()), |lost| Err(said(&name, &lost)))

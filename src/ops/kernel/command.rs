@@ -16,7 +16,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::store::{Container, ContainerState, MountRecord, Store};
 use crate::sys::{call, fs};
 
-/// The socket in the container's directory: whoever connects to it has the command killed.
+/// The socket in the container's directory: a process that connects to it has the command killed.
 const SOCKET: &str = "end";
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ fn listen(container: &Container, held: OwnedFd) -> Result<()> {
     call::chmod(&path, Mode::RWXU).doing("listen at", &dir)?;
     let run = move || {
         while let Err(error) = listener.accept() {
-            // error: who asks waits until there is a descriptor to answer with
+            // error: the process that asks waits until there is a descriptor to answer with
             drop(error);
             std::thread::sleep(PAUSE);
         }

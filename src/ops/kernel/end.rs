@@ -55,7 +55,7 @@ pub(in super::super) fn end(store: &Store, container: &Container, mount: &MountR
     match freeze(at, true) {
         Err(Errno::BUSY) if how.force => {}
         Err(Errno::BUSY) => return Err(in_use(container, "a process has a file open there to write to it")),
-        // Somebody else has just unmounted it.
+        // Another process has just unmounted it.
         Err(Errno::INVAL | Errno::NOENT) => return Err(not_mounted(container)),
         frozen => frozen.doing("make read-only the mount at", at)?,
     }
@@ -107,7 +107,7 @@ pub(in super::super) fn clear(store: &Store, container: &Container, mount: &Moun
     tidy(store, container.record.image)
 }
 
-/// That somebody still has what was mounted.
+/// That a process still has what was mounted, as an error.
 pub(super) fn still_used(container: &Container) -> Error {
     // error: it only says less
     let user = user_of(container).unwrap_or(None);

@@ -1,4 +1,4 @@
-//! The mount of an image, for who mounts a container over it.
+//! The mount of an image, for the process that mounts a container over it.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,7 +23,7 @@ use crate::id::{Digest, ImageId};
 use crate::store::Store;
 use crate::sys::{Dir, call, fs, open_regular, retry};
 
-/// How long the server of an image is waited for that nobody uses.
+/// How long the end of an image's server is waited for, once no container uses the image.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The mount of an image, which stays as long as this is held; after that, as long as a container without a command is over it.
@@ -48,7 +48,7 @@ pub(super) fn lock_of(store: &Store, image: ImageId) -> PathBuf {
     dir(store).join(format!("{}.lock", image.hex()))
 }
 
-/// The lock of who makes a mount.
+/// The lock of the process that makes a mount.
 pub(super) fn start_lock(store: &Store) -> PathBuf {
     dir(store).join("lock")
 }
@@ -94,7 +94,8 @@ pub(super) fn take(store: &Store, image: ImageId) -> Result<ImageMount> {
     Ok(ImageMount { mountpoint, server, _lease: lease })
 }
 
-/// Locks a file in the directory of image mounts. File and directory go when nobody has them, and are made anew then.
+/// Locks a file in the directory of image mounts. File and directory are removed when no process uses them, and are made anew
+/// when one does.
 fn locked(store: &Store, path: &Path, how: FlockOperation) -> Result<File> {
     let images = dir(store);
     loop {
