@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use layerctl::Error;
-use layerctl::archive::{DocumentLimits, Documents, ImageConfig, Platform, Platforms, Wanted, normal_name, plans};
+use layerctl::archive::{DocumentLimits, Documents, Wanted, normal_name, plans};
+use layerctl::image::{ImageConfig, Platform, Platforms};
 
 use super::is_one_sentence;
 use super::parts::{self, Content};

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use layerctl::archive::{Platform, named_digest, normal_name};
+use layerctl::archive::{named_digest, normal_name};
 use layerctl::id::{ContainerId, Digest, ImageName};
+use layerctl::image::Platform;
 
 use super::is_one_sentence;
 

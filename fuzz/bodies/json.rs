@@ -1,6 +1,6 @@
 //! A document, read as Go reads it: as a config, and written with each field once.
 
-use layerctl::archive::{CONFIG, ImageConfig};
+use layerctl::image::{CONFIG, ImageConfig};
 use layerctl::json;
 use serde_json::Value;
 

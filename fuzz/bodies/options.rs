@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use layerctl::Error;
-use layerctl::ops::UnionOptions;
+use layerctl::commands::UnionOptions;
 
 pub(crate) fn run(data: &[u8]) -> bool {
     let mut understood = true;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use layerctl::archive::{Platform, Platforms};
-use layerctl::ops::{ImportLimits, ImportOptions, Policy, TakenAs, Verify, df, import, inspect, prune, verify};
+use layerctl::commands::{ImportLimits, ImportOptions, Policy, TakenAs, Verify, df, import, inspect, prune, verify};
+use layerctl::image::{Platform, Platforms};
 use layerctl::progress::Quiet;
 use layerctl::store::{MountRecord, NewContainer, PruneScope, Store};
 use tempfile::TempDir;

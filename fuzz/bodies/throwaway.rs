@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use layerctl::Error;
-use layerctl::archive::{Platform, Platforms};
+use layerctl::commands::{ImportLimits, ImportOptions, Policy, Save, SaveForm, TakenAs, Verify, import, save, verify};
 use layerctl::id::ImageId;
-use layerctl::ops::{ImportLimits, ImportOptions, Policy, Save, SaveForm, TakenAs, Verify, import, save, verify};
+use layerctl::image::{Platform, Platforms};
 use layerctl::progress::Quiet;
 use layerctl::store::Store;
 use tempfile::TempDir;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::config::CONFIG;
 use super::plan::{Plan, PlannedLayer, Plans, Reader};
 use crate::error::Result;
 use crate::id::{DiffId, ImageName};
+use crate::image::CONFIG;
 use crate::json;
 
 const REPOSITORIES: &str = "repositories";

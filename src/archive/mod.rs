@@ -11,20 +11,16 @@
 //! - [`incoming`]: a pipe; [`replay`]: it can be begun again
 //! - [`members`]: the files of an archive, by name, in a tar ([`tar_members`]) or a directory ([`dir_members`])
 //! - [`documents`]: those that say what is in it; [`blob`]: the digests by which they name others
-//! - [`docker`], [`oci`] with [`oci_documents`], [`legacy`]: the formats' own documents become [`Plans`]
-//! - [`platform`]: which image of several is taken
-//! - [`config`]: the image config, [`mod@history`] what it tells of the layers
+//! - [`mod@plans`]: which format that is; [`docker`], [`oci`] with [`oci_documents`], [`legacy`]: the formats' own documents become [`Plans`]
 //! - [`saved`]: the same documents for an archive that is written
 //!
 //! Nothing here writes. Members are named by the archive's own names and are never used as paths.
 
 mod blob;
-mod config;
 mod dir_members;
 mod docker;
 mod documents;
 mod exact;
-mod history;
 mod incoming;
 mod input;
 mod legacy;
@@ -33,23 +29,21 @@ mod metered;
 mod oci;
 mod oci_documents;
 mod plan;
-mod platform;
+mod plans;
 mod replay;
 mod saved;
 mod tar_members;
 
 pub use blob::{Algorithm, Blob, BlobDigest};
-pub use config::{CONFIG, ImageConfig, PROCESS, Process, root_file_system_config};
 pub use dir_members::DirMembers;
 pub use documents::{DocumentLimits, Documents};
 pub use exact::{Checked, Exact, Seen};
-pub use history::{HistoryStep, history};
 pub use incoming::{Incoming, Stop};
 pub use input::{Input, Stream, read_failure, standard_input};
 pub use members::{MemberKind, NameTells, Part, member, normal_name};
 pub use metered::{Meter, Metered};
-pub use plan::{Note, Plan, PlannedLayer, Plans, Wanted, named_digest, no_documents, plans};
-pub use platform::{Platform, Platforms};
+pub use plan::{Note, Plan, PlannedLayer, Plans, Wanted, named_digest, no_documents};
+pub use plans::plans;
 pub use replay::Replay;
 pub use saved::{
     OCI_LAYOUT, SavedImage, SavedLayer, blob_name, docker_manifest, oci_index, oci_manifest, repositories,

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 
 use super::blob::{Blob, BlobDigest};
-use super::config::ImageConfig;
 use super::oci_documents::{Descriptor, Document, why_no_image};
 use super::plan::{Note, Plan, Plans, Reader};
-use super::{Platform, Platforms};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
+use crate::image::ImageConfig;
+use crate::image::{Platform, Platforms};
 use crate::json;
 
 const INDEX: &str = "index.json";

@@ -1,13 +1,10 @@
 //! What an archive's documents say is to be imported.
 
-use std::cell::Cell;
-
 use super::blob::{Blob, BlobDigest};
-use super::config::ImageConfig;
 use super::documents::{DocumentLimits, Documents};
-use super::{Platforms, docker, legacy, oci};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageName};
+use crate::image::{ImageConfig, Platforms};
 use crate::json;
 
 /// What is wanted of an archive.
@@ -74,40 +71,6 @@ pub(super) struct Reader<'a> {
     pub(super) is_image: bool,
 }
 
-/// Reads the documents of an archive; `None` when nothing says that it is one, so that it may be a root file system.
-/// `look_like_image` says that its members have the names of one.
-///
-/// # Errors
-/// [`Error::BadArchive`] that names the document or member that is missing, damaged or not what it should be.
-pub fn plans(
-    archive: &str,
-    documents: &dyn Documents,
-    wanted: &Wanted,
-    look_like_image: bool,
-) -> Result<Option<Plans>> {
-    let documents = Limited { documents, archive, left: Cell::new(wanted.limits.all) };
-    let mut reader = Reader { archive, documents: &documents, wanted, is_image: look_like_image };
-    reader.is_image = look_like_image || reader.has_layout()?;
-    let (has_manifest, mut plans) = docker::plans(&reader)?;
-    if plans.is_none() {
-        plans = oci::plans(&reader)?;
-    }
-    if plans.is_none() && !has_manifest {
-        plans = legacy::plans(&reader)?;
-    }
-    let Some(plans) = plans else {
-        let missing = documents.why_missing();
-        return match reader.is_image {
-            false => Ok(None),
-            true if has_manifest => Err(Error::bad_archive(archive, "has no image in it")),
-            true if missing != "is missing" => Err(reader.bad(docker::MANIFEST, missing)),
-            true => Err(no_documents(archive)),
-        };
-    };
-    wanted.limits.take_names(archive, plans.images.iter().map(|plan| plan.names.len()))?;
-    Ok(Some(plans))
-}
-
 /// Nothing says what is in the archive.
 #[must_use]
 pub fn no_documents(archive: &str) -> Error {
@@ -120,7 +83,7 @@ impl Reader<'_> {
     }
 
     /// Whether it says of itself that it is an OCI layout (OCI `image-layout.md`, "oci-layout file").
-    fn has_layout(&self) -> Result<bool> {
+    pub(super) fn has_layout(&self) -> Result<bool> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         #[derive(Default)]
@@ -172,37 +135,6 @@ impl Reader<'_> {
         let layers = diff_ids.iter().zip(members);
         let layers = layers.map(|(diff_id, (member, blob))| PlannedLayer { diff_id: *diff_id, member, blob }).collect();
         Ok(Plan { config, config_name: None, names, layers, may_be_absent: false })
-    }
-}
-
-/// Documents of which no more is given than an archive of images can need: one of some kilobytes can name one of
-/// megabytes thousands of times.
-struct Limited<'a> {
-    documents: &'a dyn Documents,
-    archive: &'a str,
-    left: Cell<u64>,
-}
-
-impl Documents for Limited<'_> {
-    fn why_missing(&self) -> &'static str {
-        self.documents.why_missing()
-    }
-
-    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(bytes) = self.documents.document(name)? else { return Ok(None) };
-        let left = self.left.get().checked_sub(bytes.len() as u64);
-        self.left.set(left.ok_or_else(|| {
-            Error::bad_archive(self.archive, "has too many documents (`--limit documents=` allows more)")
-        })?);
-        Ok(Some(bytes))
-    }
-
-    fn has(&self, name: &str) -> Result<bool> {
-        self.documents.has(name)
-    }
-
-    fn diff_id(&self, name: &str) -> Result<Option<DiffId>> {
-        self.documents.diff_id(name)
     }
 }
 

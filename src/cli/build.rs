@@ -7,9 +7,9 @@ use clap::Args;
 use super::Context;
 use super::bars::Bars;
 use super::config_options::{CONFIG_HELP, ConfigOptions};
+use crate::commands::{self, ImportLimits};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
-use crate::ops::{self, ImportLimits};
 
 /// Make an image of tars and directories, and print its id
 ///
@@ -54,7 +54,7 @@ impl Build {
         let name = |text: &String| text.parse::<ImageName>().map_err(|error| Error::Usage(error.to_string()));
         let mut limits = ImportLimits::default();
         self.limits.iter().try_for_each(|limit| limits.set(limit))?;
-        let request = ops::Build {
+        let request = commands::Build {
             limits,
             from: self.from.clone(),
             layers: self.layers.clone(),
@@ -64,7 +64,7 @@ impl Build {
             id_file: self.iidfile.clone(),
         };
         let store = if self.no_sync { context.store.without_sync() } else { context.store.clone() };
-        let id = ops::build(&store, &request, &Bars::new(context.quiet))?;
+        let id = commands::build(&store, &request, &Bars::new(context.quiet))?;
         if context.output.is_json() {
             context.output.json(&serde_json::json!(id))?;
         } else {

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::Context;
 use super::config_options::{CONFIG_HELP, ConfigOptions};
+use crate::commands::{self, Setting};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
-use crate::ops::{self, Setting};
 
 /// Make an image of a container's changes, and print its id
 ///
@@ -48,14 +48,14 @@ impl Commit {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let name = |text: &String| text.parse::<ImageName>().map_err(|error| Error::Usage(error.to_string()));
         let author = self.author.iter().map(|author| Setting::Image("author", author.clone().into()));
-        let request = ops::Commit {
+        let request = commands::Commit {
             container: self.container.clone(),
             names: self.tags.iter().chain(&self.name).map(name).collect::<Result<_>>()?,
             message: self.message.clone(),
             live: self.live || !self.pause,
             settings: self.config.settings()?.into_iter().chain(author).collect(),
         };
-        let id = ops::commit(&context.store, &request)?;
+        let id = commands::commit(&context.store, &request)?;
         if context.output.is_json() {
             context.output.json(&serde_json::json!(id))?;
         } else {

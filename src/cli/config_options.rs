@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use crate::commands::{self, Setting};
 use crate::error::Result;
-use crate::ops::{self, Setting};
 
 #[derive(Debug, Args)]
 pub(super) struct ConfigOptions {
@@ -34,7 +34,7 @@ With SOURCE_DATE_EPOCH set it is the image's time, and no file of a layer that i
 impl ConfigOptions {
     pub(super) fn settings(&self) -> Result<Vec<Setting>> {
         let settings = self.settings.iter().map(|text| Setting::parse(text));
-        let changes = self.changes.iter().map(|text| ops::instruction(text));
+        let changes = self.changes.iter().map(|text| commands::instruction(text));
         settings.chain(changes).collect::<Result<Vec<_>>>().map(|settings| settings.concat())
     }
 }

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::Context;
+use crate::commands::{self, ImportLimits, Place};
 use crate::error::Result;
-use crate::ops::{self, ImportLimits, Place};
 
 /// Copy files between a container and the host, without a mount
 ///
@@ -42,14 +42,14 @@ impl Cp {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let mut limits = ImportLimits::default();
         self.limits.iter().try_for_each(|limit| limits.set(limit))?;
-        let request = ops::Copy {
+        let request = commands::Copy {
             limits,
             from: Place::parse(&self.from),
             to: Place::parse(&self.to),
             archive: self.archive,
             follow: self.follow_link,
         };
-        ops::copy(&context.store, &request)?;
+        commands::copy(&context.store, &request)?;
         Ok(0)
     }
 }

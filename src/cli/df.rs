@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::Context;
 use super::list::{Column, List, Look, Place};
 use super::output::{short, size};
+use crate::commands::{self, DfRow};
 use crate::error::Result;
-use crate::ops::{self, DfRow};
 use crate::store::Usage;
 
 /// Show what the store takes on the disk, and what of it can go
@@ -34,7 +34,7 @@ fn value(row: &DfRow) -> Value {
 
 impl Df {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        let df = ops::df(&context.store)?;
+        let df = commands::df(&context.store)?;
         let rows = [
             ("Images", &df.images),
             ("Containers", &df.containers),
@@ -109,7 +109,7 @@ fn by_template(context: &Context, rows: &[(&str, &DfRow)]) -> Result<()> {
     list.print(context, &Look::default())
 }
 
-fn each(df: &ops::Df) -> [(String, Value); 3] {
+fn each(df: &commands::Df) -> [(String, Value); 3] {
     let images = df.each_image.iter().map(|one| {
         json!({
             "Id": one.id, "RepoTags": one.names, "Containers": one.containers, "Size": bytes(one.usage),
@@ -130,7 +130,7 @@ fn each(df: &ops::Df) -> [(String, Value); 3] {
     ]
 }
 
-fn tables(context: &Context, df: &ops::Df) -> Result<()> {
+fn tables(context: &Context, df: &commands::Df) -> Result<()> {
     let images: Vec<[String; 7]> = df
         .each_image
         .iter()

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Context, path_text};
+use crate::commands::{self, Difference, DifferenceKind};
 use crate::error::Result;
-use crate::ops::{self, Difference, DifferenceKind};
 
 /// Show what was added (A), changed (C) and deleted (D)
 ///
@@ -48,10 +48,10 @@ const fn letter(kind: DifferenceKind) -> &'static str {
 impl Diff {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         if self.tar {
-            ops::diff_tar(&context.store, &self.name, self.base.as_deref(), &self.output)?;
+            commands::diff_tar(&context.store, &self.name, self.base.as_deref(), &self.output)?;
             return Ok(0);
         }
-        let differences = ops::diff(&context.store, &self.name, self.base.as_deref())?;
+        let differences = commands::diff(&context.store, &self.name, self.base.as_deref())?;
         if self.nul {
             let mut bytes = Vec::new();
             for one in &differences {

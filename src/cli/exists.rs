@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::Context;
+use crate::commands::{self, Kind};
 use crate::error::Result;
-use crate::ops::{self, Kind};
 
 /// Say by the exit status whether there is a container, image or layer: 0 yes, 1 no
 ///
@@ -30,6 +30,6 @@ impl Exists {
         let asked = [(self.container, Kind::Container), (self.image, Kind::Image), (self.layer, Kind::Layer)];
         let any = !asked.iter().any(|(is_asked, _)| *is_asked);
         let kinds: Vec<Kind> = asked.iter().filter(|(is_asked, _)| *is_asked || any).map(|(_, kind)| *kind).collect();
-        Ok(u8::from(!ops::exists(&context.store, &kinds, &self.name)?))
+        Ok(u8::from(!commands::exists(&context.store, &kinds, &self.name)?))
     }
 }

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::output::{cut, short, visible};
 use super::{Context, path_text};
+use crate::commands::{self, Action, Explanation, Given, Source};
 use crate::error::Result;
 use crate::index::Kind;
-use crate::ops::{self, Action, Explanation, Given, Source};
 
 /// As wide as a command is shown.
 const COMMAND: usize = 60;
@@ -31,7 +31,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        let explanation = ops::explain(&context.store, &self.name, self.path.as_bytes())?;
+        let explanation = commands::explain(&context.store, &self.name, self.path.as_bytes())?;
         if context.output.is_json() {
             context.output.json(&value(&explanation))?;
         } else {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Context;
+use crate::commands;
 use crate::error::Result;
-use crate::ops;
 
 /// Write all that a container or image shows, as one tar
 ///
@@ -25,7 +25,7 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        ops::export(&context.store, &self.name, &self.output)?;
+        commands::export(&context.store, &self.name, &self.output)?;
         Ok(0)
     }
 }

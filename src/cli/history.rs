@@ -6,8 +6,8 @@ use serde_json::json;
 use super::Context;
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::{ago, cut, size};
+use crate::commands;
 use crate::error::Result;
-use crate::ops;
 
 const COLUMNS: [Column; 7] = [
     Column { head: "IMAGE", name: "ID", place: Place::Table },
@@ -36,14 +36,14 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        let history = ops::history(&context.store, &self.image)?;
+        let history = commands::history(&context.store, &self.image)?;
         let mut list = List::new(&COLUMNS);
         for (number, (step, bytes)) in history.steps.iter().enumerate() {
             let (id, names) = match number {
                 0 => (history.id.to_string(), Some(&history.names)),
                 _ => (MISSING.to_owned(), None),
             };
-            let created = step.created.as_deref().and_then(ops::seconds);
+            let created = step.created.as_deref().and_then(commands::seconds);
             let by = step.created_by.clone().unwrap_or_default();
             let by_shown = by.replace('\t', " ");
             let by_shown = if self.look.no_trunc { by_shown.into() } else { cut(&by_shown, COMMAND) };

@@ -7,10 +7,10 @@ use super::filter::{Filter, Filters, Reference};
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::{ago, size};
 use super::{Context, report};
-use crate::archive::ImageConfig;
+use crate::commands::{self, rfc3339};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
-use crate::ops::{self, rfc3339};
+use crate::image::ImageConfig;
 use crate::store::Image;
 
 const COLUMNS: [Column; 8] = [
@@ -57,7 +57,7 @@ fn config(image: &Image) -> ImageConfig {
 }
 
 fn created(config: &ImageConfig) -> u64 {
-    config.created.as_deref().and_then(ops::seconds).unwrap_or_default()
+    config.created.as_deref().and_then(commands::seconds).unwrap_or_default()
 }
 
 impl Images {
@@ -116,7 +116,7 @@ impl Images {
 
     fn row(&self, image: &Image, id: &str, repository: &str, tag: &str) -> Vec<Cell> {
         let (record, config) = (&image.record, config(image));
-        let made = config.created.as_deref().and_then(ops::seconds);
+        let made = config.created.as_deref().and_then(commands::seconds);
         vec![
             repository.into(),
             tag.into(),

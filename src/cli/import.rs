@@ -6,10 +6,11 @@ use clap::{Args, ValueEnum};
 
 use super::bars::Bars;
 use super::{Context, say};
-use crate::archive::{Note, Platform, Platforms};
+use crate::archive::Note;
+use crate::commands::{self, ImportLimits, ImportOptions, Policy, TakenAs};
 use crate::error::{Error, Result};
 use crate::id::ImageName;
-use crate::ops::{self, ImportLimits, ImportOptions, Policy, TakenAs};
+use crate::image::{Platform, Platforms};
 
 /// Import images from an archive, and print their ids
 ///
@@ -91,7 +92,7 @@ impl Import {
             },
         };
         let store = if self.no_sync { context.store.without_sync() } else { context.store.clone() };
-        let imported = ops::import(&store, &self.source, &options, &Bars::new(context.quiet))?;
+        let imported = commands::import(&store, &self.source, &options, &Bars::new(context.quiet))?;
         let source = self.source.display();
         for Note { member, why } in imported.passed_over.iter().filter(|_| !context.quiet) {
             say(&format!("{source}: {member}: passed over: it {why}"));

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::format::Format;
 use super::{Context, for_each};
+use crate::commands;
 use crate::error::Result;
-use crate::ops;
 
 /// Show all that is known of images, containers, layers or mounts, as a JSON array
 ///
@@ -30,7 +30,7 @@ impl Inspect {
         let mut values = Vec::new();
         // What was found is shown, also when something else was not.
         let status = for_each(&self.names, |name| {
-            values.push(ops::inspect(&context.store, name)?);
+            values.push(commands::inspect(&context.store, name)?);
             Ok(())
         });
         if context.output.template().is_some() {

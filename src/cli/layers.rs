@@ -7,9 +7,9 @@ use super::filter::Filter;
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::{ago, size};
 use super::{Context, report};
+use crate::commands::rfc3339;
 use crate::error::{Error, Result};
 use crate::id::ImageId;
-use crate::ops::rfc3339;
 
 const COLUMNS: [Column; 7] = [
     Column { head: "LAYER ID", name: "ID", place: Place::Table },

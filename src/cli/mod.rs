@@ -49,10 +49,9 @@ use args::{Arguments, Command};
 use output::{Output, visible};
 use union::UnionProgram;
 
-use crate::container;
 use crate::error::{Error, Result};
-use crate::ops;
 use crate::store::Store;
+use crate::{commands, container};
 
 /// The name under which mount(8) calls us.
 const MOUNT_HELPER: &str = "mount.fuse.layerctl";
@@ -72,15 +71,15 @@ pub fn main() -> ExitCode {
         Some(container::STAGE) => container::stage(&args),
         _ if is_mount_helper(&args) => {
             let args = args.get(1..).unwrap_or_default();
-            ops::mount_helper(existing_store().as_ref(), args).map(|()| 0)
+            commands::mount_helper(existing_store().as_ref(), args).map(|()| 0)
         }
         _ if UnionProgram::is_meant(&args) => match UnionProgram::try_parse_from(&args) {
             Ok(program) => program.run(),
             Err(error) => return usage(error, false),
         },
         // Its standard error is the container's log.
-        Some(ops::SERVE) => ops::serve().map(|()| 0),
-        Some(ops::MOUNT_TASK) => ops::mount_task().map(|()| 0),
+        Some(commands::SERVE) => commands::serve().map(|()| 0),
+        Some(commands::MOUNT_TASK) => commands::mount_task().map(|()| 0),
         _ => match Arguments::try_parse_from(&args) {
             Ok(arguments) => run(arguments, args.iter().any(|word| word == "--")),
             Err(error) => return usage(error, args.iter().any(|word| word == "run-mount")),

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::Context;
 use super::output::size;
+use crate::commands;
 use crate::error::Result;
-use crate::ops;
 use crate::store::{PruneScope, Usage};
 
 /// Remove what nobody needs
@@ -32,7 +32,7 @@ pub(super) struct Prune {
 impl Prune {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let scope = PruneScope { all: self.all, containers: self.containers };
-        let ops::Prune { pruned, failure } = ops::prune(&context.store, scope, self.dry_run)?;
+        let commands::Prune { pruned, failure } = commands::prune(&context.store, scope, self.dry_run)?;
         let total: Usage = pruned.iter().map(|one| one.usage).sum();
         if context.output.is_json() {
             let things = pruned.iter().map(

@@ -7,9 +7,9 @@ use super::filter::Filter;
 use super::list::{Cell, Column, List, Look, Place};
 use super::output::ago;
 use super::{Context, report};
+use crate::commands::rfc3339;
 use crate::error::Result;
 use crate::id::ImageId;
-use crate::ops::rfc3339;
 use crate::store::{Container, ContainerState};
 
 const COLUMNS: [Column; 9] = [

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{Context, for_each, forgive};
+use crate::commands;
 use crate::error::Result;
-use crate::ops;
 
 /// Remove containers with all that was written in them
 ///
@@ -21,7 +21,7 @@ pub(super) struct Rm {
 
 impl Rm {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        Ok(for_each(&self.containers, |name| match ops::remove(&context.store, name, self.force) {
+        Ok(for_each(&self.containers, |name| match commands::remove(&context.store, name, self.force) {
             Ok(removed) => context.output.line(&removed),
             Err(error) if self.force => forgive(error),
             Err(error) => Err(error),

@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
+use crate::commands::{self, Io, Mounted, NetworkOptions, Outcome};
 use crate::container::{Ended, Security};
 use crate::error::{Error, Result};
-use crate::ops::{self, Io, Mounted, NetworkOptions, Outcome};
 
 /// The exit status of a command that `SIGPIPE` has ended.
 const BROKEN_PIPE: u8 = 141;
@@ -95,7 +95,7 @@ impl RunMount {
         if !self.security_opt.is_empty() && !has_separator {
             return Err(Error::Usage("--security-opt is about a command: give one after --".into()));
         }
-        let request = ops::RunMount {
+        let request = commands::RunMount {
             name: self.name.clone(),
             image,
             mountpoint,
@@ -111,7 +111,7 @@ impl RunMount {
                 no_hosts: self.no_hosts,
             },
         };
-        match ops::run_mount(&context.store, &request)? {
+        match commands::run_mount(&context.store, &request)? {
             Outcome::Ended(Ended { status, lost: None }) => Ok(status),
             // It has failed by itself, or because it could write no more.
             Outcome::Ended(Ended { status, lost: Some(why) }) if !matches!(status, 0 | BROKEN_PIPE) => {
@@ -123,7 +123,7 @@ impl RunMount {
                 Ok(()) => Ok(0),
                 Err(error) => {
                     // The caller would never learn of the mount, and it would stay for ever.
-                    if let Err(why) = ops::take_back(&context.store, &mounted) {
+                    if let Err(why) = commands::take_back(&context.store, &mounted) {
                         super::report(&why);
                     }
                     Err(error)

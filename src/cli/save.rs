@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 
 use super::Context;
 use super::bars::Bars;
+use crate::commands::{self, SaveForm};
 use crate::error::Result;
-use crate::ops::{self, SaveForm};
 use crate::tarball::Codec;
 
 /// Write images to an archive, for docker load, podman load, skopeo and others
@@ -46,7 +46,7 @@ enum Compress {
 
 impl Save {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        let request = ops::Save {
+        let request = commands::Save {
             images: self.images.clone(),
             output: self.output.clone(),
             form: match (self.oci, self.docker) {
@@ -60,7 +60,7 @@ impl Save {
                 Compress::Zstd => Codec::Zstd,
             },
         };
-        ops::save(&context.store, &request, &Bars::new(context.quiet))?;
+        commands::save(&context.store, &request, &Bars::new(context.quiet))?;
         Ok(0)
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Context, for_each};
+use crate::commands;
 use crate::error::Result;
-use crate::ops;
 
 /// End mounts, and keep the containers
 ///
@@ -31,7 +31,7 @@ pub(super) struct Umount {
 impl Umount {
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
         let patience = Duration::from_secs(self.timeout);
-        let how = ops::Umount { lazy: self.lazy, force: self.force, patience };
-        Ok(for_each(&self.targets, |target| ops::umount(&context.store, target, how)))
+        let how = commands::Umount { lazy: self.lazy, force: self.force, patience };
+        Ok(for_each(&self.targets, |target| commands::umount(&context.store, target, how)))
     }
 }

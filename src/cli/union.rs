@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 
 use super::Context;
+use crate::commands::{self, UnionOptions};
 use crate::error::Result;
-use crate::ops::{self, UnionOptions};
 
 /// The name under which programs call us that want a union mounted, as podman's `mount_program`.
 const PROGRAM: &str = "layerctl-union";
@@ -61,7 +61,7 @@ impl Union {
     }
 
     pub(super) fn run(&self, context: &Context) -> Result<u8> {
-        ops::union(&context.store, &self.options()?, &self.mountpoint)?;
+        commands::union(&context.store, &self.options()?, &self.mountpoint)?;
         Ok(0)
     }
 }
@@ -75,7 +75,7 @@ impl UnionProgram {
     }
 
     pub(super) fn run(&self) -> Result<u8> {
-        ops::mount_program(&self.union.options()?, &self.union.mountpoint)?;
+        commands::mount_program(&self.union.options()?, &self.union.mountpoint)?;
         Ok(0)
     }
 }

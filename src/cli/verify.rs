@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::Context;
 use super::bars::Bars;
 use super::output::{short, visible};
+use crate::commands::{self, Finding, Repaired};
 use crate::error::Result;
-use crate::ops::{self, Finding, Repaired};
 
 /// The exit status when there is damage.
 const DAMAGED: u8 = 3;
@@ -44,14 +44,14 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.repair {
-            let options = ops::Repair { names: self.names, sources: self.from };
-            let repaired = ops::repair(&context.store, &options, &Bars::new(context.quiet))?;
+            let options = commands::Repair { names: self.names, sources: self.from };
+            let repaired = commands::repair(&context.store, &options, &Bars::new(context.quiet))?;
             show_repaired(context, &repaired)?;
             let is_damaged = repaired.iter().any(|one| one.left.is_some() && !one.finding.is_debris);
             return Ok(if is_damaged { DAMAGED } else { 0 });
         }
-        let options = ops::Verify { names: self.names, quick: self.quick };
-        let findings = ops::verify(&context.store, &options, &Bars::new(context.quiet))?;
+        let options = commands::Verify { names: self.names, quick: self.quick };
+        let findings = commands::verify(&context.store, &options, &Bars::new(context.quiet))?;
         show(context, &findings)?;
         Ok(if findings.iter().any(|finding| !finding.is_debris) { DAMAGED } else { 0 })
     }

@@ -12,7 +12,8 @@ use rustix::thread::Uid;
 
 use super::mounts::DEVICES;
 use super::pty;
-use super::streams::{Device, Plan, name};
+use super::standard::name;
+use super::streams::{Device, Plan};
 use crate::error::{Context as _, Result};
 use crate::sys::call;
 

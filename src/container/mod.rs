@@ -32,6 +32,7 @@ mod root;
 mod seccomp;
 mod security;
 mod session;
+mod standard;
 mod streams;
 mod terminal;
 mod user;

@@ -14,7 +14,7 @@ use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice, tee};
 
-use super::streams::name;
+use super::standard::name;
 use crate::error::{Context as _, Result};
 use crate::sys::{self, call};
 

@@ -24,7 +24,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use super::message::Message;
-use super::streams::name;
+use super::standard::name;
 use super::terminal::Terminal;
 use crate::error::{Context as _, Result};
 use crate::sys::{self, call};

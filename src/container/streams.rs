@@ -27,12 +27,10 @@ use serde::{Deserialize, Serialize};
 use super::mounts::DEVICES;
 use super::pty::Devpts;
 use super::pump::{self, PIPE_SIZE, Pump};
+use super::standard::{access, name};
 use super::terminal::Terminal;
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{self, call};
-
-/// How messages name the descriptors.
-pub(super) const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
 /// `PIPEFS_MAGIC` of linux/magic.h: the file system of anonymous pipes.
 const PIPEFS: u64 = 0x5049_5045;
@@ -109,10 +107,6 @@ fn given(number: usize) -> Result<OwnedFd> {
         _ => fcntl_dupfd_cloexec(stderr(), 3),
     };
     copy.doing("copy", name(number))
-}
-
-pub(super) fn name(number: usize) -> &'static str {
-    NAMES.get(number).copied().unwrap_or("a standard descriptor")
 }
 
 impl Streams {
@@ -289,11 +283,6 @@ impl ReadFile {
         let mut original = File::from(given(self.number)?);
         original.seek(SeekFrom::Start(end)).map(|_| ()).doing("set the offset of", name(self.number))
     }
-}
-
-/// How the descriptor was opened: `RDONLY`, `WRONLY` or `RDWR`.
-pub(super) fn access(number: usize, fd: BorrowedFd<'_>) -> Result<OFlags> {
-    Ok(fcntl_getfl(fd).doing("examine", name(number))? & OFlags::RWMODE)
 }
 
 fn classify(number: usize, fd: BorrowedFd<'_>) -> Result<Kind> {

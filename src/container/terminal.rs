@@ -23,7 +23,7 @@ use rustix::termios::{
 };
 
 use super::pump::{Moved, Pump, TerminalOutput, move_once, sign, wait};
-use super::streams::{access, name};
+use super::standard::{access, name};
 use crate::error::{Context as _, Result};
 use crate::sys::call;
 

@@ -2,52 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Meta, NodeId, Xattrs, format};
-use crate::id::Digest;
-
-/// A node to put into a [`Builder`].
-#[derive(Debug, Clone)]
-pub struct NewNode {
-    /// Type, owner, times and the like.
-    pub meta: Meta,
-    /// The target of a symbolic link; empty for all else.
-    pub target: Vec<u8>,
-    /// Extended attributes as the union shall show them.
-    pub xattrs: Xattrs,
-    /// The digest of a regular file's content.
-    pub digest: Option<Digest>,
-}
-
-impl NewNode {
-    /// A node with nothing but `meta`.
-    #[must_use]
-    pub const fn new(meta: Meta) -> Self {
-        Self { meta, target: Vec::new(), xattrs: Vec::new(), digest: None }
-    }
-}
-
-/// What stands at a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Child {
-    /// A node of this layer.
-    Node(NodeId),
-    /// The name is hidden in the layers below.
-    Whiteout,
-}
+use super::building::{Building, Child, NewNode};
+use super::{Kind, NodeId, format};
 
 /// A hard link to a directory, or to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a hard link's target must be a file of the same layer, and no directory")]
 pub struct HardLinkError;
-
-#[derive(Debug)]
-pub(super) struct Building {
-    pub(super) new: NewNode,
-    /// No entry of its own: only paths below it were given.
-    pub(super) implied: bool,
-    pub(super) opaque: bool,
-    pub(super) children: BTreeMap<Box<[u8]>, Child>,
-}
 
 /// Builds an [`Index`](super::Index). Ids it gives out are its own: [`Builder::finish`] numbers anew.
 ///
@@ -206,16 +167,11 @@ impl Builder {
     }
 }
 
-impl Building {
-    const fn implied() -> Self {
-        Self { new: NewNode::new(Meta::implied_directory()), implied: true, opaque: false, children: BTreeMap::new() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{Index, Time};
+    use crate::id::Digest;
+    use crate::index::{Index, Meta, Time};
 
     fn file(size: u64) -> NewNode {
         NewNode::new(Meta { kind: Kind::File, size, ..Meta::implied_directory() })

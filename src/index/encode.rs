@@ -1,6 +1,6 @@
 //! The tree as bytes: written. See [`format`](super::format) for what they are.
 
-use super::build::{Building, Child};
+use super::building::{Building, Child};
 use super::format::{
     DENTRY, FLAG_DIGEST, FLAG_IMPLIED, FLAG_OPAQUE, FormatError, HEADER, Index, MAGIC, NODE, NONE, SUMMED, VERSION,
     crc32, key_of,

@@ -17,9 +17,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::build::Child;
+use super::NodeId;
+use super::building::Child;
 use super::reference::Reference;
-use super::{Kind, Meta, NodeId, Time};
 use crate::id::Digest;
 
 /// The version of the format that this code writes, and the only one it reads.
@@ -86,13 +86,13 @@ impl From<Vec<u8>> for Bytes {
 
 /// A layer's tree, read-only.
 pub struct Index {
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
     nodes: u32,
     dentries: u32,
     /// Where the sections after the nodes begin.
     dentries_at: usize,
     names_at: usize,
-    extras_at: usize,
+    pub(super) extras_at: usize,
     /// Not in the bytes: only a scanned directory has any.
     references: Vec<Reference>,
     /// The same: where the data of a file are that has none at its path.
@@ -120,19 +120,19 @@ pub struct Dentry<'a> {
 /// One inode of the layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
-    record: &'a [u8],
-    index: &'a Index,
+    pub(super) record: &'a [u8],
+    pub(super) index: &'a Index,
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
@@ -375,105 +375,6 @@ impl<'a> Iterator for Children<'a> {
         let (name, target) = self.index.dentry(self.next)?;
         self.next += 1;
         Some(Dentry { name, target })
-    }
-}
-
-impl<'a> Node<'a> {
-    fn u32(&self, at: usize) -> u32 {
-        u32_at(self.record, at).unwrap_or(NONE)
-    }
-
-    fn u64(&self, at: usize) -> u64 {
-        u64_at(self.record, at).unwrap_or_default()
-    }
-
-    fn flag(&self, flag: u8) -> bool {
-        self.record.get(1).is_some_and(|flags| flags & flag != 0)
-    }
-
-    /// What `stat` tells of it; `None` when the record is damaged.
-    #[must_use]
-    pub fn meta(&self) -> Option<Meta> {
-        Some(Meta {
-            kind: self.kind()?,
-            mode: self.u32(4) & 0o7777,
-            uid: self.u32(8),
-            gid: self.u32(12),
-            mtime: Time { sec: i64::from_le_bytes(self.u64(32).to_le_bytes()), nsec: self.u32(28).min(999_999_999) },
-            rdev: (self.u32(20), self.u32(24)),
-            size: self.u64(40),
-            blocks: self.u64(48),
-        })
-    }
-
-    /// The type; `None` when the record is damaged.
-    #[must_use]
-    pub fn kind(&self) -> Option<Kind> {
-        Kind::from_byte(*self.record.first()?)
-    }
-
-    /// How many names the node has in this layer; 1 for a directory.
-    #[must_use]
-    pub fn nlink(&self) -> u32 {
-        self.u32(16)
-    }
-
-    /// Whether the directory hides the lower layers' content.
-    #[must_use]
-    pub fn is_opaque(&self) -> bool {
-        self.flag(FLAG_OPAQUE)
-    }
-
-    /// Whether the layer has only paths below this directory, and says nothing of itself.
-    #[must_use]
-    pub fn is_implied(&self) -> bool {
-        self.flag(FLAG_IMPLIED)
-    }
-
-    /// The digest of a regular file's content, where the index was made from a tar.
-    #[must_use]
-    pub fn digest(&self) -> Option<Digest> {
-        let bytes: &[u8; 32] = self.record.get(80..112)?.try_into().ok()?;
-        self.flag(FLAG_DIGEST).then(|| Digest::from_bytes(*bytes))
-    }
-
-    /// The target of a symbolic link; empty for all else.
-    #[must_use]
-    pub fn target(&self) -> &'a [u8] {
-        self.extras()
-            .and_then(|extras| extras.get(4..4usize.checked_add(u32_at(extras, 0)? as usize)?))
-            .unwrap_or_default()
-    }
-
-    /// The extended attributes.
-    pub fn xattrs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let mut rest = self.extras().and_then(|extras| extras.get(4usize.checked_add(u32_at(extras, 0)? as usize)?..));
-        let mut left = rest.and_then(|rest| u32_at(rest, 0)).unwrap_or_default();
-        rest = rest.and_then(|rest| rest.get(4..));
-        std::iter::from_fn(move || {
-            left = left.checked_sub(1)?;
-            let bytes = rest?;
-            let name_length = u16_at(bytes, 0)? as usize;
-            let value_length = u32_at(bytes, 2)? as usize;
-            let (name, value) = bytes.get(6..)?.split_at_checked(name_length)?;
-            let (value, after) = value.split_at_checked(value_length)?;
-            rest = Some(after);
-            Some((name, value))
-        })
-    }
-
-    fn extras(&self) -> Option<&'a [u8]> {
-        let at = self.u32(56) as usize;
-        let length = self.u32(60) as usize;
-        if length == 0 {
-            return None;
-        }
-        self.index.bytes.get(self.index.extras_at..)?.get(at..at.checked_add(length)?)
-    }
-
-    fn children_range(&self) -> (u32, u32) {
-        let (start, count) = (self.u32(64), self.u32(68));
-        if self.kind() == Some(Kind::Directory) { (start, start.saturating_add(count)) } else { (0, 0) }
     }
 }
 

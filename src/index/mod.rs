@@ -12,14 +12,17 @@
 //! - [`mod@reference`]: what a scanned layer says of the layers below it
 
 mod build;
+mod building;
 mod encode;
 mod format;
 mod left_out;
+mod node;
 mod overlay_upper;
 mod reference;
 mod scan;
 
-pub use build::{Builder, Child, HardLinkError, NewNode};
+pub use build::{Builder, HardLinkError};
+pub use building::{Child, NewNode};
 pub use format::{Bytes, Children, Dentry, FormatError, Index, Node, Target, VERSION};
 pub use overlay_upper::{Indexed, overlay_index};
 pub use reference::{RedirectError, Reference, Referent};

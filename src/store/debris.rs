@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::lock::{Guard, Settled, try_lock};
-use super::publish::set_aside;
 use super::{Staging, Store, file, names_in};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId};
@@ -33,7 +32,7 @@ impl Store {
         for layer in &removed {
             let parts = ["index", "split"].map(|extension| self.layer_path(*layer, extension));
             for path in parts.into_iter().chain([self.diff_dir(&layer.hex())]) {
-                set_aside(staging, &path)?;
+                staging.move_to_trash(&path)?;
             }
         }
         done.map(|()| removed)
@@ -51,7 +50,7 @@ impl Store {
                 Ok(is_free)
             }
             // Nobody can keep a layer by what is no file.
-            Err(Error::Corrupt { .. }) => set_aside(staging, &record).map(|()| true),
+            Err(Error::Corrupt { .. }) => staging.move_to_trash(&record).map(|()| true),
             opened => opened.map(|_| false),
         }
     }
@@ -63,7 +62,7 @@ impl Store {
             let removed = if path.starts_with(self.root.join("mnt")) {
                 remove_mountpoint(&path)
             } else {
-                set_aside(staging, &path)
+                staging.move_to_trash(&path)
             };
             done = done.and(removed);
         }

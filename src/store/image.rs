@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::publish::set_aside;
 use super::{Found, Store, file, names_in, read_json};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
@@ -151,7 +150,7 @@ impl Store {
             self.remove_name(&name)?;
             removed.push(Removed::Name(name));
         }
-        set_aside(&staging, &self.image_dir(id))?;
+        staging.move_to_trash(&self.image_dir(id))?;
         self.sync_dir(&self.root.join("images"))?;
         removed.push(Removed::Image(id));
         removed.extend(self.remove_unused(&guard, &staging)?.into_iter().map(Removed::Layer));

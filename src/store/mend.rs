@@ -8,7 +8,6 @@ use rustix::io::Errno;
 
 use super::image::NameRecord;
 use super::lock::try_lock;
-use super::publish::set_aside;
 use super::reach::config_layers;
 use super::{ImageRecord, LayerRecord, Staging, Store, file, json, names_in, now, read_json};
 use crate::error::{Context as _, Error, Result, readable};
@@ -34,7 +33,7 @@ impl Store {
         match call::renameat_with(CWD, from, CWD, &to, RenameFlags::EXCHANGE) {
             Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
                 // Whatever is there: a directory in the place of a file too.
-                set_aside(staging, &to)?;
+                staging.move_to_trash(&to)?;
                 fs::rename(from, &to).doing("put into place", &to)?;
             }
             moved => moved.doing("put into place", &to)?,

@@ -30,6 +30,7 @@
 //! - Nothing is repaired on a read path.
 
 mod container;
+mod containers;
 mod debris;
 mod fault;
 mod file;

@@ -8,7 +8,6 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use super::lock::try_lock;
-use super::publish::set_aside;
 use super::{Staging, file};
 use crate::error::{Context as _, Result};
 use crate::id::DiffId;
@@ -82,7 +81,7 @@ impl<'a> Placement<'a> {
         // A file system on which what was replaced cannot be had back.
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                set_aside(self.staging, to).map_err(|_| error)?;
+                self.staging.move_to_trash(to).map_err(|_| error)?;
                 fs::rename(from, to)?;
             }
             renamed => renamed?,

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::lock::{Settled, try_lock};
-use super::publish::set_aside;
 use super::reach::Reach;
 use super::{Store, file, names_in, now};
 use crate::error::{Context as _, Error, Result};
@@ -72,9 +71,9 @@ impl Store {
         // Names first: at no moment one is the name of nothing.
         for (id, image) in reach.images.iter().filter(|(id, _)| plan.images.contains(id)) {
             for name in &image.names {
-                set_aside(&staging, &self.name_path(name))?;
+                staging.move_to_trash(&self.name_path(name))?;
             }
-            set_aside(&staging, &self.image_dir(*id))?;
+            staging.move_to_trash(&self.image_dir(*id))?;
         }
         self.sync_dir(&self.root.join("images/names"))?;
         self.sync_dir(&self.root.join("images"))?;
@@ -83,7 +82,7 @@ impl Store {
         // Directories in them have owners, or something mounted on them, and were looked at.
         for path in plan.leftovers.iter().filter(|path| !path.starts_with(&mnt)) {
             if !path.starts_with(&tmp) || is_file(path)? {
-                set_aside(&staging, path)?;
+                staging.move_to_trash(path)?;
             }
         }
         drop(guard);
@@ -168,7 +167,8 @@ pub(super) fn is_file(path: &Path) -> Result<bool> {
 
 fn plan(reach: &Reach, scope: PruneScope, idle: &[ContainerId], leftovers: &[PathBuf]) -> Plan {
     let containers = if scope.containers { idle.to_vec() } else { Vec::new() };
-    let stays = |container: ContainerId| !containers.contains(&container);
+    // Both are in the order of their ids.
+    let stays = |container: ContainerId| containers.binary_search(&container).is_err();
     // A container that cannot be asked may be made from any image; a name that cannot be read may be any image's.
     let is_asked = reach.containers.iter().all(|(id, record)| record.is_some() || !stays(*id));
     let goes = |image: &super::ReachedImage| {
@@ -176,6 +176,6 @@ fn plan(reach: &Reach, scope: PruneScope, idle: &[ContainerId], leftovers: &[Pat
         is_asked && (scope.all || is_unnamed) && !image.containers.iter().any(|container| stays(*container))
     };
     let images: Vec<ImageId> = reach.images.iter().filter(|(_, image)| goes(image)).map(|(id, _)| *id).collect();
-    let layers = reach.unneeded(|image| !images.contains(&image), stays);
+    let layers = reach.unneeded(|image| images.binary_search(&image).is_err(), stays);
     Plan { layers, images, containers, leftovers: leftovers.to_vec() }
 }

@@ -191,11 +191,3 @@ impl Store {
         Ok(())
     }
 }
-
-/// Moves away what is to be removed, or what stands where no record says that anything is.
-pub(super) fn set_aside(staging: &Staging, path: &Path) -> Result<()> {
-    match staging.take(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).doing("move away", path),
-        _ => Ok(()),
-    }
-}

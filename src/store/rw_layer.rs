@@ -10,7 +10,6 @@ use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use super::format::OVERLAY_UPPERS;
-use super::publish::set_aside;
 use super::{Container, Staging, Store, json, read_json};
 use crate::error::{Context as _, Result};
 use crate::sys::{call, fs};
@@ -119,6 +118,6 @@ impl Store {
     /// # Errors
     /// When it cannot be moved.
     pub fn clear_overlay_work(&self, container: &Container, staging: &Staging) -> Result<()> {
-        set_aside(staging, &container.work())
+        staging.move_to_trash(&container.work())
     }
 }

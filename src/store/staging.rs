@@ -9,7 +9,6 @@ use rustix::fs::{CWD, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::lock::{Guard, Settled, try_lock};
-use super::publish::set_aside;
 use super::removal::{make_usable, remove_content};
 use super::{Store, file, names_in, random};
 use crate::error::{Context as _, Error, Result};
@@ -77,6 +76,17 @@ impl Staging {
             Ok(room) => is_little(room.f_bavail, room.f_blocks) || is_little(room.f_favail, room.f_files),
             // error: where the room is not known, it is made before anything needs it
             Err(_) => true,
+        }
+    }
+
+    /// Moves away what is to be removed, or what stands where no record says that anything is.
+    ///
+    /// # Errors
+    /// When it cannot be moved; that it is not there is none.
+    pub(super) fn move_to_trash(&self, path: &Path) -> Result<()> {
+        match self.take(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).doing("move away", path),
+            _ => Ok(()),
         }
     }
 
@@ -251,7 +261,7 @@ impl Store {
             Err(Error::NotFound { .. } | Error::InUse { .. }) => return Ok(()),
             lock => lock?,
         };
-        set_aside(staging, &container.dir())?;
+        staging.move_to_trash(&container.dir())?;
         self.sync_dir(&self.root.join("containers"))
     }
 

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
+use crate::error::Context as _;
 use crate::sys::{Dir, call};
 
 /// Blocks are counted in these.
@@ -105,6 +106,14 @@ impl Meter {
             }
         }
         Ok(total)
+    }
+
+    /// What is at all of these paths.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn measure_all(&mut self, paths: &[PathBuf]) -> crate::error::Result<Usage> {
+        paths.iter().map(|path| self.measure(path).doing("measure", path)).sum()
     }
 
     fn entries(&self, opened: Result<OwnedFd>) -> Result<Option<(OwnedFd, Dir)>> {

@@ -33,7 +33,9 @@ pub use mount_table::{MountLine, mount_table, mount_table_at};
 pub use open::{find_in_root, open_below, open_beneath, open_in, open_regular};
 pub use overlay::{OVERLAY, OVERLAY_MAGIC, Overlay, is_upper_in_use};
 pub use own_mount::{FS_TYPE, is_in_own_mount};
-pub use process::{close_others, execute, fork, inherited, is_ignored, lift_limits, new_namespaces, pass_on};
+pub use process::{
+    close_others, execute, fork, inherited, is_ignored, lift_limits, new_namespaces, pass_on, raise_descriptor_limit,
+};
 pub use retry::{SystemError, is_want, retry};
 pub use seccomp::{Instruction, filter_system_calls};
 pub use socket::peer_process;

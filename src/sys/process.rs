@@ -24,6 +24,15 @@ pub fn new_namespaces(namespaces: UnshareFlags) -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
 }
 
+/// Raises this process's limit of open files to the hard limit: a server keeps many open, an import one for each layer that
+/// the store has. Not for a process that starts other programs, since some of them look at all numbers up to the limit.
+pub fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    // error: with fewer it works as well, but slower, and not with more than a thousand layers
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap_or_default();
+}
+
 /// Lets the programs that this process starts from now on have `kept`, under the same numbers.
 ///
 /// # Errors

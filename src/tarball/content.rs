@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Failure;
-use super::compare::{Change, Difference};
+use super::difference::{Change, Difference};
 use super::disk::{self, Walk};
 use crate::id::{Digest, Digester};
 use crate::index::{Index, Kind, Node, NodeId};

@@ -5,7 +5,7 @@ use std::slice::from_ref;
 
 use serde_json::{Value, json};
 
-use layerctl::archive::Platform;
+use layerctl::image::Platform;
 
 use super::archives::{PACKS, forms, oci_packed, podman, sample, single};
 use super::cli::{Output, Sandbox};

@@ -249,7 +249,8 @@ fn packed_rw_layer_is_a_layer(fixture: &Fixture) -> Result<(), String> {
     }
     let mut tar = Vec::new();
     let union = Union::open(fixture.stack().clone()).map_err(|error| format!("to be packed: {error}"))?;
-    layerctl::ops::pack(&union, &mut tar, FsPath::new("the tar"), None).map_err(|error| format!("packed: {error}"))?;
+    layerctl::commands::pack(&union, &mut tar, FsPath::new("the tar"), None)
+        .map_err(|error| format!("packed: {error}"))?;
     drop(union);
     let into = work_dir();
     let dir = rustix::fs::open(into.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("open");

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use layerctl::ops::{self, ImportLimits, ImportOptions, Policy, TakenAs};
+use layerctl::commands::{self, ImportLimits, ImportOptions, Policy, TakenAs};
 use layerctl::progress::Quiet;
 use layerctl::store::Store;
 
@@ -17,7 +17,9 @@ fn import(dir: &Path, archive: &Path) -> Result<usize, String> {
         policy: Policy::Compat,
         report: None,
     };
-    ops::import(&store, archive, &options, &Quiet).map(|imported| imported.ids.len()).map_err(|error| error.to_string())
+    commands::import(&store, archive, &options, &Quiet)
+        .map(|imported| imported.ids.len())
+        .map_err(|error| error.to_string())
 }
 
 fn append(tar: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use layerctl::ops::{self, ImportLimits, ImportOptions, Policy, TakenAs};
+use layerctl::commands::{self, ImportLimits, ImportOptions, Policy, TakenAs};
 use layerctl::progress::Quiet;
 use layerctl::store::{MountRecord, NewContainer, Removed, Store};
 
@@ -26,7 +26,7 @@ fn import(store: &Store) {
         policy: Policy::Compat,
         report: None,
     };
-    ops::import(store, &archive, &options, &Quiet).unwrap();
+    commands::import(store, &archive, &options, &Quiet).unwrap();
 }
 
 fn listing(root: &Path) -> Vec<PathBuf> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::printf::{PADDING_MAX, wrong};
 use gotmpl::{TemplateError, Value as Datum};
 use serde_json::Value;
 
@@ -20,10 +21,6 @@ pub(super) const FUNCTIONS: [(&str, Function); 10] = [
     ("truncate", truncate),
     ("upper", |arguments| text(arguments, "upper", str::to_uppercase)),
 ];
-
-pub(super) fn wrong(name: &str, wanted: &str) -> TemplateError {
-    TemplateError::Exec(format!("{name} wants {wanted}"))
-}
 
 fn string(text: impl Into<Arc<str>>) -> Datum {
     Datum::String(text.into())
@@ -105,9 +102,6 @@ fn count(datum: &Datum) -> Option<usize> {
         _ => None,
     }
 }
-
-/// More spaces are of no use to anybody.
-pub(super) const PADDING_MAX: usize = 1000;
 
 fn pad(arguments: &[Datum]) -> Result<Datum, TemplateError> {
     let wanted = || wrong("pad", "a text and two numbers up to 1000");

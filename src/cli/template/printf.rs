@@ -5,7 +5,12 @@ use std::str::Chars;
 
 use gotmpl::{TemplateError, Value as Datum};
 
-use super::functions::{PADDING_MAX, wrong};
+/// The most spaces that a field is padded with.
+pub(super) const PADDING_MAX: usize = 1000;
+
+pub(super) fn wrong(name: &str, wanted: &str) -> TemplateError {
+    TemplateError::Exec(format!("{name} wants {wanted}"))
+}
 
 /// `printf`.
 pub(super) fn printf(arguments: &[Datum]) -> Result<Datum, TemplateError> {

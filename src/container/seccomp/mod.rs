@@ -8,6 +8,7 @@
 //! The kernel computes once, when the filter is loaded, which calls are allowed whatever their arguments are, and
 //! does not run the program for these again (kernel/seccomp.c, `seccomp_cache_prepare`).
 
+mod abi;
 mod assembler;
 mod numbers;
 mod table;

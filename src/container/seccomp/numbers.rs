@@ -1,6 +1,6 @@
 //! The numbers of the calls in `calls.txt`, so that no start of a container has to read that. A test makes them of it.
 
-use super::table::Abi;
+use super::abi::Abi;
 
 #[cfg(any(target_arch = "x86_64", test))]
 pub(super) const X86_64: Abi = Abi {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::abi::Abi;
 use super::{Condition, Verdict, numbers};
 
 /// The highest number that the profile knows (`removexattrat`). Calls that are newer than the profile fail with
@@ -32,19 +33,6 @@ static PERSONALITY: Condition = Condition {
     mask: u64::MAX,
     allowed: &[(0, 0), (8, 8), (0x2_0000, 0x2_0000), (0x2_0008, 0x2_0008), (u32::MAX, u32::MAX)],
 };
-
-/// The calls of an ABI by their numbers.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Abi {
-    /// The first number of a range whose calls are allowed whatever their arguments are, the first after it, and so on.
-    pub(super) allowed: &'static [u32],
-    /// Calls that have their arguments in memory, where no filter sees them: `clone3` has its flags there, and `socketcall`
-    /// of i386 the address family. They fail with `ENOSYS`, so that programs take `clone` and `socket` in their place.
-    pub(super) absent: &'static [u32],
-    pub(super) clone: u32,
-    pub(super) personality: u32,
-    pub(super) socket: u32,
-}
 
 /// The ABIs that the kernel tells from others by `seccomp_data.arch`.
 pub(super) struct Architecture {

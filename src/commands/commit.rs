@@ -1,0 +1,81 @@
+//! `commit`: the rw layer of a container becomes a layer, and with it an image.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::id::{DiffId, ImageId, ImageName};
+use crate::image::{Document, Setting, Step};
+use crate::index::Time;
+use crate::mount::access::{Access, access, check_recorded_loss};
+use crate::mount::kernel;
+use crate::mount::packing::{Wish, mounted_layer};
+use crate::pack::rw_layer::pack;
+use crate::pack::staged::packed_layer;
+use crate::rw_layer;
+use crate::store::{Container, Lease, NewImage, StagedLayer, Store};
+use crate::timestamp::latest_mtime;
+
+/// What the user asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// The container, by its name or id.
+    pub container: String,
+    /// Names for the image.
+    pub names: Vec<ImageName>,
+    /// What `history` shows beside it.
+    pub message: Option<String>,
+    /// What is set in the config.
+    pub settings: Vec<Setting>,
+    /// Whether the changes of a mounted container go on while its layer is packed.
+    pub live: bool,
+}
+
+/// Makes an image of a container: its image with one more layer, of what the container has changed. A container that
+/// has changed nothing gives an image with the same layers. In a mounted one changes wait until the layer is packed.
+///
+/// # Errors
+/// [`Error::InUse`] while somebody else has it; when something is lost of what was written to it, until `umount` has said
+/// that; what keeps a layer from being packed.
+pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
+    crate::sys::raise_descriptor_limit();
+    let container = store.find_container(&request.container)?;
+    let latest = latest_mtime()?;
+    let parent = store.image(container.record.image)?;
+    let mut document = Document::of(parent.id, &parent.config)?;
+    document.apply(&request.settings)?;
+    document.set_comment(request.message.clone());
+    let mut layers = container.record.layers.clone();
+    let missing = |layer| Error::corrupt(format!("image {}", parent.id), format!("its layer {layer} is missing"));
+    let lease = |layer: &DiffId| store.lease(*layer)?.ok_or_else(|| missing(*layer));
+    // A mounted container may be gone before its image is there.
+    let _leases: Vec<Lease> = layers.iter().map(lease).collect::<Result<_>>()?;
+
+    let staging = store.stage()?;
+    let dir = staging.dir().join("layer");
+    // Held to the end, so that the container is neither mounted nor removed meanwhile.
+    let (layer, _lock) = match access(store, &container)? {
+        Access::Locked(lock) => {
+            check_recorded_loss(&container)?;
+            (stage(store, &container, dir, latest)?, Some(lock))
+        }
+        Access::Mounted(root) => {
+            let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec), is_written: false };
+            (mounted_layer(store, &container, root, dir, wish)?, None)
+        }
+        Access::Overlay(access) => (kernel::layer(store, &container, access, dir, latest, request.live)?, None),
+    };
+    layers.extend(layer.as_ref().map(|layer| layer.record().diff_id));
+    let config = document.finish(&layers, &[Step { by: "layerctl commit", has_layer: layer.is_some() }])?;
+    let image = NewImage { config, layers, names: request.names.clone() };
+    let staged: Vec<StagedLayer> = layer.into_iter().collect();
+    let ids = store.publish(staging, &staged, &[image])?;
+    ids.into_iter().next().ok_or_else(|| Error::Unsupported("no image was made".into()))
+}
+
+/// The layer of what a container has changed; none when that is nothing.
+fn stage(store: &Store, container: &Container, dir: PathBuf, latest: Option<Time>) -> Result<Option<StagedLayer>> {
+    let union = &rw_layer::read(store, container)?;
+    let (layer, is_changed) =
+        packed_layer(dir, "the rw layer", |out| pack(union, out, Path::new("a layer's tar"), latest))?;
+    Ok(Some(layer).filter(|_| is_changed))
+}

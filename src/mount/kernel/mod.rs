@@ -1,0 +1,38 @@
+//! `--io kernel`: the kernel's overlayfs has the rw layer, over a read-only mount of ours that has the image.
+//!
+//! ```text
+//! image's layers ─► image server ─► ROOT/run/images/<image-id>      one for all containers of the image
+//!                                          │ lower
+//! diff/<container-id>/ ─► upper ─► overlayfs ─► the container's tree
+//! ```
+//!
+//! - [`image_mount`]: taking the mount of an image, which is made when it is first needed
+//! - [`image_server`]: when it ends, as the server behind it sees it
+//! - [`overlay`]: the container's own part
+//! - [`command`]: a command, in whose mount namespace alone the overlay is
+//! - [`mod@end`]: unmounting; [`mod@layer`]: what `commit` takes meanwhile
+//!
+//! Nothing here has a daemon, and nothing depends on a process number in a file:
+//!
+//! | what | is known by |
+//! |---|---|
+//! | a command's container is mounted | its caller has the container's lock; after that is killed, the kernel has the upper until all is gone |
+//! | a container without a command is mounted | the kernel's list of mounts, or the kernel has the upper |
+//! | somebody uses the mount of an image | a shared lock on `run/images/<image-id>.lock`, held by callers; the containers without a command |
+//! | the server of an image is there | the lock of what it has registered |
+//!
+//! The kernel has an upper when it lets nobody else mount it (`index=on`, [`is_upper_in_use`](crate::sys::is_upper_in_use)).
+
+mod command;
+mod end;
+mod image_mount;
+mod image_server;
+mod layer;
+mod overlay;
+
+pub(crate) use command::run;
+pub(crate) use end::{clear, end};
+pub(crate) use image_mount::sweep;
+pub(crate) use image_server::{Ending, end as end_image, watch};
+pub(crate) use layer::layer;
+pub(crate) use overlay::{mount, prepare};
