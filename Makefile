@@ -7,7 +7,7 @@ CARGO ?= cargo
 PROGRAM ?= target/release/layerctl
 SHARE ?= target/share
 
-.PHONY: help build demo test fmt lint doc unit passthrough kernel shell conformance-quick compare-real conformance programs bounded \
+.PHONY: help build demo test fmt lint doc unit passthrough kernel kernel-stress shell conformance-quick compare-real conformance programs bounded \
 	hostile-commands roundtrip podman podman-quick faults kills crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
@@ -40,6 +40,11 @@ unit:
 kernel: ## Tests of mounts, with --io kernel, as far as they are not about the server of a mount
 	LAYERCTL_IO=kernel $(CARGO) test --locked --test it -- kernel_ mount_metadata mount_names:: mount_set_ids mount_data mount_stress \
 		mount_streams mount_working_dir cp:: export:: look_diff name_files hostile_marks::overlayfs
+
+CONTAINERS ?= 25
+KILL_ROUNDS ?= 300
+kernel-stress: ## 8 x CONTAINERS (25) started and ended at once with --io kernel; KILL_ROUNDS (300) kills, and what was on the disk is checked
+	LAYERCTL_MANY=$(CONTAINERS) LAYERCTL_KILLS=$(KILL_ROUNDS) $(CARGO) test --locked --test it -- kernel_many kernel_kills
 
 passthrough: ## The tests of mounts, with --io passthrough
 	LAYERCTL_IO=passthrough $(CARGO) test --locked --test it mount_

@@ -21,7 +21,7 @@ enum Keeper {
     /// The image's layers are not removed.
     Image { _layers: Vec<Lease> },
     /// The rw layer that the kernel writes to.
-    Overlay { _access: OverlayAccess },
+    Overlay(OverlayAccess, Box<Container>),
     /// The mount that is read, which nobody ends meanwhile.
     Mount(MountRoot, Box<Container>),
 }
@@ -43,7 +43,18 @@ impl View {
         }
     }
 
-    /// That the tree lacks nothing of what programs have written to it, or that `umount` has said so.
+    /// That the tree was the container's until now.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when the container's rw layer is another one now.
+    pub(crate) fn check_same(&self) -> Result<()> {
+        match &self.keeper {
+            Keeper::Overlay(access, container) => access.check_same(container),
+            _ => Ok(()),
+        }
+    }
+
+    /// That the tree was the container's until now, and lacks nothing of what programs have written to it, or that `umount` has said so.
     ///
     /// # Errors
     /// What it lacks.
@@ -51,7 +62,8 @@ impl View {
         match &self.keeper {
             Keeper::Container { container, .. } => check_recorded_loss(container),
             Keeper::Mount(root, container) => root.check_lost(container),
-            Keeper::Image { .. } | Keeper::Overlay { .. } => Ok(()),
+            Keeper::Overlay(access, container) => access.check_same(container),
+            Keeper::Image { .. } => Ok(()),
         }
     }
 }
@@ -88,7 +100,10 @@ pub(crate) fn container_view(store: &Store, container: &Container) -> Result<Vie
 /// # Errors
 /// What keeps it from being read.
 pub(crate) fn overlay_view(store: &Store, container: &Container, access: OverlayAccess) -> Result<View> {
-    Ok(View { union: rw_layer::read_live(store, container)?, keeper: Keeper::Overlay { _access: access } })
+    Ok(View {
+        union: rw_layer::read_live(store, container)?,
+        keeper: Keeper::Overlay(access, Box::new(container.clone())),
+    })
 }
 
 /// Its server alone may touch the rw layer, and knows what the kernel has not written yet. So the live mount is

@@ -13,7 +13,9 @@ use crate::id::ImageName;
 /// The rw layer becomes one more layer over those of the container's image: only what has changed, hard links as links.
 /// Where nothing has, there is no layer more, only one more step in the image's history.
 ///
-/// A container may be mounted. The layer has all that was written in it before, whether that is on the disk yet or not.
+/// A container may be mounted. The layer has all that was written in it before, whether that is on the disk yet or not. With
+/// `run-mount --io kernel` a command's processes are frozen meanwhile, and a mount without a command is read-only: that is refused
+/// while a file is open to write.
 #[derive(Debug, Args)]
 #[command(after_long_help = CONFIG_HELP)]
 pub(super) struct Commit {

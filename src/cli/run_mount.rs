@@ -50,6 +50,8 @@ pub(super) struct RunMount {
     /// `kernel`: the kernel's overlayfs has the rw layer, over one mount of the image that all such containers share, with one
     /// page cache. The best for builds and all that writes many files, and for many containers of one image. `docs/semantics.md`
     /// says what is different. `auto` takes it where it works, and else `cached`.
+    ///
+    /// A container may be mounted in another way each time; its rw layer is made anew then, which takes as long as a copy.
     #[arg(long, value_name = "WAY", value_parser = str::parse::<Io>)]
     io: Option<Io>,
     /// What the command may do, as docker has it: seccomp=unconfined, no-new-privileges

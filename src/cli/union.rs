@@ -16,8 +16,8 @@ const PROGRAM: &str = "layerctl-union";
 ///
 /// Options, separated by commas: dirs=DIR=rw:DIR=ro:... (also br:...), uppermost first, where the first is rw and
 /// the others ro if nothing is said; or lowerdir=DIR:DIR...,upperdir=DIR,workdir=DIR, and lowerdir+=DIR for one more; ro,
-/// nosuid, nodev, noexec, noatime, private and the other flags of mount(8); fsname=NAME; remount; io=cached or io=passthrough
-/// (see run-mount). A : , or = in a directory's name is written after a backslash. Whiteouts are understood in AUFS' and in
+/// nosuid, nodev, noexec, noatime, private and the other flags of mount(8); fsname=NAME; remount; io=cached,
+/// io=passthrough or io=kernel (see run-mount; this one needs workdir, and an upperdir without AUFS' whiteouts). A : , or = in a directory's name is written after a backslash. Whiteouts are understood in AUFS' and in
 /// overlayfs' spelling.
 ///
 /// volatile: fsync waits for nothing. uidmapping=DISK:SHOWN:COUNT:... and gidmapping=...: owners are shown with other ids.

@@ -53,16 +53,18 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     let staging = store.stage()?;
     let dir = staging.dir().join("layer");
     // Held to the end, so that the container is neither mounted nor removed meanwhile.
-    let (layer, _lock) = match access(store, &container)? {
+    let (layer, _access) = match access_alone(store, &container, request.live)? {
         Access::Locked(lock) => {
             check_recorded_loss(&container)?;
-            (stage(store, &container, dir, latest)?, Some(lock))
+            (stage(store, &container, dir, latest)?, Some(Access::Locked(lock)))
         }
         Access::Mounted(root) => {
             let wish = Wish { live: request.live, latest: latest.map(|latest| latest.sec), is_written: false };
             (mounted_layer(store, &container, root, dir, wish)?, None)
         }
-        Access::Overlay(access) => (kernel::layer(store, &container, access, dir, latest, request.live)?, None),
+        Access::Overlay(overlay) => {
+            (kernel::layer(store, &container, &overlay, dir, latest, request.live)?, Some(Access::Overlay(overlay)))
+        }
     };
     layers.extend(layer.as_ref().map(|layer| layer.record().diff_id));
     let config = document.finish(&layers, &[Step { by: "layerctl commit", has_layer: layer.is_some() }])?;
@@ -70,6 +72,19 @@ pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     let staged: Vec<StagedLayer> = layer.into_iter().collect();
     let ids = store.publish(staging, &staged, &[image])?;
     ids.into_iter().next().ok_or_else(|| Error::Unsupported("no image was made".into()))
+}
+
+/// The way to the tree. That of an overlay which is to be made read-only is for one process at a time.
+fn access_alone(store: &Store, container: &Container, live: bool) -> Result<Access> {
+    loop {
+        match access(store, container)? {
+            Access::Overlay(overlay) if !live && !overlay.record.command && !overlay.has_lock() => {
+                drop(overlay);
+                drop(kernel::wait_for_lock(container)?);
+            }
+            access => return Ok(access),
+        }
+    }
 }
 
 /// The layer of what a container has changed; none when that is nothing.

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context as _, Error, Result};
 use crate::fuse;
+use crate::mount::kernel;
 use crate::mount::launch::launch;
 use crate::mount::mountpoint;
 use crate::mount::serve_spec::{PathBytes, ServeSpec, Source};
 use crate::mount_options::{HelperRequest, UnionOptions};
 use crate::store::Store;
-use crate::sys::fs;
+use crate::sys::{Upper, fs};
 
 const DEFAULT_SOURCE: &str = "layerctl";
 
@@ -51,17 +52,48 @@ fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_
         trust: options.trust,
     };
     let mountpoint = mountpoint::prepare(mountpoint, must_be_empty)?;
+    let io = io_of(options.io)?;
     let spec = ServeSpec {
         root: store.map(|store| store.root().into()),
         source,
         mountpoint: mountpoint.as_path().into(),
         fsname: options.source.clone().unwrap_or_else(|| DEFAULT_SOURCE.to_owned()),
         flags: options.flags.bits(),
-        io: io_of(options.io)?,
+        io,
         behaviour: options.behaviour.clone(),
         tied: false,
     };
-    launch(&spec, None).map(drop)
+    if io != fuse::Io::Kernel {
+        return launch(&spec, None).map(drop);
+    }
+    let store = store.ok_or_else(|| Error::Usage("io=kernel needs a store: name one with --root".into()))?;
+    let upper = overlay_upper(options)?;
+    let lowers = Source::Directories {
+        upper: None,
+        lowers: options.lowers.iter().map(branch).collect::<Result<_>>()?,
+        trust: options.trust,
+    };
+    kernel::union(store, ServeSpec { source: lowers, io: fuse::Io::Cached, ..spec }, upper)
+}
+
+/// What `io=kernel` gives to overlayfs.
+fn overlay_upper(options: &UnionOptions) -> Result<Upper> {
+    let needs = |what: &str| Error::Usage(format!("io=kernel needs {what}: name it, or use io=cached"));
+    let upper = options.upper.as_ref().ok_or_else(|| needs("upperdir=DIR"))?;
+    let work = options.work.as_ref();
+    let work = work.ok_or_else(|| needs("workdir=DIR, an empty directory on the file system of upperdir"))?;
+    if options.lowers.is_empty() {
+        return Err(needs("lowerdir=DIR"));
+    }
+    let behaviour = &options.behaviour;
+    let plain =
+        fuse::Behaviour { volatile: behaviour.volatile, propagation: behaviour.propagation, ..Default::default() };
+    if *behaviour != plain {
+        return Err(Error::Usage(
+            "io=kernel knows no uidmapping, gidmapping, squash_to_*, noacl and context: leave them out, or use io=cached".into(),
+        ));
+    }
+    Ok(Upper { dir: directory(upper)?, work: directory(work)?, volatile: behaviour.volatile })
 }
 
 fn directory(path: &Path) -> Result<PathBuf> {
@@ -91,9 +123,7 @@ pub fn mount_helper(store: Option<&Store>, args: &[std::ffi::OsString]) -> Resul
 /// By which way data go in a union of directories.
 fn io_of(given: Option<fuse::Io>) -> Result<fuse::Io> {
     match fuse::Io::chosen(given)? {
-        fuse::Io::Kernel if given.is_some() => Err(Error::Usage(
-            "io=kernel is for containers: `mount -t overlay` with a read-only union as its lowerdir is the same for directories".into(),
-        )),
+        fuse::Io::Kernel if given.is_some() => Ok(fuse::Io::Kernel),
         fuse::Io::Kernel | fuse::Io::Auto => Ok(fuse::Io::Cached),
         io => Ok(io),
     }

@@ -13,7 +13,7 @@ mod union_tree;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::archive::{Stop, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::import::{Archive, ImportLimits};
 use crate::mount::access::{Access, OverlayAccess, access};
+use crate::mount::kernel;
 use crate::output_file::OutputFile;
 use crate::pack::tree::write_tree;
 use crate::rw_layer;
@@ -214,13 +215,9 @@ fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>
             return put(source, &tree, path, &shown, owner, true);
         }
         Access::Overlay(OverlayAccess { record, .. }) => {
-            if record.command || !container.overlay_is_here(&record)? {
-                return Err(Error::Unsupported(format!(
-                    "container {name}: its mount is in another mount namespace only, where cp with --io kernel cannot write: copy \
-                     when it is not mounted"
-                )));
-            }
-            let tree = DirTree::open(&record.mountpoint).doing("open", &record.mountpoint)?;
+            let root = if record.command { kernel::tree(&container)? } else { kernel::root(&container, &record)? };
+            let root = PathBuf::from(format!("/proc/self/fd/{}/.", root.as_raw_fd()));
+            let tree = DirTree::open(&root).doing("open", &record.mountpoint)?;
             return put(source, &tree, path, &shown, owner, false);
         }
         Access::Locked(lock) => lock,

@@ -112,7 +112,9 @@ impl Sides {
 /// [`Error::NotFound`], [`Error::Ambiguous`]; when a tree cannot be read.
 pub fn diff(store: &Store, name: &str, base: Option<&str>) -> Result<Vec<Difference>> {
     crate::sys::raise_descriptor_limit();
-    Sides::open(store, name, base)?.differences()
+    let sides = Sides::open(store, name, base)?;
+    let differences = sides.differences()?;
+    sides.new.check_same().map(|()| differences)
 }
 
 /// Writes the same as a layer's tar, which makes the base to what it is compared with, to `output`, a file, or `-` for standard
@@ -132,5 +134,6 @@ pub fn diff_tar(store: &Store, name: &str, base: Option<&str>, output: &Path) ->
     } else {
         tar::write(&sides.new.union, sides.differences()?, &mut out).doing("write", &shown)?;
     }
+    sides.new.check_same()?;
     out.commit()
 }

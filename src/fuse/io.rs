@@ -20,7 +20,7 @@ pub enum Io {
     /// The kernel reads and writes files of the upper itself (`FUSE_PASSTHROUGH`, since Linux 6.9; root only). Each open
     /// and close is a message, and what is large goes at the speed of the file system.
     Passthrough,
-    /// The kernel's overlayfs has the upper, over a read-only mount of the layers: writing is no message. Only for containers.
+    /// The kernel's overlayfs has the upper, over a read-only mount of the layers: writing is no message.
     Kernel,
     /// [`Io::Kernel`] where that works, else [`Io::Cached`].
     Auto,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use rustix::io::Errno;
 
 use crate::error::{Context as _, Error, Result};
 use crate::mount::live::{self, LiveRecord};
-use crate::mount::mountpoint;
 use crate::mount::placed::{Placed, covering};
 use crate::mount::task::{self, Action, Outcome};
 use crate::mount::wait::{PATIENCE, STEP, Wait};
+use crate::mount::{kernel, mountpoint};
 use crate::store::{Container, ContainerState, MountRecord, Store};
-use crate::sys::call;
+use crate::sys::{call, fs};
 
 /// How long is waited for a server that is unmounted and shows no progress.
 const UNSEEN_PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +40,46 @@ pub(crate) struct OverlayAccess {
     /// What is known of the mount.
     pub(crate) record: MountRecord,
     /// The container's lock; a command's caller has that itself.
-    _lock: Option<File>,
+    lock: Option<File>,
+    /// The rw layer.
+    upper: OwnedFd,
+}
+
+impl OverlayAccess {
+    fn of(container: &Container, record: MountRecord) -> Result<Self> {
+        let lock = match container.lock_record() {
+            Err(Error::InUse { .. }) => None,
+            lock => Some(lock?),
+        };
+        if lock.is_some() {
+            kernel::put_right(container, &record)?;
+        }
+        let upper = container.upper();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let upper = call::open(&upper, flags, Mode::empty()).doing("open", &upper)?;
+        Ok(Self { record, lock, upper })
+    }
+
+    /// Whether no other process can end the mount.
+    pub(crate) const fn has_lock(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// That the rw layer which was read was the container's to the end: a command may end meanwhile, and another process then make
+    /// the rw layer anew.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when it is another one now.
+    pub(crate) fn check_same(&self, container: &Container) -> Result<()> {
+        let path = container.upper();
+        let was = call::fstat(&self.upper).doing("look at", &path)?;
+        let is = fs::found(&path).doing("look at", &path)?;
+        if is.is_some_and(|is| (is.dev(), is.ino()) == (was.st_dev, was.st_ino)) {
+            return Ok(());
+        }
+        let by = "its command has ended and another process mounts or removes it: try again".to_owned();
+        Err(Error::InUse { kind: "container", name: container.record.name.clone(), by })
+    }
 }
 
 /// The root of a live mount. It stays what it is, though somebody unmounts it lazily or mounts something over it.
@@ -116,13 +156,9 @@ pub(crate) fn access(store: &Store, container: &Container) -> Result<Access> {
     let mut wait = None;
     loop {
         if let Some(record) = container.mount()?
-            && container.has_overlay(&record)?
+            && (container.has_command(&record)? || container.has_overlay(&record)?)
         {
-            let lock = match container.lock_record() {
-                Err(Error::InUse { .. }) => None,
-                lock => Some(lock?),
-            };
-            return Ok(Access::Overlay(OverlayAccess { record, _lock: lock }));
+            return OverlayAccess::of(container, record).map(Access::Overlay);
         }
         let is_running = container.state()? == ContainerState::Running;
         if is_running

@@ -33,7 +33,7 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
             return Err(container.in_use());
         }
         if matches!(state, ContainerState::Running | ContainerState::Dead) {
-            kernel::clear(store, &container, mount)?;
+            kernel::clear(store, &container, mount, forced)?;
         }
         return match store.remove_container(&container) {
             // With `--rm` its caller was faster.

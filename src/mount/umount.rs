@@ -64,7 +64,8 @@ fn umount_container(store: &Store, container: &Container, how: Umount) -> Result
     let Some(mount) = container.mount()? else { return Err(not_mounted(&container.record.name)) };
     if mount.live_overlay().is_some() {
         return if container.state()? == ContainerState::Dead {
-            kernel::clear(store, container, &mount)
+            kernel::clear(store, container, &mount, how.force)?;
+            kernel::flush(container)
         } else {
             kernel::end(store, container, &mount, how)
         };
@@ -195,6 +196,7 @@ fn umount_at(store: &Store, target: &str, how: Umount) -> Result<()> {
         // One of another store, or one whose server is dead.
         return match fuse::mount_at(&path)? {
             Some(mount) if mount.is_ours() => fuse::unmount(&path, how.lazy || how.force),
+            Some(_) if kernel::is_union_at(&path)? => kernel::end_union(&path, how),
             Some(over) if fuse::is_mountpoint(&path)? => Err(over.in_the_way()),
             _ => Err(not_mounted(target)),
         };

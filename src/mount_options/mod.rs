@@ -3,12 +3,12 @@
 //! | spelling | from | meaning |
 //! |---|---|---|
 //! | `dirs=A=rw:B=ro:C`, `br:A:B`, `br=A:B` | aufs(5) | branches, uppermost first; the first is rw and the others ro unless they say so |
-//! | `lowerdir=A:B,upperdir=U,workdir=W` | mount(8), overlay | layers, nearest first, under a writable one; `workdir` is not needed |
+//! | `lowerdir=A:B,upperdir=U,workdir=W` | mount(8), overlay | layers, nearest first, under a writable one; only `io=kernel` needs a `workdir` |
 //! | `ro`, `rw`, `nosuid`, `nodev`, `noexec`, `noatime`, ... | mount(8) | the kernel's own flags |
 //! | `lowerdir+=DIR` | mount(8), overlay | one more layer under the others; its name is taken as it is, a `:` too |
 //! | `private`, `rslave`, ... | mount(8) | the mount's propagation type |
 //! | `fsname=NAME`, `remount` | fuse(8), mount(8) | |
-//! | `io=cached`, `io=passthrough` | | by which way data go ([`Io`]) |
+//! | `io=cached`, `io=passthrough`, `io=kernel` | | by which way data go ([`Io`]) |
 //! | `volatile`, `fsync=0` | overlay, fuse-overlayfs(1) | nothing waits for the disk |
 //! | `uidmapping=DISK:SHOWN:COUNT...`, `gidmapping=...` | fuse-overlayfs(1) | owners are shown with other ids |
 //! | `squash_to_root`, `squash_to_uid=ID`, `squash_to_gid=ID` | fuse-overlayfs(1) | every owner is shown as this one |
@@ -43,6 +43,8 @@ use text::{LABELS, one_path, path, quoted_label, split, split_once};
 pub struct UnionOptions {
     /// The directory that takes changes.
     pub upper: Option<PathBuf>,
+    /// What overlayfs has beside it; only `io=kernel` needs that.
+    pub work: Option<PathBuf>,
     /// The directories below, nearest first.
     pub lowers: Vec<PathBuf>,
     /// The kernel's own flags.
@@ -63,6 +65,7 @@ impl Default for UnionOptions {
     fn default() -> Self {
         Self {
             upper: None,
+            work: None,
             lowers: Vec::new(),
             flags: MountFlags::empty(),
             source: None,
@@ -200,8 +203,8 @@ impl UnionOptions {
             }
             Some((b"lowerdir+", dir)) => self.lowers.push(one_path(dir)),
             Some((b"upperdir", dir)) => self.upper = Some(path(dir)),
-            // Overlayfs needs a workdir; here the upper has its own corner.
-            Some((b"workdir" | b"subtype" | b"wh" | b"udba", _)) => {}
+            Some((b"workdir", dir)) => self.work = Some(path(dir)),
+            Some((b"subtype" | b"wh" | b"udba", _)) => {}
             // What the kernel shows of a live mount, and mount(8) hands on when that is to change.
             Some((b"user_id" | b"group_id" | b"max_read" | b"blksize", _)) => {}
             Some((b"fsname", name)) => self.source = Some(String::from_utf8_lossy(name).into_owned()),
@@ -344,6 +347,7 @@ mod tests {
         let wanted = UnionOptions {
             flags: MountFlags::NOATIME | MountFlags::RDONLY,
             source: Some("x".into()),
+            work: Some("w".into()),
             ..dirs(Some("u"), &["a", "b:c"])
         };
         assert_eq!(read, wanted);

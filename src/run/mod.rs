@@ -186,9 +186,15 @@ fn mount(
     };
     if let Some(mount) = container.mount()? {
         match container.state()? {
-            ContainerState::Dead if mount.live_overlay().is_some() => kernel::clear(store, container, &mount)?,
+            ContainerState::Dead if mount.live_overlay().is_some() => kernel::clear(store, container, &mount, false)?,
             ContainerState::Dead => mountpoint::clear_stale(&mount.mountpoint)?,
-            ContainerState::Running if mount.live_overlay().is_some() => return Err(container.in_use()),
+            ContainerState::Running if mount.live_overlay().is_some() => {
+                match container.lock_record() {
+                    Err(Error::InUse { .. }) => {}
+                    lock => lock.and_then(|_lock| kernel::put_right(container, &mount))?,
+                }
+                return Err(container.in_use());
+            }
             _ => {}
         }
     }
@@ -200,7 +206,9 @@ fn mount(
         return Err(container.in_use());
     }
     // A server that is ending removes the mountpoint which is to be used.
-    drop(lock(store, container)?);
+    let lock = lock(store, container)?;
+    kernel::forget(store, container)?;
+    drop(lock);
     if request.mountpoint.is_none() {
         fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }

@@ -41,14 +41,14 @@ pub(crate) fn read(store: &Store, container: &Container) -> Result<Union> {
     }
 }
 
-/// The same of one that overlayfs has mounted.
+/// The same of one that overlayfs has mounted. One that is read-only may never have been written to.
 ///
 /// # Errors
 /// As [`read`].
 pub(crate) fn read_live(store: &Store, container: &Container) -> Result<Union> {
     let mut tries = 0..TRIES;
     loop {
-        match overlay_view(store, container) {
+        match read(store, container) {
             Err(Error::Io { .. }) if tries.next().is_some() => std::thread::sleep(PAUSE),
             viewed => return viewed,
         }

@@ -189,7 +189,11 @@ fn start(store: Option<&Store>, spec: &ServeSpec, mountpoint: &Path) -> Result<S
             let upper = upper.clone().map(PathBuf::from);
             let dirs: Vec<_> = lowers.iter().cloned().map(PathBuf::from).collect();
             let branches = describe(&Branch::of_stack(upper.clone(), dirs.clone()), &[]);
-            (open(store, branches, || directories::stack(upper, dirs, *trust))?, None)
+            let opened = open(store, branches, || directories::stack(upper, dirs, *trust))?;
+            if spec.behaviour.under_overlay {
+                check_under_overlay(&opened.union)?;
+            }
+            (opened, None)
         }
     };
     let Opened { union, branches, announcement } = opened;
@@ -284,7 +288,7 @@ fn check_under_overlay(union: &Union) -> Result<()> {
     let Some(path) = union.device_zero() else { return Ok(()) };
     let path = path.into_iter().fold(PathBuf::from("/"), |path, name| path.join(OsString::from_vec(name)));
     Err(Error::Unsupported(format!(
-        "the image has a character device 0:0 at {}, which overlayfs takes for a whiteout: use --io cached",
+        "a layer has a character device 0:0 at {}, which overlayfs takes for a whiteout: use --io cached",
         path.display()
     )))
 }

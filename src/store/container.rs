@@ -205,7 +205,7 @@ impl Container {
     }
 
     /// Whether a process has locked it.
-    fn is_locked(&self) -> Result<bool> {
+    pub(super) fn is_locked(&self) -> Result<bool> {
         let path = self.dir().join("lock");
         // Without the file no server has ever had it.
         match file::open(&path)? {

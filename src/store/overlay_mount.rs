@@ -10,7 +10,7 @@ use super::lock::try_lock;
 use super::{Container, ContainerState, MountRecord, Store, file};
 use crate::error::{Context as _, Error, Result};
 use crate::id::ContainerId;
-use crate::sys;
+use crate::sys::{self, MountLine};
 
 /// What is known of such a mount beside what every mount has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,14 +59,30 @@ impl Container {
     /// # Errors
     /// When the list of mounts cannot be read.
     pub fn overlay_is_here(&self, mount: &MountRecord) -> Result<bool> {
-        let Some(overlay) = mount.live_overlay() else { return Ok(false) };
+        self.overlay_here(mount).map(|line| line.is_some())
+    }
+
+    /// What the kernel says of this mount in the mount namespace of this process.
+    ///
+    /// # Errors
+    /// When the list of mounts cannot be read.
+    pub fn overlay_here(&self, mount: &MountRecord) -> Result<Option<MountLine>> {
+        let Some(overlay) = mount.live_overlay() else { return Ok(None) };
         let table = sys::mount_table().doing("read", "/proc/self/mountinfo")?;
         let source = self.short_id();
-        Ok(table.iter().any(|line| {
-            // Who mounted it may have been killed before the device was written down.
+        Ok(table.into_iter().rfind(|line| {
+            // The process that mounted it may have been killed before it wrote the device down.
             let is_device = overlay.device.is_empty() || line.device == overlay.device;
             line.mountpoint == mount.mountpoint && is_device && line.fs_type == sys::OVERLAY && line.source == source
         }))
+    }
+
+    /// Whether a process runs a command in this mount of the container: it has the container's lock.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn has_command(&self, mount: &MountRecord) -> Result<bool> {
+        Ok(mount.command && mount.live_overlay().is_some() && self.is_locked()?)
     }
 
     pub(super) fn overlay_state(&self, mount: &MountRecord, held: bool) -> Result<ContainerState> {

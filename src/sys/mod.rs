@@ -18,6 +18,7 @@ mod retry;
 mod seccomp;
 pub mod sha256;
 mod socket;
+mod super_block;
 mod terminal;
 mod write_back;
 mod xattr;
@@ -29,16 +30,18 @@ pub use handle::{file_handle, open_fuse_inode};
 pub use keyring::new_session_keyring;
 pub use map::map;
 pub use mount::{detached_read_only, detached_without_access_times, detached_without_programs};
-pub use mount_table::{MountLine, mount_table, mount_table_at};
+pub use mount_table::{MountLine, mount_id, mount_table, mount_table_at};
 pub use open::{find_in_root, open_below, open_beneath, open_in, open_regular};
-pub use overlay::{OVERLAY, OVERLAY_MAGIC, Overlay, is_upper_in_use};
+pub use overlay::{OVERLAY, OVERLAY_MAGIC, Overlay, Upper, is_upper_in_use};
 pub use own_mount::{FS_TYPE, is_in_own_mount};
 pub use process::{
     close_others, execute, fork, inherited, is_ignored, lift_limits, new_namespaces, pass_on, raise_descriptor_limit,
+    unshare_directories,
 };
 pub use retry::{SystemError, is_want, retry};
 pub use seccomp::{Instruction, filter_system_calls};
-pub use socket::peer_process;
+pub use socket::{peer_process, receive_descriptor, send_descriptor};
+pub use super_block::set_read_only;
 pub use terminal::{
     Disposition, block_signals_but, is_same_open_file, set_disposition, stop_process_group, terminal_device,
 };

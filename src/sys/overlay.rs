@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::FsWord;
 use rustix::io::{Errno, Result};
@@ -18,20 +20,38 @@ pub const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 /// With an index hard links of a layer stay links, and nobody else mounts the upper; inode numbers stay over a copy-up and over a
 /// mount; directories of a layer can be renamed; a change of owner or mode copies no data.
 const OPTIONS: &str = "index=on,redirect_dir=on,metacopy=on,xino=on";
+/// Marks in a layer that has been an upper are followed.
+const OPTIONS_WITHOUT_UPPER: &str = "redirect_dir=follow,metacopy=on,xino=on";
+
+/// Another process that [asks](is_upper_in_use) whether a mount has the upper has it for an instant itself: so often it is tried
+/// again, and so long is waited before that.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_micros(300);
+
+/// The directory that takes the changes, and what overlayfs needs beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upper {
+    /// The directory.
+    pub dir: PathBuf,
+    /// One of the same file system, for overlayfs itself.
+    pub work: PathBuf,
+    /// Whether nothing waits for the disk.
+    pub volatile: bool,
+}
 
 /// What is to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// What `/proc/mounts` shows as the source.
     pub source: String,
-    /// The layers, nearest first.
+    /// The layers, nearest first. Without an upper there are two at least.
     pub lowers: Vec<PathBuf>,
-    /// The directory that takes the changes.
-    pub upper: PathBuf,
-    /// A directory of the same file system, for overlayfs itself.
-    pub work: PathBuf,
+    /// What takes the changes; nothing can be changed without.
+    pub upper: Option<Upper>,
     /// Whether nothing can be changed.
     pub read_only: bool,
+    /// Further flags of the mount.
+    pub flags: u32,
     /// Whether `/proc/mounts` does not show the directories: a command in the tree reads it.
     pub is_hidden: bool,
 }
@@ -42,6 +62,16 @@ impl Overlay {
     /// # Errors
     /// As `mount(2)`: `EBUSY` while another mount has the upper.
     pub fn mount(&self, target: &Path) -> Result<()> {
+        let mut tries = 0..TRIES;
+        loop {
+            match self.try_mount(target) {
+                Err(Errno::BUSY) if tries.next().is_some() => sleep(PAUSE),
+                mounted => return mounted,
+            }
+        }
+    }
+
+    fn try_mount(&self, target: &Path) -> Result<()> {
         // A path with a comma or colon is an option or a list for the kernel.
         let mut kept = Vec::new();
         let mut named = |path: &Path| -> Result<Vec<u8>> {
@@ -55,19 +85,23 @@ impl Overlay {
             Ok(name.into_bytes())
         };
         let lowers = self.lowers.iter().map(|lower| named(lower)).collect::<Result<Vec<_>>>()?.join(&b':');
-        let data = [
-            OPTIONS.as_bytes(),
-            b",lowerdir=",
-            &lowers,
-            b",upperdir=",
-            &named(&self.upper)?,
-            b",workdir=",
-            &named(&self.work)?,
-        ]
-        .concat();
+        let mut data = match &self.upper {
+            Some(_) => [OPTIONS.as_bytes(), b",lowerdir=", &lowers].concat(),
+            None => [OPTIONS_WITHOUT_UPPER.as_bytes(), b",lowerdir=", &lowers].concat(),
+        };
+        if let Some(upper) = &self.upper {
+            for (option, dir) in [(&b",upperdir="[..], &upper.dir), (b",workdir=", &upper.work)] {
+                data.extend([option, &named(dir)?].concat());
+            }
+            if upper.volatile {
+                data.extend(b",volatile");
+            }
+        }
         let data = CString::new(data).map_err(|_| Errno::INVAL)?;
-        let read_only = if self.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-        mount(self.source.as_str(), target, OVERLAY, MountFlags::NOATIME | read_only, data.as_c_str())
+        let is_read_only = self.read_only || self.upper.is_none();
+        let read_only = if is_read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        let flags = MountFlags::from_bits_retain(self.flags) | MountFlags::NOATIME | read_only;
+        mount(self.source.as_str(), target, OVERLAY, flags, data.as_c_str())
     }
 }
 
@@ -75,16 +109,17 @@ impl Overlay {
 /// mount it then (`ovl_get_upper`, fs/overlayfs/super.c), and refuses a work directory in the upper after that.
 ///
 /// # Errors
-/// `EPERM` for whom may not mount; `ENODEV` without overlayfs.
+/// `EPERM` for a process that may not mount; `ENODEV` without overlayfs.
 pub fn is_upper_in_use(upper: &Path) -> Result<bool> {
     let probe = Overlay {
         source: "probe".to_owned(),
         lowers: vec![upper.to_owned()],
-        upper: upper.to_owned(),
-        work: upper.to_owned(),
+        upper: Some(Upper { dir: upper.to_owned(), work: upper.to_owned(), volatile: false }),
         read_only: true,
+        flags: 0,
         is_hidden: false,
     };
+    // Tried again while it is in use: another process may just be asking the same.
     match probe.mount(upper) {
         Err(Errno::BUSY) => Ok(true),
         Err(Errno::INVAL | Errno::NOENT | Errno::STALE) => Ok(false),
@@ -112,9 +147,9 @@ mod tests {
         let overlay = Overlay {
             source: "test".into(),
             lowers: vec![at("a,b:c")],
-            upper: at("upper"),
-            work: at("work"),
+            upper: Some(Upper { dir: at("upper"), work: at("work"), volatile: false }),
             read_only: false,
+            flags: 0,
             is_hidden: false,
         };
         assert_eq!(is_upper_in_use(&at("upper")), Ok(false));

@@ -33,6 +33,15 @@ pub fn raise_descriptor_limit() {
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap_or_default();
 }
 
+/// Gives the calling thread a root, a working directory and a umask of its own, as they are now.
+///
+/// # Errors
+/// As `unshare(2)`.
+pub fn unshare_directories() -> rustix::io::Result<()> {
+    // SAFETY: the descriptor table stays shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
+}
+
 /// Lets the programs that this process starts from now on have `kept`, under the same numbers.
 ///
 /// # Errors

@@ -8,8 +8,15 @@ use super::mounts::{Mounts, names};
 use super::processes::{descendants, is_alive, kill};
 use super::root_fs::with_programs;
 
+const IMAGES: u64 = 5;
+
+/// What the environment says, for a longer test than by default.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
 /// A number that looks like chance, and is the same each time.
-fn next(state: &mut u64) -> u64 {
+pub(crate) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
 }
@@ -18,7 +25,7 @@ fn next(state: &mut u64) -> u64 {
 fn work(mounts: &Mounts, worker: u64, rounds: u64) {
     let mut state = worker;
     for round in 0..rounds {
-        let image = format!("i{}", next(&mut state) % 3);
+        let image = format!("i{}", next(&mut state) % IMAGES);
         let name = format!("w{worker}-{round}");
         let args = ["run-mount", "--io", "kernel", "--rm", "--name", &name, &image];
         let is_command = next(&mut state).is_multiple_of(2);
@@ -52,13 +59,15 @@ fn work(mounts: &Mounts, worker: u64, rounds: u64) {
 #[test]
 fn many_at_once_leave_nothing() {
     let mounts = Mounts::new();
-    for number in 0..3 {
-        mounts.import(&format!("i{number}"), &with_programs(&["true", "uname"][..number]));
+    for number in 0..IMAGES {
+        let more = ["true", "uname", "touch", "stat"];
+        mounts.import(&format!("i{number}"), &with_programs(&more[..usize::try_from(number).unwrap()]));
     }
+    let each = number("LAYERCTL_MANY", 6);
     std::thread::scope(|scope| {
-        for worker in 1..=4 {
+        for worker in 1..=8 {
             let mounts = &mounts;
-            scope.spawn(move || work(mounts, worker, 12));
+            scope.spawn(move || work(mounts, worker, each));
         }
     });
     // What was killed in the middle goes with the next command.

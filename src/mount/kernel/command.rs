@@ -10,8 +10,10 @@ use rustix::fs::Mode;
 
 use crate::container::{self, Ended, Spec, Streams};
 use crate::error::{Context as _, Error, Result};
+use crate::mount::kernel::freezer::recover;
 use crate::mount::kernel::image_mount::tidy;
 use crate::mount::kernel::overlay::Prepared;
+use crate::mount::kernel::requests::{self, Breaker, Requests};
 use crate::mount::live::{open_dir, socket_path};
 use crate::store::{Container, ContainerState, MountRecord, Store};
 use crate::sys::{call, fs};
@@ -37,19 +39,22 @@ pub(crate) fn run(
     prepared.wait_for_upper(container)?;
     let record = prepared.record(mountpoint, true, false);
     let (host, held) = std::io::pipe().doing("make", "a pipe")?;
-    listen(container, held.into())?;
+    remove_socket(container, requests::SOCKET)?;
+    let requests = Requests::listen(container)?;
+    listen(container, held.into(), requests.breaker())?;
     store.set_mount(container, &record)?;
     let spec = Spec { rootfs: mountpoint.to_owned(), overlay: Some(prepared.overlay.clone()), ..spec };
     let ended = container::run(&spec, streams, host.as_fd(), has_run);
-    let removed = remove_socket(container);
+    drop(requests);
+    let removed = remove_socket(container, SOCKET).and(remove_socket(container, requests::SOCKET));
     // From here on the kernel has only to let it go.
     drop(prepared);
     store.set_mount(container, &MountRecord { ended: true, ..record })?;
     removed.and(tidy(store, container.record.image)).and(ended)
 }
 
-fn listen(container: &Container, held: OwnedFd) -> Result<()> {
-    remove_socket(container)?;
+fn listen(container: &Container, held: OwnedFd, breaker: Breaker) -> Result<()> {
+    remove_socket(container, SOCKET)?;
     let dir = container.dir();
     let handle = open_dir(&dir)?;
     let path = socket_path(&handle, SOCKET);
@@ -61,13 +66,15 @@ fn listen(container: &Container, held: OwnedFd) -> Result<()> {
             drop(error);
             std::thread::sleep(PAUSE);
         }
+        // In cgroup v1 a kill ends nothing that is frozen.
+        breaker.break_off();
         drop(held);
     };
     std::thread::Builder::new().name("end".to_owned()).spawn(run).map(drop).doing("start a thread for", dir)
 }
 
-fn remove_socket(container: &Container) -> Result<()> {
-    let path = container.dir().join(SOCKET);
+fn remove_socket(container: &Container, name: &str) -> Result<()> {
+    let path = container.dir().join(name);
     match fs::remove_file(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         removed => removed.doing("remove", path),
@@ -78,7 +85,7 @@ fn remove_socket(container: &Container) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Unsupported`] when that takes too long.
-pub(crate) fn stop(container: &Container) -> Result<()> {
+pub(crate) fn stop(container: &Container, mount: &MountRecord) -> Result<()> {
     let handle = open_dir(&container.dir())?;
     match UnixStream::connect(socket_path(&handle, SOCKET)) {
         // Its caller is ending, or was killed.
@@ -94,6 +101,9 @@ pub(crate) fn stop(container: &Container) -> Result<()> {
         }
         if !matches!(container.state()?, ContainerState::Running | ContainerState::Dead) {
             return Ok(());
+        }
+        if !container.has_command(mount)? {
+            recover(container)?;
         }
         if began.elapsed() > PATIENCE {
             let name = &container.record.name;

@@ -128,7 +128,7 @@ fn live_server(store: &Store, mountpoint: &Path) -> Result<Option<String>> {
     Ok(registered.file_name().and_then(|name| name.to_str()).map(str::to_owned))
 }
 
-/// Takes the mount of an image away that nobody uses any more, and what a dead server has left of one; waits for the end of
+/// Takes the mount of an image away that no container uses any more, and what a dead server has left of one; waits for the end of
 /// its server, but not for long: another mount namespace may keep it.
 ///
 /// # Errors
@@ -178,6 +178,7 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
 /// # Errors
 /// What cannot be removed.
 pub(crate) fn sweep(store: &Store) -> Result<()> {
+    crate::mount::kernel::directories::sweep(store)?;
     let images = dir(store);
     let names = match Dir::open(&images) {
         Err(Errno::NOENT) => return Ok(()),

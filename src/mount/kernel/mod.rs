@@ -10,7 +10,9 @@
 //! - [`image_server`]: when it ends, as the server behind it sees it
 //! - [`overlay`]: the container's own part
 //! - [`command`]: a command, in whose mount namespace alone the overlay is
-//! - [`mod@end`]: unmounting; [`mod@layer`]: what `commit` takes meanwhile
+//! - [`requests`]: what its caller does for other processes, which ask by [`held`]; [`freezer`] and [`inhabitants`]: how
+//! - [`directories`]: the same of a union of plain directories
+//! - [`mod@end`]: unmounting; [`mod@layer`]: what `commit` takes, and [`read_only`]: what keeps it from changing meanwhile
 //!
 //! Nothing here has a daemon, and nothing depends on a process number in a file:
 //!
@@ -18,21 +20,30 @@
 //! |---|---|
 //! | a command's container is mounted | its caller has the container's lock; after that is killed, the kernel has the upper until all is gone |
 //! | a container without a command is mounted | the kernel's list of mounts, or the kernel has the upper |
-//! | somebody uses the mount of an image | a shared lock on `run/images/<image-id>.lock`, held by callers; the containers without a command |
+//! | a process uses the mount of an image | a shared lock on `run/images/<image-id>.lock`, held by callers; the containers without a command |
 //! | the server of an image is there | the lock of what it has registered |
 //!
-//! The kernel has an upper when it lets nobody else mount it (`index=on`, [`is_upper_in_use`](crate::sys::is_upper_in_use)).
+//! The kernel has an upper when it lets no other process mount it (`index=on`, [`is_upper_in_use`](crate::sys::is_upper_in_use)).
 
 mod command;
+mod directories;
 mod end;
+mod freezer;
+mod held;
 mod image_mount;
 mod image_server;
+mod inhabitants;
 mod layer;
 mod overlay;
+mod read_only;
+mod requests;
 
 pub(crate) use command::run;
-pub(crate) use end::{clear, end};
+pub(crate) use directories::{end_union, is_union_at, union};
+pub(crate) use end::{clear, end, flush, forget};
+pub(crate) use held::tree;
 pub(crate) use image_mount::sweep;
 pub(crate) use image_server::{Ending, end as end_image, watch};
 pub(crate) use layer::layer;
 pub(crate) use overlay::{mount, prepare};
+pub(crate) use read_only::{put_right, root, wait_for_lock};

@@ -15,7 +15,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::mount::kernel::image_mount::{self, ImageMount};
 use crate::network::name_files;
 use crate::store::{Container, MountRecord, OverlayMount, Spelling, Store};
-use crate::sys::{self, Dir, Overlay, call, fs};
+use crate::sys::{self, Dir, Overlay, Upper, call, fs};
 use crate::timestamp::now;
 use crate::{fuse, rw_layer};
 
@@ -37,38 +37,51 @@ pub(crate) struct Prepared {
 /// [`Error::Unsupported`] for what overlayfs or the disk cannot do.
 pub(crate) fn prepare(store: &Store, container: &Container, read_only: bool, command: bool) -> Result<Prepared> {
     check_kernel()?;
+    let is_fresh = rw_layer::is_fresh(container)?;
+    // Nothing was written to it, and nothing will be.
+    let has_upper = !(read_only && is_fresh);
+    let upper = if has_upper { Some(prepare_upper(store, container, is_fresh)?) } else { None };
+    let points = container.dir().join("points");
+    if command {
+        make_points(container, &points)?;
+    }
+    let none = container.dir().join("none");
+    if !has_upper && !command {
+        fs::create_dir_all(&none).doing("create", &none)?;
+    }
+    let image = image_mount::take(store, container.record.image)?;
+    if has_upper && is_fresh {
+        // The root of an overlay is its upper's, and not the layers'.
+        copy_attributes(&image.mountpoint, &container.upper())?;
+        store.set_spelling(container, Spelling::Overlayfs)?;
+    }
+    // Whatever the image has at a mount point's name comes first. Without an upper overlayfs wants a second layer.
+    let below = if command { Some(points) } else { Some(none).filter(|_| !has_upper) };
+    let overlay = Overlay {
+        source: container.short_id(),
+        lowers: [image.mountpoint.clone()].into_iter().chain(below).collect(),
+        upper,
+        read_only,
+        flags: 0,
+        is_hidden: command,
+    };
+    Ok(Prepared { overlay, image })
+}
+
+/// Brings the rw layer of a container into overlayfs' spelling.
+fn prepare_upper(store: &Store, container: &Container, is_fresh: bool) -> Result<Upper> {
     let work = container.work();
     if container.spelling()? == Spelling::Aufs && fs::is_there(&work).doing("look at", &work)? {
         // What is there is of a mount before the last conversion.
         store.clear_overlay_work(container, &store.stage_briefly()?)?;
     }
-    let is_fresh = rw_layer::is_fresh(container)?;
     if !is_fresh {
         rw_layer::make(store, container, Spelling::Overlayfs)?;
     }
     rw_layer::make_links_whole(store, container)?;
     fs::create_dir_all(&work).doing("create", &work)?;
     check_disk(&container.dir(), &work)?;
-    let points = container.dir().join("points");
-    if command {
-        make_points(container, &points)?;
-    }
-    let image = image_mount::take(store, container.record.image)?;
-    if is_fresh {
-        // The root of an overlay is its upper's, and not the layers'.
-        copy_attributes(&image.mountpoint, &container.upper())?;
-        store.set_spelling(container, Spelling::Overlayfs)?;
-    }
-    let overlay = Overlay {
-        source: container.short_id(),
-        // Whatever the image has at a mount point's name comes first.
-        lowers: [image.mountpoint.clone()].into_iter().chain(command.then_some(points)).collect(),
-        upper: container.upper(),
-        work,
-        read_only,
-        is_hidden: command,
-    };
-    Ok(Prepared { overlay, image })
+    Ok(Upper { dir: container.upper(), work, volatile: false })
 }
 
 /// Gives a directory the owner, mode, times and attributes of another one.
@@ -119,8 +132,10 @@ impl Prepared {
     /// # Errors
     /// [`Error::InUse`] when a process in another mount namespace keeps it.
     pub(crate) fn wait_for_upper(&self, container: &Container) -> Result<()> {
+        crate::mount::kernel::freezer::recover(container)?;
+        let upper = &container.upper();
         let began = Instant::now();
-        while sys::is_upper_in_use(&self.overlay.upper).doing("find the mount of", &self.overlay.upper)? {
+        while sys::is_upper_in_use(upper).doing("find the mount of", upper)? {
             if began.elapsed() > PATIENCE {
                 return Err(crate::mount::kernel::end::still_used(container));
             }
@@ -145,20 +160,23 @@ pub(crate) fn mount(
     let _reserved = crate::mount::mountpoint::reserve(mountpoint)?;
     crate::mount::mountpoint::check_free(mountpoint)?;
     let mut record = prepared.record(mountpoint, false, remove);
-    // Before there is a mount: who dies leaves none of which nothing tells.
+    // Before there is a mount: a process that dies leaves none of which nothing tells.
     store.set_mount(container, &record)?;
-    let mounted = prepared.overlay.mount(mountpoint).map_err(|error| refused(error, &prepared.overlay, mountpoint));
-    let mounted = mounted.and_then(|()| {
+    if let Err(error) = prepared.overlay.mount(mountpoint) {
+        store.set_mount(container, &MountRecord { ended: true, ..record })?;
+        return Err(refused(error, container, mountpoint));
+    }
+    let noted = (|| {
         let found = fuse::mount_at(mountpoint)?;
         let found = found.ok_or(Errno::NOENT).doing("find the mount at", mountpoint)?;
         if let Some(overlay) = &mut record.overlay {
             found.device().clone_into(&mut overlay.device);
         }
         store.set_mount(container, &record)
-    });
-    if let Err(error) = mounted {
+    })();
+    if let Err(error) = noted {
         match rustix::mount::unmount(mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            // It was never there.
+            // Another program has just done it.
             Ok(()) | Err(Errno::INVAL) => {}
             Err(error) => return Err(error).doing("unmount", mountpoint),
         }
@@ -169,22 +187,16 @@ pub(crate) fn mount(
 }
 
 /// Why the kernel has refused a mount, as far as it can be known.
-fn refused(error: Errno, overlay: &Overlay, mountpoint: &Path) -> Error {
+fn refused(error: Errno, container: &Container, mountpoint: &Path) -> Error {
     let why = match error {
-        Errno::BUSY => "another mount has its rw layer",
-        Errno::INVAL => match call::statfs(&*overlay.upper) {
-            Ok(found) if found.f_type == sys::OVERLAY_MAGIC => {
-                "the store is on an overlayfs, and the kernel stacks no more of them: put the store on another file system"
-            }
-            // error: the other thing that it can be is said
-            Ok(_) | Err(_) => "overlayfs refuses the file system of the store",
-        },
+        Errno::BUSY => return crate::mount::kernel::end::still_used(container),
+        Errno::INVAL => "overlayfs refuses the file system of the store",
         error => return Error::Io { doing: "mount an overlay at", path: mountpoint.to_owned(), source: error.into() },
     };
     Error::Unsupported(format!("{}: cannot be mounted with --io kernel: {why}; --io cached can", mountpoint.display()))
 }
 
-fn check_kernel() -> Result<()> {
+pub(super) fn check_kernel() -> Result<()> {
     let path = "/proc/filesystems";
     let text = std::fs::read_to_string(path).doing("read", path)?;
     let is_known = text.lines().any(|line| line.trim_start_matches("nodev").trim() == sys::OVERLAY);
@@ -195,8 +207,8 @@ fn check_kernel() -> Result<()> {
     Err(Error::Unsupported("this kernel has no overlayfs, which --io kernel needs: use --io cached".into()))
 }
 
-/// What the kernel would go on without, and only say in its log.
-fn check_disk(dir: &Path, work: &Path) -> Result<()> {
+/// What the kernel refuses, or would go on without and only say in its log.
+pub(super) fn check_disk(dir: &Path, work: &Path) -> Result<()> {
     let lacks = |what: &str| {
         let dir = dir.display();
         Err(Error::Unsupported(format!(
@@ -204,6 +216,13 @@ fn check_disk(dir: &Path, work: &Path) -> Result<()> {
         )))
     };
     let opened = std::fs::File::open(work).doing("open", work)?;
+    if call::fstatfs(&opened).doing("look at", work)?.f_type == sys::OVERLAY_MAGIC {
+        return Err(Error::Unsupported(format!(
+            "{}: it is on an overlayfs, on which --io kernel stacks no other one: put the store on another file system, or use \
+             --io cached",
+            dir.display()
+        )));
+    }
     match call::fsetxattr(&opened, "trusted.overlay.probe", b"y", XattrFlags::empty()) {
         Err(Errno::NOTSUP | Errno::PERM) => return lacks("attributes of root's (trusted.*)"),
         set => set.doing("mark", work)?,
@@ -222,16 +241,21 @@ fn check_disk(dir: &Path, work: &Path) -> Result<()> {
 /// Makes what a command's file systems are mounted on where the image has nothing: a layer under the image, and so never in the
 /// rw layer.
 fn make_points(container: &Container, points: &Path) -> Result<()> {
-    let make = |path: PathBuf| fs::create_dir_all(&path).doing("create", &path);
     if fs::is_there(points).doing("look at", points)? {
         return Ok(());
     }
     let made = container.dir().join("points.new");
-    make(made.join("etc"))?;
-    MOUNTED_DIRECTORIES.iter().try_for_each(|name| make(made.join(name)))?;
+    // Whatever the caller's umask: a command's user is to read them, and they may be copied into the rw layer.
+    let describe = |path: PathBuf, mode| call::chmod(&path, Mode::from_raw_mode(mode)).doing("describe", path);
+    for name in ["etc"].iter().chain(&MOUNTED_DIRECTORIES) {
+        let path = made.join(name);
+        fs::create_dir_all(&path).doing("create", &path)?;
+        describe(path, 0o755)?;
+    }
     for name in name_files::names(container) {
         let path = made.join("etc").join(OsStr::from_bytes(name.as_bytes()));
         fs::write(&path, b"").doing("create", &path)?;
+        describe(path, 0o644)?;
     }
     // Whole or not at all.
     fs::rename(&made, points).doing("put into place", points)
