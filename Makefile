@@ -38,7 +38,7 @@ unit:
 	$(CARGO) test --locked
 
 kernel: ## Tests of mounts, with --io kernel, as far as they are not about the server of a mount
-	LAYERCTL_IO=kernel $(CARGO) test --locked --test it -- kernel_ mount_metadata mount_names:: mount_set_ids mount_data mount_stress \
+	LAYERCTL_IO=kernel $(CARGO) test --locked --test it -- kernel_ mount_model mount_metadata mount_names:: mount_set_ids mount_data mount_stress \
 		mount_streams mount_working_dir cp:: export:: look_diff name_files hostile_marks::overlayfs
 
 CONTAINERS ?= 25
@@ -99,6 +99,7 @@ compare-real: ## Real images: our mounts against buildah's (needs buildah and th
 conformance: ## pjdfstest and fsx beside the kernel's overlayfs; the model test through many mounts
 	$(CARGO) build --release --locked --quiet
 	LAYERCTL=target/release/layerctl scripts/conformance
+	LAYERCTL_IO=kernel LAYERCTL=target/release/layerctl scripts/conformance
 
 programs: ## Real programs in a container of a real image
 	$(CARGO) build --release --locked --quiet

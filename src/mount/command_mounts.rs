@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Stat;
@@ -28,8 +28,19 @@ const LINKS: usize = 40;
 /// # Errors
 /// When it cannot be seen where the container's `etc` leads.
 pub(crate) fn of(stack: &Stack, files: impl Iterator<Item = &'static str>) -> Result<Arc<Index>> {
-    let etc = if may_be_link(stack)? { directory(stack, ETC)? } else { None };
+    let opened = || Union::open_to_read(stack.clone()).doing("follow the container's", "/etc");
+    let etc = if may_be_link(stack)? { directory(&opened()?, ETC)? } else { None };
     tree(&etc.unwrap_or_else(|| vec![ETC.to_vec()]), files)
+}
+
+/// Where the files are in the tree that `open` gives, with the layers and the upper of `stack`.
+///
+/// # Errors
+/// When it cannot be seen where the container's `etc` leads.
+pub(super) fn etc(stack: &Stack, open: impl FnOnce() -> Result<Union>) -> Result<PathBuf> {
+    let found = if may_be_link(stack)? { directory(&open()?, ETC)? } else { None };
+    let names = found.unwrap_or_else(|| vec![ETC.to_vec()]);
+    Ok(names.iter().map(|name| OsStr::from_bytes(name)).collect())
 }
 
 /// Whether `etc` is a link in one of its layers: few are, and to follow one the union has to be opened.
@@ -45,11 +56,9 @@ fn may_be_link(stack: &Stack) -> Result<bool> {
 }
 
 /// The directory that `name` in the root is, or leads to inside the root; `None` when it is none.
-fn directory(stack: &Stack, name: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
+fn directory(union: &Union, name: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
     let shown = || Path::new("/").join(OsStr::from_bytes(name));
-    let union = Union::open_to_read(stack.clone()).doing("follow the container's", shown())?;
-    let found = follow(&union, name).map_err(std::io::Error::from).doing("follow the container's", shown())?;
-    Ok(found)
+    follow(union, name).map_err(std::io::Error::from).doing("follow the container's", shown())
 }
 
 fn follow(union: &Union, name: &[u8]) -> FsResult<Option<Vec<Vec<u8>>>> {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::kernel_many::{next, number};
@@ -27,9 +29,21 @@ fn run_and_kill(mounts: &Mounts, state: &mut u64, first: u64) -> Vec<u64> {
         mounts.program(&["run-mount", "--io", "kernel", "--name", "box", "image", "--", "sh", "-c", WRITE]);
     let mut child = command.arg(first.to_string()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        out.lines().map_while(Result::ok).filter_map(|line| line.parse().ok()).collect::<Vec<u64>>()
+    let count = Arc::new(AtomicU64::new(0));
+    let reader = std::thread::spawn({
+        let count = count.clone();
+        move || {
+            let told = out.lines().map_while(Result::ok).filter_map(|line| line.parse().ok());
+            let counted = |_: &u64| {
+                count.fetch_add(1, Ordering::Relaxed);
+            };
+            told.inspect(counted).collect::<Vec<u64>>()
+        }
     });
+    // On a slow machine it would seldom have begun.
+    if next(state).is_multiple_of(2) {
+        assert!(eventually(|| count.load(Ordering::Relaxed) > 0));
+    }
     std::thread::sleep(Duration::from_millis(next(state) % 150));
     let what = next(state) % 4;
     if what != 0 {

@@ -38,7 +38,7 @@ fn the_kernel_writes_to_the_upper_of_a_union() {
     let at = mounts.at("mnt");
     mounts.run(&["union", "-o", OPTIONS, "mnt"]).ok();
     assert_eq!(mount_line(&at).unwrap().fs_type, "overlay");
-    assert_eq!(mounts.mounted(), [at.clone()], "the union below is nowhere to be seen");
+    assert_eq!(mounts.mounted(), std::slice::from_ref(&at), "the union below is nowhere to be seen");
     assert_eq!(
         (names(&at), names(&at.join("dir"))),
         (vec!["dir".to_owned()], vec!["one".to_owned(), "two".to_owned()])

@@ -100,7 +100,12 @@ pub(crate) fn stop(container: &Container, mount: &MountRecord) -> Result<()> {
             return Ok(());
         }
         if !matches!(container.state()?, ContainerState::Running | ContainerState::Dead) {
-            return Ok(());
+            // Its caller writes that down before it lets go.
+            match container.lock_record() {
+                Err(Error::InUse { .. }) => {}
+                Err(Error::NotFound { .. }) => return Ok(()),
+                lock => return lock.map(drop),
+            }
         }
         if !container.has_command(mount)? {
             recover(container)?;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -12,6 +12,7 @@ use rustix::mount::UnmountFlags;
 
 use crate::container::MOUNTED_DIRECTORIES;
 use crate::error::{Context as _, Error, Result};
+use crate::mount::command_mounts;
 use crate::mount::kernel::image_mount::{self, ImageMount};
 use crate::network::name_files;
 use crate::store::{Container, MountRecord, OverlayMount, Spelling, Store};
@@ -43,7 +44,7 @@ pub(crate) fn prepare(store: &Store, container: &Container, read_only: bool, com
     let upper = if has_upper { Some(prepare_upper(store, container, is_fresh)?) } else { None };
     let points = container.dir().join("points");
     if command {
-        make_points(container, &points)?;
+        make_points(store, container, &points)?;
     }
     let none = container.dir().join("none");
     if !has_upper && !command {
@@ -240,23 +241,29 @@ pub(super) fn check_disk(dir: &Path, work: &Path) -> Result<()> {
 
 /// Makes what a command's file systems are mounted on where the image has nothing: a layer under the image, and so never in the
 /// rw layer.
-fn make_points(container: &Container, points: &Path) -> Result<()> {
-    if fs::is_there(points).doing("look at", points)? {
-        return Ok(());
-    }
-    let made = container.dir().join("points.new");
-    // Whatever the caller's umask: a command's user is to read them, and they may be copied into the rw layer.
-    let describe = |path: PathBuf, mode| call::chmod(&path, Mode::from_raw_mode(mode)).doing("describe", path);
-    for name in ["etc"].iter().chain(&MOUNTED_DIRECTORIES) {
-        let path = made.join(name);
+fn make_points(store: &Store, container: &Container, points: &Path) -> Result<()> {
+    let stack = store.stack(container)?;
+    let etc = points.join(command_mounts::etc(&stack, || rw_layer::read(store, container))?);
+    for path in MOUNTED_DIRECTORIES.iter().map(|name| points.join(name)).chain([etc.clone()]) {
         fs::create_dir_all(&path).doing("create", &path)?;
-        describe(path, 0o755)?;
+        for dir in path.ancestors().take_while(|dir| *dir != points) {
+            describe(dir, 0o755)?;
+        }
     }
     for name in name_files::names(container) {
-        let path = made.join("etc").join(OsStr::from_bytes(name.as_bytes()));
-        fs::write(&path, b"").doing("create", &path)?;
-        describe(path, 0o644)?;
+        let path = etc.join(OsStr::from_bytes(name.as_bytes()));
+        match fs::create_new(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.map(drop).doing("create", &path)?,
+        }
+        describe(&path, 0o644)?;
     }
-    // Whole or not at all.
-    fs::rename(&made, points).doing("put into place", points)
+    Ok(())
+}
+
+/// Gives it the mode that it is to have, whatever the caller's umask was: a command's user reads it, and it may be copied into the
+/// rw layer.
+fn describe(path: &Path, mode: u32) -> Result<()> {
+    let has = call::stat(path).doing("look at", path)?.st_mode & 0o7777;
+    if has == mode { Ok(()) } else { call::chmod(path, Mode::from_raw_mode(mode)).doing("describe", path) }
 }
