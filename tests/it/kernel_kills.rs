@@ -110,11 +110,13 @@ fn what_was_told_to_be_on_the_disk_is_there_after_a_kill() {
             run_and_kill(&mounts, &mut state, first)
         };
         told.extend(more);
+        let mut said = None;
         let is_quiet = || {
-            mounts.run(&["umount", "-f", "box"]);
+            said = Some(mounts.run(&["umount", "-f", "box"]));
             !matches!(mounts.ps("box").0.as_str(), "running" | "dead")
         };
-        assert!(eventually(is_quiet), "round {round}: {:?}", mounts.ps("box"));
+        let is_over = eventually(is_quiet);
+        assert!(is_over, "round {round}: {:?} {said:?}", mounts.ps("box"));
         let way = ["kernel", "cached", "kernel"][usize::try_from(next(&mut state) % 3).unwrap()];
         let at = mounts.mount(&["--io", way, "--name", "box"]).mountpoint;
         let file = fs::read_to_string(at.join("file")).unwrap();
