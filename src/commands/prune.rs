@@ -49,7 +49,7 @@ pub fn prune(store: &Store, scope: PruneScope, dry_run: bool) -> Result<Prune> {
             removed => done = done.and(removed),
         }
     }
-    done = done.and(kernel::sweep(store)).and(store.prune(scope));
+    done = done.and(kernel::sweep(store)).and(kernel::sweep_unions(store)).and(store.prune(scope));
     // What was needed after all, or could not go, is still there.
     let mut gone = Vec::new();
     for one in pruned {

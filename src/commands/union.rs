@@ -52,7 +52,7 @@ fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_
         trust: options.trust,
     };
     let mountpoint = mountpoint::prepare(mountpoint, must_be_empty)?;
-    let io = io_of(options.io)?;
+    let io = options.way()?;
     let spec = ServeSpec {
         root: store.map(|store| store.root().into()),
         source,
@@ -67,33 +67,9 @@ fn mount(store: Option<&Store>, options: &UnionOptions, mountpoint: &Path, must_
         return launch(&spec, None).map(drop);
     }
     let store = store.ok_or_else(|| Error::Usage("io=kernel needs a store: name one with --root".into()))?;
-    let upper = overlay_upper(options)?;
-    let lowers = Source::Directories {
-        upper: None,
-        lowers: options.lowers.iter().map(branch).collect::<Result<_>>()?,
-        trust: options.trust,
-    };
-    kernel::union(store, ServeSpec { source: lowers, io: fuse::Io::Cached, ..spec }, upper)
-}
-
-/// What `io=kernel` gives to overlayfs.
-fn overlay_upper(options: &UnionOptions) -> Result<Upper> {
-    let needs = |what: &str| Error::Usage(format!("io=kernel needs {what}: name it, or use io=cached"));
-    let upper = options.upper.as_ref().ok_or_else(|| needs("upperdir=DIR"))?;
-    let work = options.work.as_ref();
-    let work = work.ok_or_else(|| needs("workdir=DIR, an empty directory on the file system of upperdir"))?;
-    if options.lowers.is_empty() {
-        return Err(needs("lowerdir=DIR"));
-    }
-    let behaviour = &options.behaviour;
-    let plain =
-        fuse::Behaviour { volatile: behaviour.volatile, propagation: behaviour.propagation, ..Default::default() };
-    if *behaviour != plain {
-        return Err(Error::Usage(
-            "io=kernel knows no uidmapping, gidmapping, squash_to_*, noacl and context: leave them out, or use io=cached".into(),
-        ));
-    }
-    Ok(Upper { dir: directory(upper)?, work: directory(work)?, volatile: behaviour.volatile })
+    let upper = options.overlay_upper()?;
+    let upper = Upper { dir: directory(&upper.dir)?, work: directory(&upper.work)?, ..upper };
+    kernel::union(store, ServeSpec { io: fuse::Io::Cached, ..spec }, upper)
 }
 
 fn directory(path: &Path) -> Result<PathBuf> {
@@ -118,13 +94,4 @@ pub fn mount_helper(store: Option<&Store>, args: &[std::ffi::OsString]) -> Resul
     let HelperRequest { options, mountpoint, is_fake } = HelperRequest::read(args)?;
     // A caller of mount(8) may mount over anything.
     if is_fake { Ok(()) } else { mount(store, &options, &mountpoint, false) }
-}
-
-/// By which way data go in a union of directories.
-fn io_of(given: Option<fuse::Io>) -> Result<fuse::Io> {
-    match fuse::Io::chosen(given)? {
-        fuse::Io::Kernel if given.is_some() => Ok(fuse::Io::Kernel),
-        fuse::Io::Kernel | fuse::Io::Auto => Ok(fuse::Io::Cached),
-        io => Ok(io),
-    }
 }

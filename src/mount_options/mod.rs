@@ -22,6 +22,7 @@
 
 mod foreign;
 mod helper;
+mod overlay_upper;
 mod text;
 
 use std::ffi::OsStr;
@@ -134,6 +135,18 @@ const IGNORED: &[&[u8]] = &[
 ];
 
 impl UnionOptions {
+    /// By which way data go. What the environment says of containers, a union takes only as far as it needs nothing more for that.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the environment has an unknown word.
+    pub(crate) fn way(&self) -> Result<Io> {
+        match Io::chosen(self.io)? {
+            Io::Kernel if self.io.is_some() => Ok(Io::Kernel),
+            Io::Kernel | Io::Auto => Ok(Io::Cached),
+            io => Ok(io),
+        }
+    }
+
     /// Reads one `-o` argument into what earlier ones said.
     ///
     /// # Errors

@@ -189,10 +189,7 @@ fn mount(
             ContainerState::Dead if mount.live_overlay().is_some() => kernel::clear(store, container, &mount, false)?,
             ContainerState::Dead => mountpoint::clear_stale(&mount.mountpoint)?,
             ContainerState::Running if mount.live_overlay().is_some() => {
-                match container.lock_record() {
-                    Err(Error::InUse { .. }) => {}
-                    lock => lock.and_then(|_lock| kernel::put_right(container, &mount))?,
-                }
+                kernel::put_right_if_free(container, &mount)?;
                 return Err(container.in_use());
             }
             _ => {}
@@ -206,9 +203,7 @@ fn mount(
         return Err(container.in_use());
     }
     // A server that is ending removes the mountpoint which is to be used.
-    let lock = lock(store, container)?;
-    kernel::forget(store, container)?;
-    drop(lock);
+    lock(store, container).and_then(|_lock| kernel::forget(store, container))?;
     if request.mountpoint.is_none() {
         fs::create_dir_all(&wanted).doing("create", &wanted)?;
     }

@@ -19,7 +19,7 @@ use crate::mark;
 use crate::mount::kernel::overlay::{check_disk, check_kernel};
 use crate::mount::launch::launch;
 use crate::mount::mountpoint;
-use crate::mount::serve_spec::ServeSpec;
+use crate::mount::serve_spec::{ServeSpec, Source};
 use crate::mount::umount::Umount;
 use crate::store::Store;
 use crate::sys::{self, Dir, MountLine, Overlay, Upper, call, fs, retry};
@@ -56,8 +56,13 @@ pub(crate) fn union(store: &Store, spec: ServeSpec, upper: Upper) -> Result<()> 
     let (source, flags) = (spec.fsname.clone(), spec.flags());
     let propagation = MountPropagationFlags::from_bits_retain(spec.behaviour.propagation);
     let behaviour = Behaviour { under_overlay: true, propagation: 0, ..spec.behaviour.clone() };
+    let source_dirs = match spec.source.clone() {
+        Source::Directories { lowers, trust, .. } => Source::Directories { upper: None, lowers, trust },
+        other => other,
+    };
     let below = ServeSpec {
         root: None,
+        source: source_dirs,
         mountpoint: place.as_path().into(),
         flags: (MountFlags::RDONLY | MountFlags::NOATIME).bits(),
         behaviour,
@@ -169,7 +174,7 @@ fn remove(path: &Path, removed: std::io::Result<()>) -> Result<()> {
 ///
 /// # Errors
 /// What cannot be removed.
-pub(super) fn sweep(store: &Store) -> Result<()> {
+pub(crate) fn sweep(store: &Store) -> Result<()> {
     let unions = dir(store);
     let names = match Dir::open(&unions) {
         Err(Errno::NOENT) => return Ok(()),

@@ -178,7 +178,6 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
 /// # Errors
 /// What cannot be removed.
 pub(crate) fn sweep(store: &Store) -> Result<()> {
-    crate::mount::kernel::directories::sweep(store)?;
     let images = dir(store);
     let names = match Dir::open(&images) {
         Err(Errno::NOENT) => return Ok(()),

@@ -16,8 +16,8 @@ use crate::fuse::{self, Mount};
 use crate::id::ImageId;
 use crate::mount::kernel::end::settle_unseen;
 use crate::mount::kernel::image_mount::{is_at, lock_of, remove_all, tidy};
-use crate::mount::kernel::read_only::{is_left, put_right};
-use crate::store::{Container, MountRecord, Store};
+use crate::mount::kernel::read_only::put_right_if_free;
+use crate::store::Store;
 use crate::sys::{call, open_regular};
 
 /// After so long it is looked again whether a container still is mounted: of one in another mount namespace the kernel tells
@@ -104,25 +104,13 @@ pub(super) fn is_used(store: &Store, image: ImageId) -> Result<bool> {
         let Some(mount) = mount.filter(|mount| !mount.command && mount.live_overlay().is_some()) else { continue };
         if container.has_overlay(&mount)? {
             is_used = true;
-            free(&container, &mount)?;
+            put_right_if_free(&container, &mount)?;
         } else {
             // Another program has unmounted it.
             is_used |= !settle_unseen(store, &container, &mount)?;
         }
     }
     Ok(is_used)
-}
-
-/// Makes the overlay writable again that a killed process has left read-only.
-fn free(container: &Container, mount: &MountRecord) -> Result<()> {
-    if !is_left(container, mount)? {
-        return Ok(());
-    }
-    match container.lock_record() {
-        // Another process has made it so, or reads it.
-        Err(Error::InUse { .. } | Error::NotFound { .. }) => Ok(()),
-        lock => lock.and_then(|_lock| put_right(container, mount)),
-    }
 }
 
 /// Waits until the list of mounts is another one, but not for ever.

@@ -39,11 +39,11 @@ mod read_only;
 mod requests;
 
 pub(crate) use command::run;
-pub(crate) use directories::{end_union, is_union_at, union};
+pub(crate) use directories::{end_union, is_union_at, sweep as sweep_unions, union};
 pub(crate) use end::{clear, end, flush, forget};
 pub(crate) use held::tree;
 pub(crate) use image_mount::sweep;
 pub(crate) use image_server::{Ending, end as end_image, watch};
 pub(crate) use layer::layer;
 pub(crate) use overlay::{mount, prepare};
-pub(crate) use read_only::{put_right, root, wait_for_lock};
+pub(crate) use read_only::{put_right, put_right_if_free, root, wait_for_lock};

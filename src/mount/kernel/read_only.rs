@@ -84,7 +84,7 @@ pub(super) fn end(root: &OwnedFd, at: &Path) -> Result<()> {
 }
 
 /// Whether the overlay is read-only, and neither its user has made it so nor was that wanted at first.
-pub(super) fn is_left(container: &Container, mount: &MountRecord) -> Result<bool> {
+fn is_left(container: &Container, mount: &MountRecord) -> Result<bool> {
     if mount.command || mount.read_only {
         return Ok(false);
     }
@@ -105,5 +105,19 @@ pub(crate) fn put_right(container: &Container, mount: &MountRecord) -> Result<()
         // What is mounted over it goes first.
         Ok(None) | Err(Error::InUse { .. }) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// The same, unless another process has the lock: that one has made it read-only, or reads it.
+///
+/// # Errors
+/// As [`put_right`].
+pub(crate) fn put_right_if_free(container: &Container, mount: &MountRecord) -> Result<()> {
+    if !is_left(container, mount)? {
+        return Ok(());
+    }
+    match container.lock_record() {
+        Err(Error::InUse { .. } | Error::NotFound { .. }) => Ok(()),
+        lock => lock.and_then(|_lock| put_right(container, mount)),
     }
 }
