@@ -28,6 +28,7 @@
 //! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
 //! what it has seen, and asks for nothing twice.
 
+mod backing_file;
 mod behaviour;
 mod connection;
 mod counters;

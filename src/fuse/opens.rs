@@ -29,6 +29,7 @@ use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
+use super::backing_file::BackingFile;
 use super::given::Given;
 use super::value::{AT_ONCE, FOREVER, file_attr, generation, reply as errno};
 use crate::sys::{self, call};
@@ -117,6 +118,8 @@ pub(super) struct Opens {
     files: Mutex<HashMap<Ino, Open>>,
     /// Reading changes no access time (`noatime`).
     keeps_access_times: bool,
+    /// The mount's own descriptor of the device, which is open as long as the connection is.
+    device: Arc<OwnedFd>,
 }
 
 /// An inode that is open.
@@ -126,7 +129,7 @@ struct Open {
     /// How many of them execute it.
     executing: u64,
     /// Where the kernel finds the data; none if it uses its page cache.
-    backing: Option<BackingId>,
+    backing: Option<BackingFile>,
     /// Somebody may write.
     writable: bool,
 }
@@ -139,8 +142,8 @@ impl Open {
 }
 
 impl Opens {
-    pub(super) fn new(keeps_access_times: bool) -> Self {
-        Self { files: Mutex::default(), keeps_access_times }
+    pub(super) fn new(keeps_access_times: bool, device: Arc<OwnedFd>) -> Self {
+        Self { files: Mutex::default(), keeps_access_times, device }
     }
 
     /// Answers an `open` or a `create`.
@@ -177,13 +180,14 @@ impl Opens {
                 let data = data.filter(|_| may_pass).and_then(|data| self.backing_file(data));
                 // error: without the right, or on a file system that is stacked too high, all works by the page cache.
                 let backing = data.and_then(|data| reply.register(data).ok());
+                let backing = backing.map(|id| BackingFile::new(id, self.device.clone()));
                 free.insert(Open { handles: 0, executing: 0, backing, writable: false })
             }
         };
         open.handles += 1;
         open.executing += u64::from(executes);
         open.writable |= writes;
-        match &open.backing {
+        match open.backing.as_ref().and_then(BackingFile::id) {
             Some(backing) => {
                 if writes {
                     given.outdate(ino);

@@ -81,6 +81,7 @@ impl Session {
     /// [`Error::Unsupported`] without `/dev/fuse`; [`Error::Io`] when the kernel refuses the mount.
     pub fn mount(union: Arc<Union>, mountpoint: &Path, options: &MountOptions) -> Result<Self> {
         let (dev, device) = open_device()?;
+        let device = Arc::new(device);
         let root = union.getattr(crate::union::Ino::ROOT).map_err(std::io::Error::from);
         let root = root.doing("read the root of", mountpoint)?;
         let root_mode = root.kind.mode_bits() | root.mode;
@@ -143,7 +144,7 @@ impl Session {
             volatile: *volatile,
             under_overlay: *under_overlay,
             opens: (options.io == Io::Passthrough)
-                .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME)))),
+                .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME), device.clone()))),
         };
         let mount = mounts::mount_at(mountpoint).and_then(|mount| {
             mount

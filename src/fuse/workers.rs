@@ -46,7 +46,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A connection to the kernel, from its first request on.
 #[derive(Debug)]
 pub(super) struct Channel {
-    device: OwnedFd,
+    device: Arc<OwnedFd>,
     /// The directory of the device as it was before the mount, which may be over it.
     dev: OwnedFd,
     first_request: Vec<u8>,
@@ -54,7 +54,7 @@ pub(super) struct Channel {
 
 impl Channel {
     /// Waits for the first request. It is answered by [`Channel::agree`].
-    pub(super) fn begin(dev: OwnedFd, device: OwnedFd) -> io::Result<Self> {
+    pub(super) fn begin(dev: OwnedFd, device: Arc<OwnedFd>) -> io::Result<Self> {
         let mut first_request = vec![0; FIRST_REQUEST_MAX];
         let length = loop {
             // A request that was taken back meanwhile is ENOENT (fs/fuse/dev.c, `fuse_dev_do_read`).

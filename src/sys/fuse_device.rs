@@ -11,6 +11,8 @@ use super::{call, retry};
 
 /// `FUSE_DEV_IOC_CLONE` (include/uapi/linux/fuse.h): `_IOR(229, 0, uint32_t)`.
 const CLONE: libc::Ioctl = 0x8004_e500_u32 as libc::Ioctl;
+/// `FUSE_DEV_IOC_BACKING_CLOSE` (include/uapi/linux/fuse.h): `_IOW(229, 2, uint32_t)`.
+const BACKING_CLOSE: libc::Ioctl = 0x4004_e502_u32 as libc::Ioctl;
 
 /// Opens one more descriptor of the connection that `device` belongs to. What is read at a descriptor is answered at the
 /// same one; when it is closed, the kernel ends with `ECONNABORTED` what was read there and is not answered
@@ -27,6 +29,20 @@ pub fn clone_fuse_device(dev: impl AsFd, device: impl AsFd) -> Result<OwnedFd> {
         _ => Err(last_error()),
     })?;
     Ok(new)
+}
+
+/// Lets the kernel close a file that was registered at any descriptor of the connection: the numbers are the connection's
+/// (fs/fuse/backing.c, `fuse_backing_close`). The kernel keeps the file for what has it open.
+///
+/// # Errors
+/// `ENOENT` when no such file is registered; `EPERM` once the connection has ended, which has closed all of them.
+pub fn close_backing_file(device: impl AsFd, id: u32) -> Result<()> {
+    let device = device.as_fd().as_raw_fd();
+    // SAFETY: the call reads one number of 32 bits, which lives meanwhile.
+    retry(|| match unsafe { libc::ioctl(device, BACKING_CLOSE, &raw const id) } {
+        0 => Ok(()),
+        _ => Err(last_error()),
+    })
 }
 
 /// Lets the descriptor `at` refer to what `by` refers to (`dup3(2)`). A system call that another thread makes with `at` at

@@ -25,7 +25,7 @@ mod xattr;
 
 pub use allocator::map_large_memory;
 pub use dir::{Dir, DirEntry};
-pub use fuse_device::{clone_fuse_device, refer_to};
+pub use fuse_device::{clone_fuse_device, close_backing_file, refer_to};
 pub use handle::{file_handle, open_fuse_inode};
 pub use keyring::new_session_keyring;
 pub use map::map;
