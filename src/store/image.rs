@@ -146,11 +146,8 @@ impl Store {
                 }
             }
         }
-        for name in names {
-            self.remove_name(&name)?;
-            removed.push(Removed::Name(name));
-        }
-        staging.move_to_trash(&self.image_dir(id))?;
+        self.take_with_names(&staging, id, &names)?;
+        removed.extend(names.into_iter().map(Removed::Name));
         self.sync_dir(&self.root.join("images"))?;
         removed.push(Removed::Image(id));
         removed.extend(self.remove_unused(&guard, &staging)?.into_iter().map(Removed::Layer));

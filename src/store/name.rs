@@ -2,7 +2,7 @@
 
 use super::image::NameRecord;
 use super::placement::Placement;
-use super::{Store, json};
+use super::{Staging, Store, json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ImageId, ImageName};
 use crate::sys::fs;
@@ -51,5 +51,37 @@ impl Store {
         let path = self.name_path(name);
         fs::remove_file(&path).doing("remove", &path)?;
         self.sync_dir(&self.root.join("images/names"))
+    }
+
+    /// Takes an image away with all its names, or nothing of it. The names go first, so that none stands for nothing.
+    pub(super) fn take_with_names(&self, staging: &Staging, id: ImageId, names: &[ImageName]) -> Result<()> {
+        let mut taken = Vec::new();
+        let mut take = || {
+            for name in names {
+                let path = self.name_path(name);
+                staging.take(&path).doing("remove", &path)?;
+                taken.push(name);
+            }
+            if !names.is_empty() {
+                self.sync_dir(&self.root.join("images/names"))?;
+            }
+            staging.move_to_trash(&self.image_dir(id))
+        };
+        let Err(error) = take() else { return Ok(()) };
+        let mut gone = Vec::new();
+        for name in taken {
+            match staging.give_back(&self.name_path(name)) {
+                Ok(true) => {}
+                // error: the first failure is told, and with it that this name is gone
+                Ok(false) | Err(_) => gone.push(name.to_string()),
+            }
+        }
+        // error: the first failure is told; without power now a name may be gone
+        drop(self.sync_dir(&self.root.join("images/names")));
+        if gone.is_empty() {
+            return Err(error);
+        }
+        let gone = gone.join(", ");
+        Err(Error::Unsupported(format!("{error}; the image stays without its name {gone}: remove it as {id}")))
     }
 }

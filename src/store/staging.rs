@@ -105,10 +105,23 @@ impl Staging {
         }
     }
 
+    /// Puts a file back that was taken away; `false` where it cannot be had back.
+    pub(super) fn give_back(&self, path: &Path) -> std::io::Result<bool> {
+        match &self.place {
+            Place::Own { .. } => fs::rename(self.aside(path), path).map(|()| true),
+            Place::Shared { .. } | Place::Gone => Ok(false),
+        }
+    }
+
+    /// Where a file or directory of the store is after it was taken away.
+    fn aside(&self, path: &Path) -> PathBuf {
+        self.dir.join(format!("aside-{}", Digest::of(path.as_os_str().as_encoded_bytes()).hex()))
+    }
+
     fn take_as_it_is(&self, path: &Path) -> std::io::Result<()> {
         let digest = Digest::of(path.as_os_str().as_encoded_bytes()).hex();
         match &self.place {
-            Place::Own { .. } => fs::rename(path, self.dir.join(format!("aside-{digest}"))),
+            Place::Own { .. } => fs::rename(path, self.aside(path)),
             // Only a directory is seen to be a dead one's there.
             Place::Shared { prefix } if fs::symlink_metadata(path)?.is_dir() => {
                 fs::rename(path, self.dir.join(format!("{prefix}-{digest}")))
