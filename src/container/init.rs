@@ -54,18 +54,17 @@ fn given(args: &[OsString]) -> io::Result<(OwnedFd, OwnedFd, Option<OwnedFd>)> {
 
 /// Returns the exit status. In two processes: that of init, and, if it could not become the command, its child.
 fn init(requests: OwnedFd, mut reporter: File, devpts: Option<OwnedFd>) -> u8 {
-    match start(requests, &mut reporter, devpts) {
-        Ok((command, reports)) => {
-            drop(reporter);
-            job::reap(command, reports)
-        }
-        Err(error) => {
-            let said = serde_json::to_vec(&Report::from(&error)).map_err(io::Error::from);
-            // error: the caller is gone, or sees an empty report and says that
-            drop(said.and_then(|report| reporter.write_all(&report)));
-            NOT_STARTED
-        }
-    }
+    let report = match start(requests, &mut reporter, devpts) {
+        Ok((command, reports)) => match job::reap(command, reports) {
+            Ok(status) => return status,
+            Err(error) => Report::NotWaitedFor(error.raw_os_error()),
+        },
+        Err(error) => Report::from(&error),
+    };
+    let said = serde_json::to_vec(&report).map_err(io::Error::from);
+    // error: the caller is gone, or sees an empty report and says that
+    drop(said.and_then(|report| reporter.write_all(&report)));
+    NOT_STARTED
 }
 
 /// The command, and where its stops are reported.

@@ -76,7 +76,10 @@ impl Job {
 
 /// Waits for all children, own and adopted, until the command ends, and reports each stop of the command. Its exit status;
 /// the others end with init.
-pub(super) fn reap(command: Pid, mut reports: File) -> u8 {
+///
+/// # Errors
+/// As `wait4(2)`. The command ends with init then.
+pub(super) fn reap(command: Pid, mut reports: File) -> rustix::io::Result<u8> {
     loop {
         match wait(WaitOptions::UNTRACED) {
             Ok(Some((pid, status))) if pid == command => {
@@ -88,10 +91,10 @@ pub(super) fn reap(command: Pid, mut reports: File) -> u8 {
                 }
                 let signal = status.terminating_signal().map(|signal| signal.saturating_add(128));
                 let status = status.exit_status().or(signal);
-                return status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED);
+                return Ok(status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_STARTED));
             }
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return NOT_STARTED,
+            Err(error) => return Err(error),
         }
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A socket to init carries one line with the [`Spec`] and after that [messages](message). A pipe from init carries
-//! whether all was made ready, and what went wrong after all; it is closed by the command's exec.
+//! whether all was made ready, and what went wrong after all; the command's exec closes it there, and init's end here.
 //!
 //! Nothing of the caller's terminal is in the container ([`terminal`]), nor is any file that the caller gave as a standard
 //! descriptor there to be written ([`streams`]). Init leads a session without a terminal, or with the container's, and the

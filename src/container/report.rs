@@ -1,4 +1,4 @@
-//! What init tells the caller when the command cannot be started.
+//! What init tells the caller when the command cannot be started, or its end cannot be waited for.
 
 use std::io;
 
@@ -20,6 +20,8 @@ pub(super) enum Report {
     NotRunnable(i32),
     Usage(String),
     Failed(String),
+    /// The command has run, and how it ends is not known. With the errno of wait4.
+    NotWaitedFor(i32),
 }
 
 /// Whether the command may have run, by all that came through the pipe. Init may fail after the command's start too, and only
@@ -46,6 +48,10 @@ impl Report {
                 Error::CommandNotRunnable { command, source: io::Error::from_raw_os_error(errno) }
             }
             Self::Usage(text) => Error::Usage(text),
+            Self::NotWaitedFor(errno) => {
+                let why = format!("{}; the command was killed", io::Error::from_raw_os_error(errno));
+                Error::Io { doing: "wait for the command in", path: spec.rootfs.clone(), source: io::Error::other(why) }
+            }
             Self::Failed(text) => {
                 Error::Io { doing: "start a container in", path: spec.rootfs.clone(), source: io::Error::other(text) }
             }
@@ -118,6 +124,12 @@ mod tests {
             let received = Report::parse(&sent).into_error(&spec);
             assert_eq!((received.to_string(), received.exit_code()), (text.to_owned(), error.exit_code()));
         }
+        let unknown = serde_json::to_vec(&Report::NotWaitedFor(libc::EIO)).unwrap();
+        assert_eq!(
+            Report::parse(&unknown).into_error(&spec).to_string(),
+            "cannot wait for the command in /r: Input/output error (os error 5); the command was killed"
+        );
+        assert!(tells_of_a_start(&[READY, &unknown].concat()));
         assert!(matches!(Report::parse(b"").into_error(&spec), Error::Io { .. }));
     }
 }

@@ -305,3 +305,58 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    /// With init's end of the socket.
+    fn session() -> (Session, UnixStream) {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let none: [c_int; 0] = [];
+        let signals = Signals(SignalDelivery::with_pipe(reader, writer, WithOrigin::default(), none).unwrap());
+        let (control, init) = UnixStream::pair().unwrap();
+        (Session { signals, control, terminals: Vec::new(), has_job_control: false, keys: Vec::new() }, init)
+    }
+
+    #[test]
+    fn an_init_that_cannot_be_told_what_to_do_is_told_that_there_is_no_more() {
+        let (mut session, mut init) = session();
+        // A write that fails, since nothing is read: a part of the request is there.
+        session.control.set_nonblocking(true).unwrap();
+        let error = session.run(&vec![b'x'; 16 << 20], false).unwrap_err();
+        assert!(error.to_string().contains("tell a container's first process what to do"), "{error}");
+        let mut read = Vec::new();
+        init.read_to_end(&mut read).unwrap();
+        assert!(!read.contains(&b'\n') && read.len() < 16 << 20);
+    }
+
+    #[test]
+    fn an_init_that_is_gone_is_told_nothing() {
+        let (mut session, init) = session();
+        drop(init);
+        session.run(b"request\n", false).unwrap();
+        // As signals are that come later.
+        session.send(Message::Background);
+    }
+
+    #[test]
+    fn a_message_that_is_lost_leaves_the_command_followed() {
+        let (mut session, mut init) = session();
+        let handle = session.signals.handle();
+        session.control.shutdown(Shutdown::Write).unwrap();
+        session.send(Message::Group(Signal::TERM));
+        let mut read = Vec::new();
+        init.read_to_end(&mut read).unwrap();
+        assert!(read.is_empty());
+        // Its stops still come, and its end.
+        init.write_all(&[u8::try_from(libc::SIGSTOP).unwrap()]).unwrap();
+        assert!(session.on_init().unwrap());
+        drop(init);
+        assert!(!session.on_init().unwrap());
+        handle.close();
+        assert!(session.wait(false).is_ok());
+    }
+}
