@@ -5,14 +5,30 @@ use std::os::fd::AsFd as _;
 use rustix::fs::AtFlags;
 use rustix::io::{Errno, Result};
 
-use super::super::disk;
+use super::super::difference::{Change, Difference};
+use super::super::{Failure, disk};
 use super::{Entry, Mend, split};
 use crate::index::{Kind, Node, NodeId};
 use crate::sys;
 use crate::sys::call;
 
 impl Mend<'_> {
-    pub(super) fn describe_one(&mut self, path: &[u8]) -> Result<bool> {
+    /// Sets modes, owners, times and attributes. To be called last: all else changes the times of directories.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn describe(&mut self, differences: &[Difference]) -> std::result::Result<usize, Failure> {
+        let count = self.each(differences, |mend, difference| match difference.change {
+            Change::Mode | Change::Owner | Change::Time | Change::Xattr => mend.describe_one(&difference.path),
+            _ => Ok(false),
+        })?;
+        for (path, times) in std::mem::take(&mut self.times).all() {
+            self.give_times_back(&path, &times).map_err(|error| Failure::write("restore", &path, error))?;
+        }
+        Ok(count)
+    }
+
+    fn describe_one(&mut self, path: &[u8]) -> Result<bool> {
         let node = match self.entry(path) {
             Some(Entry::Node(_, node)) => node,
             None if path.is_empty() => self.index.node(NodeId::ROOT).ok_or(Errno::INVAL)?,
@@ -38,7 +54,7 @@ impl Mend<'_> {
     }
 
     /// Removes the attributes that are not the node's: first, as an access list changes what a mode means.
-    pub(super) fn remove_xattrs(&self, path: &[u8], node: &Node<'_>) -> Result<()> {
+    fn remove_xattrs(&self, path: &[u8], node: &Node<'_>) -> Result<()> {
         let names = match sys::list_xattrs(path) {
             Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
             names => names?,

@@ -5,15 +5,18 @@
 //! be put right whole is left as it is.
 
 mod description;
+mod kept_times;
+mod names;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::{Errno, Result};
 
-use super::content::digest_of;
+use kept_times::KeptTimes;
+
 use super::difference::{Change, Difference, joined};
 use super::disk::Walk;
 use super::wanted::{Wanted, path_and_above};
@@ -36,6 +39,8 @@ pub struct Mend<'a> {
     made: u64,
     /// Of files with several names: the good one, of which all others were made names; `None` when there is none.
     good: HashMap<NodeId, Option<Good>>,
+    /// The times that directories of the layer had before something in them was changed.
+    times: KeptTimes,
 }
 
 /// The device and number of a file.
@@ -83,7 +88,17 @@ impl<'a> Mend<'a> {
     ) -> std::result::Result<Self, Failure> {
         let failed = |error| Failure::write("open", b"", error);
         let (walk, staged) = (Walk::new(dir).map_err(failed)?, Walk::new(staged).map_err(failed)?);
-        Ok(Self { index, walk, staged, aside, wanted, modes, made: 0, good: HashMap::new() })
+        Ok(Self {
+            index,
+            walk,
+            staged,
+            aside,
+            wanted,
+            modes,
+            made: 0,
+            good: HashMap::new(),
+            times: KeptTimes::default(),
+        })
     }
 
     /// Takes away what is not in the layer, and puts what is missing or something else in its place. Gives the
@@ -111,17 +126,6 @@ impl<'a> Mend<'a> {
         Ok(done)
     }
 
-    /// Sets modes, owners, times and attributes. To be called last: all else changes the times of directories.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn describe(&mut self, differences: &[Difference]) -> std::result::Result<usize, Failure> {
-        self.each(differences, |mend, difference| match difference.change {
-            Change::Mode | Change::Owner | Change::Time | Change::Xattr => mend.describe_one(&difference.path),
-            _ => Ok(false),
-        })
-    }
-
     /// Takes all content whose digest nobody knows from what was unpacked.
     ///
     /// # Errors
@@ -138,7 +142,7 @@ impl<'a> Mend<'a> {
             }
         }
         let failed = |error| Failure::write("restore", whiteout::DUPLICATES, error);
-        let (from, to) = (self.staged.open(&[]).map_err(failed)?, self.walk.open(&[]).map_err(failed)?);
+        let (from, to) = (self.staged.open(&[]).map_err(failed)?, self.open_to_change(&[]).map_err(failed)?);
         match self.place(from.as_fd(), whiteout::DUPLICATES, &to, whiteout::DUPLICATES) {
             Err(Errno::NOENT) => self.set_aside(&[], whiteout::DUPLICATES).map(drop),
             placed => placed,
@@ -247,12 +251,6 @@ impl<'a> Mend<'a> {
         Ok(true)
     }
 
-    fn inode(&mut self, path: &[u8]) -> Result<Inode> {
-        let (name, dirs) = split(path).ok_or(Errno::INVAL)?;
-        let stat = call::statat(&*self.walk.open(&dirs)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok((stat.st_dev, stat.st_ino))
-    }
-
     /// Makes a directory with all that is in it.
     fn restore_tree(&mut self, path: &[u8], id: NodeId) -> Result<()> {
         let mut todo = vec![(path.to_vec(), id)];
@@ -265,7 +263,14 @@ impl<'a> Mend<'a> {
             let Some((name, dirs)) = split(&path) else { continue };
             let new = self.new_name();
             call::mkdirat(self.aside, &*new, Mode::RWXU)?;
-            let dir = self.walk.open(&dirs)?;
+            let dir = self.open_to_change(&dirs)?;
+            // The new one is to have the times of the one that was there.
+            // error: of a damaged directory there is no time to keep
+            if let Some(stat) = readable(call::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW))?
+                && Kind::from_mode(stat.st_mode) == Some(Kind::Directory)
+            {
+                self.times.keep(path.clone(), &stat);
+            }
             self.place(self.aside, &new, &dir, name)?;
             if node.is_opaque() {
                 self.take_if_there(&joined(&[&path], whiteout::OPAQUE))?;
@@ -284,7 +289,7 @@ impl<'a> Mend<'a> {
     /// Puts what was unpacked at `path` there.
     fn take(&mut self, path: &[u8]) -> Result<()> {
         let (name, dirs) = split(path).ok_or(Errno::INVAL)?;
-        let (from, to) = (self.staged.open(&dirs)?, self.walk.open(&dirs)?);
+        let (from, to) = (self.staged.open(&dirs)?, self.open_to_change(&dirs)?);
         self.place(from.as_fd(), name, &to, name)
     }
 
@@ -296,44 +301,11 @@ impl<'a> Mend<'a> {
         }
     }
 
-    /// All paths of a node.
-    fn paths(&self, id: NodeId) -> Vec<Vec<u8>> {
-        let path = |(dir, name): (NodeId, &[u8])| Some(joined(&self.index.path(dir)?, name));
-        self.index.names(id).filter_map(path).collect()
-    }
-
-    /// The one of a node's names at which it is as it should be, but for what is described.
-    fn good_name(&mut self, names: &[Vec<u8>], node: &Node<'_>) -> Result<Option<Good>> {
-        let (mut buffer, mut seen) = (vec![0; BUFFER], HashSet::new());
-        for path in names {
-            let Some((name, dirs)) = split(path) else { continue };
-            let Some(dir) = readable(self.walk.open(&dirs))? else { continue };
-            let Some(stat) = readable(call::statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW))? else { continue };
-            let inode = (stat.st_dev, stat.st_ino);
-            if !seen.insert(inode) {
-                continue;
-            }
-            let is_good = match Kind::from_mode(stat.st_mode) {
-                kind if kind != node.kind() => false,
-                Some(Kind::File) if node.digest().is_some() => {
-                    readable(digest_of(&dir, name, &mut buffer))?.is_some_and(|digest| digest == node.digest())
-                }
-                Some(Kind::File) => node.meta().is_some_and(|meta| meta.size == 0) && stat.st_size == 0,
-                Some(Kind::Symlink) => call::readlinkat(&*dir, name)?.as_bytes() == node.target(),
-                _ => true,
-            };
-            if is_good {
-                return Ok(Some(Good { path: path.clone(), inode }));
-            }
-        }
-        Ok(None)
-    }
-
     /// Makes `path` one more name of the file at `good`.
     fn link(&mut self, good: &Good, path: &[u8]) -> Result<()> {
         let ((from_name, from), (name, to)) = split(&good.path).zip(split(path)).ok_or(Errno::INVAL)?;
         let from: Rc<OwnedFd> = self.walk.open(&from)?;
-        let to = self.walk.open(&to)?;
+        let to = self.open_to_change(&to)?;
         let there = call::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW);
         // A rename between two names of one file does nothing, and would leave a name behind.
         if is_still(there.map(|stat| (stat.st_dev, stat.st_ino)), good.inode)? {
@@ -350,7 +322,7 @@ impl<'a> Mend<'a> {
     }
 
     fn set_aside(&mut self, dirs: &[&[u8]], name: &[u8]) -> Result<bool> {
-        let dir = self.walk.open(dirs)?;
+        let dir = self.open_to_change(dirs)?;
         let new = self.new_name();
         self.walk.forget();
         match call::renameat(&*dir, name, self.aside, &*new) {
