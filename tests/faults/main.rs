@@ -52,8 +52,12 @@ fn main() -> ExitCode {
 /// A part of all, as a test among others: in processes of their own, each with its mount namespace.
 fn short() -> ExitCode {
     let ourselves = std::env::current_exe().expect("this program has a path");
-    let runs: [&[&str]; 3] = [
+    let runs: [&[&str]; 6] = [
         &["faults", "--points", "220"],
+        &["faults", "--only", "rmi", "--site", "command:main:rename"],
+        &["faults", "--only", "run-rm", "--site", "init:main:wait"],
+        // The message of a command's end to the thread that follows it.
+        &["faults", "--only", "run-rm", "--site", "command:container:socket"],
         &["kills", "--points", "140"],
         &["powercut", "--only", "import", "--fs", "btrfs", "--without", "each"],
     ];

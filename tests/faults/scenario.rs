@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) status: i32,
     /// Whether a layer of the store is damaged before.
     pub(crate) is_damaged: bool,
+    /// Prints what it has found, which what fails is a part of.
+    pub(crate) tells_failures: bool,
     /// What is removed before it is given once more: into a directory that is there it copies another thing.
     pub(crate) removed: Option<&'static str>,
 }
@@ -37,6 +39,7 @@ const PLAIN: Scenario = Scenario {
     only_reads: false,
     status: 0,
     is_damaged: false,
+    tells_failures: false,
     removed: None,
 };
 
@@ -106,5 +109,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     plain("prune", &["prune", "--all"]),
     reading("verify", &["verify", "small"]),
     reading("verify-all", &["verify", "--quick"]),
-    Scenario { is_damaged: true, ..plain("repair", &["verify", "--repair", "--from", "in/small.tar", "small"]) },
+    Scenario {
+        is_damaged: true,
+        tells_failures: true,
+        ..plain("repair", &["verify", "--repair", "--from", "in/small.tar", "small"])
+    },
 ];
