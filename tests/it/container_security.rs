@@ -1,7 +1,9 @@
 //! `--security-opt`, and what the filter of system calls must leave as it is.
 
 use super::attack::{File, Machine, OwnProgram, compiled, compiled_with_library, image};
-use super::mounts::{Mounts, Said, said};
+use super::mounts::{Mounts, PROGRAM, Said, said};
+use super::processes::{descendants, end_of, eventually};
+use super::root_fs::with_programs;
 
 fn ran(program: &OwnProgram, options: &[&str], image: &str, command: &str) -> Said {
     said(&mut program.command(&[&["run-mount", "--rm"], options, &[image, "--", command]].concat()))
@@ -123,4 +125,36 @@ fn libraries(programs: &[&str]) -> std::collections::BTreeSet<String> {
     let text = String::from_utf8_lossy(&output).into_owned();
     let is_path = |word: &&str| word.starts_with('/') && !word.ends_with(':');
     text.split_whitespace().filter(is_path).map(str::to_owned).collect()
+}
+
+/// Also where what init is given has numbers between those that the caller left open.
+#[test]
+fn no_descriptor_that_the_caller_left_open_is_in_the_container() {
+    let mounts = Mounts::new();
+    mounts.import("box", &with_programs(&["ls"]));
+    mounts.write("left-open", "");
+    let gaps: String = (4..40).step_by(2).map(|number| format!(" {number}<left-open")).collect();
+    let script = "ls -l /proc/self/fd; echo >/ready; while [ ! -e /end ]; do read x </dev/null; done; exit 0";
+    let mut command = mounts.command("bash");
+    command.args(["-c", &format!("exec{gaps}; exec $L run-mount --rm box -- sh -c '{script}'")]).env("L", PROGRAM);
+    let mut caller = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let links = |pid: u32| {
+        let numbers = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        numbers.filter_map(|number| std::fs::read_link(number.path()).ok()).collect::<Vec<_>>()
+    };
+    let is_left = |link: &std::path::PathBuf| link.ends_with("left-open");
+    assert!(eventually(|| mounts.mounted().iter().any(|mount| mount.join("ready").exists())));
+    assert_eq!(links(caller.id()).iter().filter(|link| is_left(link)).count(), 18);
+    let below: Vec<u32> = descendants(caller.id()).into_iter().filter(|pid| *pid != caller.id()).collect();
+    assert!(below.len() >= 2, "init and the command");
+    for pid in below {
+        let links = links(pid);
+        assert!(!links.is_empty() && !links.iter().any(is_left), "{pid}: {links:?}");
+    }
+    std::fs::write(mounts.mounted()[0].join("end"), "").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(caller.stdout.as_mut().unwrap(), &mut said).unwrap();
+    assert!(end_of(&mut caller).success());
+    assert!(said.contains("/proc/") && !said.contains("left-open"), "{said}");
+    mounts.assert_nothing_is_live();
 }

@@ -329,3 +329,17 @@ fn a_mounted_container_is_committed_while_nothing_can_be_written() {
     mounts.umount("box");
     assert_nothing_stays(&mounts);
 }
+
+#[test]
+fn an_init_that_cannot_be_told_its_command_is_said_and_leaves_nothing() {
+    let mounts = Mounts::new();
+    mounts.import("box", &super::root_fs::with_programs(&[]));
+    // The server of the image is there already, so that none of its calls fails.
+    kernel(&mounts, &["--name", "other", "box"]);
+    let args = ["run-mount", "--rm", "--io", "kernel", "box", "--", "sh", "-c", "exit 7"];
+    let (said, hits) = super::failing_calls::run_failing(&mounts, "sendto:error=EIO", None, &args);
+    said.fails(125, &["cannot tell a container's first process what to do", "Input/output error"]);
+    assert!(hits > 0);
+    mounts.umount("other");
+    assert_nothing_stays(&mounts);
+}
