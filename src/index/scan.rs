@@ -10,11 +10,12 @@
 //! was made with `userxattr`.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use super::overlay_upper::{self, Indexed};
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
 use crate::mark::{self, OVERLAY, OWN, Origin};
 use crate::sys;
-use crate::sys::{Dir, call};
+use crate::sys::{Dir, DirStack, call};
 use crate::whiteout::{self, Marker};
 
 /// A directory that could not be read as a layer.
@@ -113,11 +114,12 @@ pub(super) struct Described {
     pub(super) referent: Option<Referent>,
 }
 
+/// A directory that is still to be read.
 struct Pending {
-    parent: Rc<OwnedFd>,
+    /// How deep the directory is that it is in.
+    depth: usize,
     name: Vec<u8>,
     id: NodeId,
-    path: PathBuf,
 }
 
 /// Indexes the directory `dir`, which is whole by itself: it must not change as long as the index is in use.
@@ -179,7 +181,7 @@ fn scanned<'a>(dir: &Path, reading: Reading, left_out: LeftOut<'a>) -> Result<Sc
         move |error: rustix::io::Errno| ScanError { path, source: error.into() }
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = Rc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
+    let root = Arc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
     if reading.has_markers() && mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
         let at_root = |source: io::Error| ScanError { path: dir.to_owned(), source };
         if !mark::sees_trusted().map_err(at_root)? {
@@ -195,16 +197,24 @@ fn scanned<'a>(dir: &Path, reading: Reading, left_out: LeftOut<'a>) -> Result<Sc
         scan.builder.opaque(NodeId::ROOT);
     }
     let mut todo = Vec::new();
-    scan.directory(&root, NodeId::ROOT, dir, &mut todo)?;
-    while let Some(Pending { parent, name, id, path }) = todo.pop() {
-        let flags = flags | OFlags::NOFOLLOW;
-        let opened = match call::openat(&*parent, &*name, flags, Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) if reading == Reading::Upper => continue,
-            opened => opened.map_err(failed(&path))?,
-        };
-        scan.directory(&Rc::new(opened), id, &path, &mut todo)?;
+    let mut stack = DirStack::new(root, OFlags::RDONLY);
+    scan.directory(&stack, NodeId::ROOT, dir, &mut todo)?;
+    while let Some(Pending { depth, name, id }) = todo.pop() {
+        match stack.leave_to(depth).and_then(|()| stack.enter(&name)) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::STALE) if reading == Reading::Upper => continue,
+            entered => entered.map_err(|error| failed(&path_of(dir, &stack, &name))(error))?,
+        }
+        scan.directory(&stack, id, dir, &mut todo)?;
     }
     Ok(scan)
+}
+
+/// The path of `name` in the directory that a walk from `top` has come to, or of that without a name.
+fn path_of(top: &Path, stack: &DirStack, name: &[u8]) -> PathBuf {
+    stack
+        .names()
+        .chain([name].into_iter().filter(|name| !name.is_empty()))
+        .fold(top.to_owned(), |path, name| path.join(OsStr::from_bytes(name)))
 }
 
 fn finished(dir: &Path, scan: Scan<'_>) -> Result<Index, ScanError> {
@@ -219,15 +229,16 @@ fn finished(dir: &Path, scan: Scan<'_>) -> Result<Index, ScanError> {
 impl Scan<'_> {
     fn directory(
         &mut self,
-        dir: &Rc<OwnedFd>,
+        stack: &DirStack,
         id: NodeId,
-        path: &Path,
+        top: &Path,
         todo: &mut Vec<Pending>,
     ) -> Result<(), ScanError> {
-        let failed = |path: &Path, error: rustix::io::Errno| ScanError { path: path.to_owned(), source: error.into() };
+        let failed = |error: rustix::io::Errno| ScanError { path: path_of(top, stack, b""), source: error.into() };
+        let dir = stack.dir().map_err(failed)?;
         let mut names = Vec::new();
-        for entry in Dir::read_from(&**dir).map_err(|error| failed(path, error))? {
-            let entry = entry.map_err(|error| failed(path, error))?;
+        for entry in Dir::read_from(&*dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
                 names.push(name.to_vec());
@@ -236,10 +247,11 @@ impl Scan<'_> {
         // The numbers of the nodes must not depend on the order on disk.
         names.sort_unstable();
         for name in names {
-            let full = path.join(std::ffi::OsStr::from_bytes(&name));
-            match self.entry(dir, id, name, full.clone(), todo) {
+            match self.entry(&dir, id, &name) {
                 Err(Refusal::System(rustix::io::Errno::NOENT)) if self.reading == Reading::Upper => {}
-                entered => entered.map_err(|refusal| refusal.at(&full))?,
+                Err(refusal) => return Err(refusal.at(&path_of(top, stack, &name))),
+                Ok(None) => {}
+                Ok(Some(id)) => todo.push(Pending { depth: stack.depth(), name, id }),
             }
         }
         Ok(())
@@ -268,54 +280,48 @@ impl Scan<'_> {
         Ok(known)
     }
 
-    fn entry(
-        &mut self,
-        dir: &Rc<OwnedFd>,
-        parent: NodeId,
-        name: Vec<u8>,
-        path: PathBuf,
-        todo: &mut Vec<Pending>,
-    ) -> Result<(), Refusal> {
-        match whiteout::parse(&name).filter(|_| self.reading.has_markers()) {
+    /// Takes one entry of a directory; gives its node if that is a directory, which is to be read too.
+    fn entry(&mut self, dir: &OwnedFd, parent: NodeId, name: &[u8]) -> Result<Option<NodeId>, Refusal> {
+        match whiteout::parse(name).filter(|_| self.reading.has_markers()) {
             None => {}
             Some(Marker::Whiteout(hidden)) => {
                 self.builder.whiteout(parent, hidden);
-                return Ok(());
+                return Ok(None);
             }
             Some(Marker::Opaque) => {
                 self.builder.opaque(parent);
-                return Ok(());
+                return Ok(None);
             }
             Some(Marker::Long) => {
-                let hidden = read_name(dir.as_fd(), &name)?;
+                let hidden = read_name(dir.as_fd(), name)?;
                 self.builder.whiteout(parent, &hidden);
-                return Ok(());
+                return Ok(None);
             }
-            Some(Marker::Private | Marker::Invalid) => return Ok(()),
+            Some(Marker::Private | Marker::Invalid) => return Ok(None),
         }
-        let stat = call::statat(&**dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = call::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = Kind::from_mode(stat.st_mode).ok_or(Refusal::System(rustix::io::Errno::IO))?;
         if kind == Kind::CharDevice && stat.st_rdev == 0 && self.reading != Reading::Shown {
-            self.builder.whiteout(parent, &name);
-            return Ok(());
+            self.builder.whiteout(parent, name);
+            return Ok(None);
         }
-        if self.left_out.has(dir.as_fd(), &name, &stat)? {
-            return Ok(());
+        if self.left_out.has(dir.as_fd(), name, &stat)? {
+            return Ok(None);
         }
         let key = (stat.st_dev, stat.st_ino);
         if kind != Kind::Directory
             && stat.st_nlink > 1
             && let Some(first) = self.links.get(&key)
-            && self.builder.link(parent, &name, *first).is_ok()
+            && self.builder.link(parent, name, *first).is_ok()
         {
-            return Ok(());
+            return Ok(None);
         }
-        let Described { node, marked, referent } = describe(dir.as_fd(), &name, &stat, kind, self.reading)?;
+        let Described { node, marked, referent } = describe(dir.as_fd(), name, &stat, kind, self.reading)?;
         if marked && kind == Kind::File {
-            self.builder.whiteout(parent, &name);
-            return Ok(());
+            self.builder.whiteout(parent, name);
+            return Ok(None);
         }
-        let id = self.builder.put(parent, &name, node);
+        let id = self.builder.put(parent, name, node);
         // An opaque directory has nothing from below.
         if let Some(referent) = referent.filter(|_| !(marked && kind == Kind::Directory)) {
             self.references.push(Reference { node: id, referent });
@@ -324,11 +330,10 @@ impl Scan<'_> {
             if marked {
                 self.builder.opaque(id);
             }
-            todo.push(Pending { parent: dir.clone(), name, id, path });
         } else if stat.st_nlink > 1 {
             self.links.insert(key, id);
         }
-        Ok(())
+        Ok((kind == Kind::Directory).then_some(id))
     }
 }
 

@@ -3,6 +3,7 @@
 mod allocator;
 pub mod call;
 mod dir;
+mod dir_stack;
 pub mod fs;
 mod fuse_device;
 mod handle;
@@ -25,6 +26,7 @@ mod xattr;
 
 pub use allocator::map_large_memory;
 pub use dir::{Dir, DirEntry};
+pub use dir_stack::DirStack;
 pub use fuse_device::{clone_fuse_device, close_backing_file, refer_to};
 pub use handle::{file_handle, open_fuse_inode};
 pub use keyring::new_session_keyring;

@@ -20,21 +20,31 @@ use crate::sys::call;
 /// The times of a file on disk by which a change is noticed: of change, of modification.
 type DiskTimes = (Time, Time);
 
-/// The change times that are not those of the disk.
+/// So many are remembered: some ten megabytes.
+const MOST: usize = 100_000;
+
+/// The change times that are not those of the disk. Also of inodes that the kernel has forgotten, so their number is bound: when
+/// there are too many, the half goes that was not set for the longest time.
 #[derive(Debug, Default)]
-pub(super) struct ChangeTimes(HashMap<Ino, Shown>);
+pub(super) struct ChangeTimes {
+    shown: HashMap<Ino, Shown>,
+    /// How many were ever set.
+    count: u64,
+}
 
 #[derive(Debug)]
 struct Shown {
     ctime: Time,
     /// It counts as long as the disk has these; always, where the kernel has told it.
     disk: Option<DiskTimes>,
+    /// As the how-manieth it was set.
+    number: u64,
 }
 
 impl ChangeTimes {
     /// What is shown of an inode that has these times on disk.
     pub(super) fn shown(&self, ino: Ino, disk: DiskTimes) -> Time {
-        match self.0.get(&ino) {
+        match self.shown.get(&ino) {
             Some(shown) if shown.disk.is_none_or(|then| then == disk) => shown.ctime,
             _ => disk.0,
         }
@@ -42,31 +52,42 @@ impl ChangeTimes {
 
     /// Whether the kernel has told it.
     pub(super) fn is_told(&self, ino: Ino) -> bool {
-        self.0.get(&ino).is_some_and(|shown| shown.disk.is_none())
+        self.shown.get(&ino).is_some_and(|shown| shown.disk.is_none())
     }
 
     /// The kernel shows this one.
     pub(super) fn told(&mut self, ino: Ino, ctime: Time) {
-        self.0.insert(ino, Shown { ctime, disk: None });
+        self.set(ino, ctime, None);
+    }
+
+    fn set(&mut self, ino: Ino, ctime: Time, disk: Option<DiskTimes>) {
+        self.count = self.count.saturating_add(1);
+        self.shown.insert(ino, Shown { ctime, disk, number: self.count });
+        if self.shown.len() > MOST {
+            let mut numbers: Vec<u64> = self.shown.values().map(|shown| shown.number).collect();
+            let (_, middle, _) = numbers.select_nth_unstable(MOST / 2);
+            let middle = *middle;
+            self.shown.retain(|_, shown| shown.number > middle);
+        }
     }
 
     /// Goes on to show this one, whose change was none that a program is to see.
     pub(super) fn keep(&mut self, ino: Ino, ctime: Time, disk: DiskTimes) {
         if !self.is_told(ino) {
-            self.0.insert(ino, Shown { ctime, disk: Some(disk) });
+            self.set(ino, ctime, Some(disk));
         }
     }
 
     /// A program changes the inode. Where the kernel has its times, it will tell.
     pub(super) fn moved(&mut self, ino: Ino) {
         if !self.is_told(ino) {
-            self.0.remove(&ino);
+            self.shown.remove(&ino);
         }
     }
 
     /// The inode is gone.
     pub(super) fn forget(&mut self, ino: Ino) {
-        self.0.remove(&ino);
+        self.shown.remove(&ino);
     }
 }
 
@@ -120,5 +141,19 @@ mod tests {
         assert_eq!(times.shown(ino, (time(9), time(9))), time(4), "the kernel knows it");
         times.forget(ino);
         assert_eq!(times.shown(ino, (time(9), time(9))), time(9));
+    }
+    #[test]
+    fn the_times_of_many_files_take_bound_memory() {
+        let time = |sec| Time { sec, nsec: 0 };
+        let mut times = ChangeTimes::default();
+        let many = MOST as u64 * 3;
+        for number in 0..many {
+            times.keep(Ino(number), time(1), (time(2), time(2)));
+            times.keep(Ino(7), time(1), (time(2), time(2)));
+            assert!(times.shown.len() <= MOST);
+        }
+        let is_kept = |number: u64| times.shown(Ino(number), (time(2), time(2))) == time(1);
+        assert!((many - MOST as u64 / 2..many).all(is_kept), "the last ones");
+        assert!(is_kept(7) && !is_kept(8));
     }
 }

@@ -379,14 +379,13 @@ impl Union {
         let parent = self.upper_dir(tree, dir.parent)?;
         let temporary = upper.temporary();
         call::mkdirat(upper.work()?, &*temporary, Mode::RWXU)?;
-        let spot = named(upper.work()?, &temporary)?;
-        if let Err(error) = describe(&spot, &meta, node.xattrs()) {
-            upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary));
-            return Err(error);
-        }
-        let rename = || Ok(call::renameat(upper.work()?, &*temporary, &parent, &*dir.name)?);
+        let placed = named(upper.work()?, &temporary).and_then(|spot| {
+            describe(&spot, &meta, node.xattrs())?;
+            let rename = || Ok(call::renameat(upper.work()?, &*temporary, &parent, &*dir.name)?);
+            Self::unseen(tree, dir.parent, parent.as_fd(), || restoring_times(parent.as_fd(), rename))
+        });
         let ((), restored) =
-            Self::unseen(tree, dir.parent, parent.as_fd(), || restoring_times(parent.as_fd(), rename))?;
+            placed.inspect_err(|_| upper.clean_up(|| remove_tree(upper.work()?.as_fd(), &temporary)))?;
         let made = Node { lower: Some(dir.clone()), ..Node::new(Kind::Directory) };
         tree.nodes.insert(dir.ino, made);
         tree.add_name(dir.ino, dir.parent, &dir.name);

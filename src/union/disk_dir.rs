@@ -86,18 +86,96 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> FsResult<()> {
         Err(Raw::ISDIR | Raw::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    // What the union discards is at most a directory of markers: the depth is bounded by what it made.
-    let inner = open_directory(dir, name)?;
-    for entry in Dir::read_from(&inner)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            remove_tree(inner.as_fd(), name)?;
+    let top = open_directory(dir, name)?;
+    let mut moved = 0u64;
+    loop {
+        let before = moved;
+        for name in names_in(&top)? {
+            if !remove_entry(&top, &name)? {
+                empty(&top, &name, &mut moved)?;
+            }
+        }
+        if moved == before {
+            break;
         }
     }
     Ok(call::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }
 
+/// Removes a directory in `top`, once the directories in it that are not empty are moved up into `top`: however deep a tree
+/// is, neither stack nor descriptors run out.
+fn empty(top: &OwnedFd, name: &[u8], moved: &mut u64) -> FsResult<()> {
+    let inner = open_directory(top.as_fd(), name)?;
+    for name in names_in(&inner)? {
+        while !remove_entry(&inner, &name)? {
+            *moved = moved.saturating_add(1);
+            match call::renameat(&inner, &*name, top, format!("up.{moved}").as_str()) {
+                Ok(()) => break,
+                // The name is taken.
+                Err(Raw::NOTEMPTY | Raw::EXIST | Raw::NOTDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(call::unlinkat(top, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Removes a file or an empty directory; `false` for a directory that is not empty.
+fn remove_entry(dir: &OwnedFd, name: &[u8]) -> FsResult<bool> {
+    let removed = match call::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Raw::ISDIR | Raw::PERM) => call::unlinkat(dir, name, AtFlags::REMOVEDIR),
+        removed => removed,
+    };
+    match removed {
+        Ok(()) | Err(Raw::NOENT) => Ok(true),
+        Err(Raw::NOTEMPTY | Raw::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn names_in(dir: &OwnedFd) -> FsResult<Vec<Box<[u8]>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.into());
+        }
+    }
+    Ok(names)
+}
+
 pub(super) fn kind_of_stat(stat: &Stat) -> FsResult<Kind> {
     Kind::from_mode(stat.st_mode).ok_or(Errno::EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_of_any_depth_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let place = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
+        let file = |dir: &OwnedFd, name: &str| {
+            rustix::fs::openat(dir, name, OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+        };
+        file(&place, "file");
+        rustix::fs::mkdirat(&place, "tree", Mode::RWXU).unwrap();
+        let mut at = rustix::fs::openat(&place, "tree", flags, Mode::empty()).unwrap();
+        // A name that something is moved to.
+        file(&at, "up.1");
+        for depth in 0..10_000 {
+            file(&at, "file");
+            rustix::fs::mkdirat(&at, "empty", Mode::RWXU).unwrap();
+            let name = if depth % 2 == 0 { "up.2" } else { "d" };
+            rustix::fs::mkdirat(&at, name, Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, name, flags, Mode::empty()).unwrap();
+        }
+        remove_tree(place.as_fd(), b"tree").unwrap();
+        remove_tree(place.as_fd(), b"tree").unwrap();
+        remove_tree(place.as_fd(), b"file").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

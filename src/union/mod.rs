@@ -223,7 +223,7 @@ impl Union {
         }
         {
             let tree = self.tree.read();
-            if !tree.nodes.contains_key(&ino) && !tree.gone.contains(&ino) {
+            if !tree.nodes.contains_key(&ino) && !tree.gone.contains(&ino) && !tree.links.contains_key(&ino) {
                 return true;
             }
         }
@@ -250,4 +250,97 @@ fn check_new_name(name: &[u8]) -> FsResult<()> {
 
 fn check_name(name: &[u8]) -> FsResult<()> {
     if name.len() > whiteout::NAME_MAX { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::index::{Kind, scan};
+    use crate::stack::Lower;
+    use crate::whiteout;
+
+    struct Made {
+        dir: tempfile::TempDir,
+        union: Union,
+    }
+
+    impl Made {
+        /// Over a lower directory that `fill` fills.
+        fn over(fill: impl FnOnce(&std::path::Path)) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (lower, upper) = (dir.path().join("lower"), dir.path().join("upper"));
+            std::fs::create_dir(&lower).unwrap();
+            std::fs::create_dir(&upper).unwrap();
+            fill(&lower);
+            let index = Arc::new(scan(&lower).unwrap());
+            let lowers = vec![Lower { dir: lower, index }];
+            let stack = Stack { upper: Some(upper), lowers, lowers_are_immutable: true, mount_points: None };
+            Self { dir, union: Union::open(stack).unwrap() }
+        }
+
+        fn upper(&self, name: &[u8]) -> std::path::PathBuf {
+            use std::os::unix::ffi::OsStrExt as _;
+            self.dir.path().join("upper").join(std::ffi::OsStr::from_bytes(name))
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_forgotten_needs_no_memory() {
+        let made = Made::over(|lower| {
+            for number in 0..50 {
+                std::fs::write(lower.join(format!("f{number}")), "").unwrap();
+                std::fs::hard_link(lower.join(format!("f{number}")), lower.join(format!("g{number}"))).unwrap();
+            }
+        });
+        let union = &made.union;
+        let known: Vec<Ino> = (0..50)
+            .map(|number| {
+                let attr = union.lookup(Ino::ROOT, format!("f{number}").as_bytes()).unwrap();
+                assert_eq!(attr.nlink, 2);
+                attr.ino
+            })
+            .collect();
+        assert_eq!(union.tree.read().links.len(), 50);
+        assert!(known.into_iter().all(|ino| union.forget(ino, 1)));
+        let tree = union.tree.read();
+        // The root is always known.
+        assert_eq!((tree.links.len(), tree.nodes.len(), tree.gone.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_copied_up_leaves_nothing_in_the_work_directory() {
+        let made = Made::over(|lower| std::fs::create_dir(lower.join("d")).unwrap());
+        let dir = made.union.lookup(Ino::ROOT, b"d").unwrap().ino;
+        // Something stands at the place of the copy.
+        std::fs::write(made.upper(b"d"), "").unwrap();
+        let caller = Caller { uid: 0, gid: 0, process: None };
+        let new = NewFile { kind: Kind::File, mode: 0o600, umask: 0, rdev: (0, 0) };
+        assert_eq!(made.union.create(dir, b"f", new, caller).unwrap_err(), Errno::ENOTDIR);
+        assert_eq!(std::fs::read_dir(made.upper(whiteout::WORK)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_could_not_go_at_its_time_goes_at_the_end() {
+        for is_untidy in [false, true] {
+            let Made { dir, union } = Made::over(|_| ());
+            let caller = Caller { uid: 0, gid: 0, process: None };
+            union.mkdir(Ino::ROOT, b"d", 0o755, 0, caller).unwrap();
+            let upper = dir.path().join("upper");
+            let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+            let left = upper.join("d").join(name(whiteout::NEW));
+            let in_work = upper.join(name(whiteout::WORK)).join("t0");
+            std::fs::create_dir_all(left.join("deeper")).unwrap();
+            std::fs::create_dir(&in_work).unwrap();
+            let time = std::fs::metadata(upper.join("d")).unwrap().modified().unwrap();
+            if is_untidy {
+                union.upper.as_ref().unwrap().clean_up(|| Err(Errno::EIO));
+            }
+            drop(union);
+            assert_eq!(left.exists(), !is_untidy, "only then the tree is walked");
+            assert!(!upper.join(name(whiteout::WORK)).exists(), "nothing of the union's own stays");
+            assert_eq!(std::fs::metadata(upper.join("d")).unwrap().modified().unwrap(), time);
+        }
+    }
 }

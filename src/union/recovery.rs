@@ -1,18 +1,19 @@
 //! What is done when a union is opened: ending what was cut short, and finding moved directories. The first of these also
 //! when it ends.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use super::Union;
 use super::copy_up::describe;
-use super::disk_dir::{open_directory, read_directory, remove_tree};
+use super::disk_dir::{DIRECTORY, read_directory, remove_tree};
 use super::errno::{Errno, FsResult};
 use super::rename::finish_discard;
 use super::tree::Tree;
 use super::types::Ino;
 use super::upper::{Mark, Spot, Upper, preserving_times};
 use crate::index::Kind;
+use crate::sys::DirStack;
 use crate::whiteout;
 
 impl Union {
@@ -84,9 +85,11 @@ pub(super) fn close(upper: &Upper) -> FsResult<()> {
 /// Walks the upper and ends every operation that was cut short but for the journal's: see the table of
 /// [`crate::union`].
 fn tidy(upper: &Upper) -> FsResult<()> {
-    let mut todo: Vec<(Arc<OwnedFd>, Box<[u8]>)> = Vec::new();
-    let mut at = upper.root.clone();
+    // How deep the directory is that it is in, and its name.
+    let mut todo: Vec<(usize, Box<[u8]>)> = Vec::new();
+    let mut stack = DirStack::new(upper.root.clone(), DIRECTORY);
     loop {
+        let at = stack.dir()?;
         let content = read_directory(at.as_fd())?;
         let is_root = Arc::ptr_eq(&at, &upper.root);
         for name in content.private {
@@ -109,10 +112,11 @@ fn tidy(upper: &Upper) -> FsResult<()> {
                 upper.remove_whiteout(at.as_fd(), &entry.name)?;
             }
             if entry.kind == Kind::Directory {
-                todo.push((at.clone(), entry.name));
+                todo.push((stack.depth(), entry.name));
             }
         }
-        let Some((parent, name)) = todo.pop() else { return Ok(()) };
-        at = Arc::new(open_directory(parent.as_fd(), &name)?);
+        let Some((depth, name)) = todo.pop() else { return Ok(()) };
+        stack.leave_to(depth)?;
+        stack.enter(&name)?;
     }
 }

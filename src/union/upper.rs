@@ -163,9 +163,12 @@ impl Upper {
             };
         }
         let temporary = self.temporary();
-        let long = call::openat(self.work()?, &*temporary, flags, Mode::RUSR)?;
-        write_all(long.as_fd(), 0, &content)?;
-        Ok(call::renameat(self.work()?, &*temporary, dir, &*file)?)
+        let work = self.work()?;
+        let placed = call::openat(work, &*temporary, flags, Mode::RUSR).map_err(Errno::from).and_then(|long| {
+            write_all(long.as_fd(), 0, &content)?;
+            Ok(call::renameat(work, &*temporary, dir, &*file)?)
+        });
+        placed.inspect_err(|_| self.clean_up(|| remove_tree(work.as_fd(), &temporary)))
     }
 
     /// Ends what [`Upper::create_whiteout`] began.

@@ -106,3 +106,57 @@ fn an_entry_costs_the_same_to_remove_in_a_small_directory_and_in_a_large_one() {
     // 16 times as many entries; 256 times the cost if each one were counted for each.
     assert!(large < small * 16 * 4, "{small:?} for 250 entries, {large:?} for 4000");
 }
+
+const DEPTH: usize = 10_000;
+
+/// Makes directories in each other, each beside a file and two other directories.
+fn make_deep(top: &std::path::Path) {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    std::fs::create_dir(top).expect("a directory");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut dir = open(top, flags, Mode::empty()).expect("it opens");
+    for _ in 0..DEPTH {
+        openat(&dir, "f", OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC, Mode::RUSR).expect("a file");
+        for name in ["a", "d", "z"] {
+            mkdirat(&dir, name, Mode::RWXU).expect("a directory");
+        }
+        dir = openat(&dir, "d", flags, Mode::empty()).expect("it opens");
+    }
+}
+
+#[test]
+fn a_tree_of_any_depth_is_read_and_brought_into_order() {
+    let name = "union_limits::a_tree_of_any_depth_is_read_and_brought_into_order";
+    if !own_process::is_own(name) {
+        return own_process::run(name);
+    }
+    let dir = super::model_case::work_dir();
+    let [lower, upper] = ["lower", "upper"].map(|name| dir.path().join(name));
+    make_deep(&lower);
+    make_deep(&upper);
+    // A union that did not end well.
+    std::fs::create_dir(upper.join(".wh..wh.work")).expect("a directory");
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum: Some(100) }).expect("setrlimit");
+    let tried = std::panic::catch_unwind(|| {
+        let index = layerctl::index::scan(&lower).expect("the lower is read");
+        assert_eq!(index.node_count() as usize, 1 + DEPTH * 4);
+        let lowers = vec![layerctl::stack::Lower { dir: lower.clone(), index: std::sync::Arc::new(index) }];
+        let stack = layerctl::stack::Stack {
+            upper: Some(upper.clone()),
+            lowers,
+            lowers_are_immutable: true,
+            mount_points: None,
+        };
+        let union = layerctl::union::Union::open(stack).expect("the upper is brought into order");
+        let mut ino = Ino::ROOT;
+        for _ in 0..DEPTH {
+            ino = union.lookup(ino, b"d").expect("it is there").ino;
+        }
+        drop(union);
+        assert!(!upper.join(".wh..wh.work").exists());
+    });
+    // What std removes takes a descriptor for each level.
+    let removed = std::process::Command::new("rm").arg("-rf").args([&lower, &upper]).status();
+    assert!(removed.expect("rm runs").success());
+    tried.expect("no panic");
+}
