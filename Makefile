@@ -8,7 +8,7 @@ PROGRAM ?= target/release/layerctl
 SHARE ?= target/share
 
 .PHONY: help build demo test fmt lint doc unit passthrough kernel kernel-stress shell conformance-quick compare-real conformance programs bounded \
-	hostile-commands roundtrip podman podman-quick faults kills crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
+	hostile-commands roundtrip podman podman-quick faults kills faults-full crash powercut torture-quick fuzz bench bench-quick fixtures share install install-files uninstall clean needs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -91,6 +91,9 @@ faults: ## Each system call of each command and of the mount server fails once (
 
 kills: ## And at each of them the process is killed (FAULTS="--points 300 ...")
 	$(CARGO) test --locked --test faults -- kills $(FAULTS)
+
+faults-full: ## And from each of them on the disk is full (FAULTS="--points 300 ...")
+	$(CARGO) test --locked --test faults -- full $(FAULTS)
 
 compare-real: ## Real images: our mounts against buildah's (needs buildah and the images, see the script)
 	$(CARGO) build --release --locked --quiet

@@ -12,7 +12,7 @@ macro_rules! group {
     };
 }
 
-/// All of them.
+/// All of them. prlimit64(2) of a limit that exists cannot fail, and rustix relies on that.
 pub(crate) const GROUPS: &[Group] = &[
     group!("open": SYS_open "open", SYS_openat "openat", SYS_openat2 "openat2"),
     group!("read": SYS_read "read", SYS_pread64 "pread64", SYS_readv "readv", SYS_preadv "preadv", SYS_preadv2 "preadv2"),
@@ -34,6 +34,8 @@ pub(crate) const GROUPS: &[Group] = &[
         SYS_fsetxattr "fsetxattr", SYS_listxattr "listxattr", SYS_llistxattr "llistxattr", SYS_flistxattr "flistxattr",
         SYS_removexattr "removexattr", SYS_lremovexattr "lremovexattr", SYS_fremovexattr "fremovexattr"),
     group!("fallocate": SYS_fallocate "fallocate"),
+    group!("advice": SYS_fadvise64 "fadvise64"),
+    group!("handle": SYS_name_to_handle_at "name_to_handle_at"),
     group!("copy": SYS_copy_file_range "copy_file_range", SYS_sendfile "sendfile", SYS_splice "splice"),
     group!("seek": SYS_lseek "lseek"),
     group!("clone": SYS_clone "clone", SYS_clone3 "clone3", SYS_fork "fork", SYS_vfork "vfork"),
@@ -46,7 +48,7 @@ pub(crate) const GROUPS: &[Group] = &[
         SYS_dup3 "dup3", SYS_memfd_create "memfd_create", SYS_pidfd_open "pidfd_open", SYS_eventfd2 "eventfd2"),
     group!("socket": SYS_bind "bind", SYS_listen "listen", SYS_connect "connect", SYS_accept4 "accept4", SYS_sendto "sendto",
         SYS_recvfrom "recvfrom", SYS_sendmsg "sendmsg", SYS_recvmsg "recvmsg"),
-    group!("mount": SYS_mount "mount", SYS_umount2 "umount2", SYS_fsopen "fsopen", SYS_fsconfig "fsconfig",
+    group!("mount": SYS_mount "mount", SYS_umount2 "umount2", SYS_fsopen "fsopen", SYS_fspick "fspick", SYS_fsconfig "fsconfig",
         SYS_fsmount "fsmount", SYS_move_mount "move_mount", SYS_open_tree "open_tree", SYS_mount_setattr "mount_setattr",
         SYS_pivot_root "pivot_root"),
     group!("namespace": SYS_setns "setns", SYS_unshare "unshare", SYS_chroot "chroot", SYS_sethostname "sethostname",
@@ -56,6 +58,26 @@ pub(crate) const GROUPS: &[Group] = &[
 
 /// A write to `/dev/fuse`, which is the answer to a request. It fails only when the request or the connection is gone (fs/fuse/dev.c).
 pub(crate) const REPLY: &str = "reply";
+
+/// The groups of calls that may take room on a disk.
+pub(crate) const OF_ROOM: [&str; 7] = ["open", "write", "mkdir", "link", "fallocate", "copy", "attributes"];
+
+/// Whether a call takes room on the disk of `object`, which it is about. Of the calls that open, those that make a file.
+pub(crate) fn takes_room(word: &str, object: &str, flags: u64) -> bool {
+    let makes = u64::from((libc::O_CREAT | libc::O_EXCL).cast_unsigned());
+    match word {
+        // By a descriptor: a pipe and a socket have no such name.
+        "write" | "pwrite64" | "writev" | "pwritev" | "pwritev2" | "fallocate" | "fsetxattr" => {
+            // What the program prints is not on its disk.
+            let is_printed = object.ends_with("/traced.out") || object.ends_with("/traced.err");
+            !is_printed && object.starts_with('/') && !object.starts_with("/dev/") && !object.starts_with("/proc/")
+        }
+        "mkdir" | "mkdirat" | "mknod" | "mknodat" | "link" | "linkat" | "symlink" | "symlinkat" | "copy_file_range"
+        | "setxattr" | "lsetxattr" => true,
+        "openat" => flags & makes == makes,
+        _ => false,
+    }
+}
 
 /// Which group a call is in, by its number, and its own name.
 pub(crate) fn find(number: i64) -> Option<(&'static Group, &'static str)> {
@@ -84,7 +106,7 @@ pub(crate) fn takes_path(word: &str) -> Option<usize> {
         | "chdir" | "umount2" => Some(0),
         "openat" | "openat2" | "renameat" | "renameat2" | "linkat" | "unlinkat" | "mkdirat" | "mknodat" | "statx"
         | "newfstatat" | "readlinkat" | "faccessat" | "faccessat2" | "fchmodat" | "fchownat" | "utimensat"
-        | "mount" => Some(1),
+        | "mount" | "fspick" | "name_to_handle_at" => Some(1),
         _ => None,
     }
 }

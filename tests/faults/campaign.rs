@@ -29,9 +29,13 @@ pub(crate) struct Campaign {
 }
 
 impl Campaign {
-    /// `faults|kills [--errors one|all] [--points N] [--jobs N] [--only SCENARIO] [--site TEXT]`.
+    /// `faults|kills|full [--errors one|all] [--points N] [--jobs N] [--only SCENARIO] [--site TEXT]`.
     pub(crate) fn parse(mode: &str, args: &[String]) -> Option<Self> {
-        let faults = if mode == "kills" { vec![Fault::Kill] } else { ERRORS.to_vec() };
+        let faults = match mode {
+            "kills" => vec![Fault::Kill],
+            "full" => vec![Fault::Full],
+            _ => ERRORS.to_vec(),
+        };
         let mut campaign = Self { faults, all: false, limit: None, jobs: 2, only: None, site: None };
         for pair in args.chunks(2) {
             let [option, value] = pair else { return None };

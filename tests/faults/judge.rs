@@ -350,8 +350,11 @@ fn check_manners(who: &str, said: &Said, point: Option<&Point>, outcome: &mut Ou
         // The command in the container.
         Some(7) => {}
         Some(1..=3 | 125..=127) => {
-            let sentences = said.err.lines().filter(|line| line.starts_with("error: ")).count();
-            if sentences != 1 && said.out.is_empty() {
+            let lines = |of: &str| said.err.lines().filter(|line| line.starts_with(of)).count();
+            let sentences = lines("error: ");
+            // The command in the container failed, and its shell says it.
+            let is_the_commands = sentences == 0 && lines("sh: ") > 0;
+            if sentences != 1 && !is_the_commands && said.out.is_empty() {
                 outcome.findings.push(format!("{who} does not say in one sentence why: {}", said.brief()));
             }
         }

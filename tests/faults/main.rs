@@ -1,6 +1,6 @@
 //! What happens to a store, its mounts and its commands when a system call fails or a process is killed.
 //!
-//! `faults` makes each call of each command fail in turn, `kills` kills the process there. A point
+//! `faults` makes each call of each command fail in turn, `kills` kills the process there, and for `full` the disk is full from there on. A point
 //! is a process, the part that the thread plays in it, a group of calls, and the how-manieth of these: the undisturbed run
 //! tells how many there are. [`judge`] has the rules. All is on a tmpfs(5) in a mount namespace of its own.
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         "gate" => tracer::gate(rest),
         "trace" => tracer::trace(rest),
         "load" => load::run(rest),
-        mode @ ("faults" | "kills") => match Campaign::parse(mode, rest) {
+        mode @ ("faults" | "kills" | "full") => match Campaign::parse(mode, rest) {
             Some(campaign) => on_tmpfs(|work| campaign.run(work)),
             None => usage(),
         },
@@ -52,13 +52,14 @@ fn main() -> ExitCode {
 /// A part of all, as a test among others: in processes of their own, each with its mount namespace.
 fn short() -> ExitCode {
     let ourselves = std::env::current_exe().expect("this program has a path");
-    let runs: [&[&str]; 6] = [
+    let runs: [&[&str]; 7] = [
         &["faults", "--points", "220"],
         &["faults", "--only", "rmi", "--site", "command:main:rename"],
         &["faults", "--only", "run-rm", "--site", "init:main:wait"],
         // The message of a command's end to the thread that follows it.
         &["faults", "--only", "run-rm", "--site", "command:container:socket"],
         &["kills", "--points", "140"],
+        &["full", "--points", "60"],
         &["powercut", "--only", "import", "--fs", "btrfs", "--without", "each"],
     ];
     let is_good = |args: &&[&str]| Command::new(&ourselves).args(*args).status().expect("it starts").success();
@@ -69,7 +70,7 @@ fn short() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: faults|kills [--errors one|all] [--points N] [--jobs N] [--only SCENARIO] [--site TEXT]");
+    eprintln!("usage: faults|kills|full [--errors one|all] [--points N] [--jobs N] [--only SCENARIO] [--site TEXT]");
     eprintln!("       powercut [--only SCENARIO] [--fs TYPE] [--without each]");
     ExitCode::from(2)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::call::REPLY;
+use super::call::{OF_ROOM, REPLY};
 
 /// Calls of one kind: which process makes them, which of its threads, and what they do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Error(&'static str, i32),
     /// The process is killed instead of the call.
     Kill,
+    /// From this call on the disk is full: each that takes room there fails with ENOSPC, in all processes.
+    Full,
 }
 
 /// The errors that each call is made to fail with.
@@ -40,6 +42,7 @@ impl Fault {
         match self {
             Self::Error(name, _) => call != REPLY && (call != "random" || *name == "EINTR"),
             Self::Kill => true,
+            Self::Full => OF_ROOM.contains(&call),
         }
     }
 }
@@ -63,6 +66,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Error(name, _) => name,
             Self::Kill => "KILL",
+            Self::Full => "FULL",
         })
     }
 }
@@ -79,7 +83,7 @@ impl FromStr for Point {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text} is not PROCESS:THREAD:CALL:N:FAULT");
         let [process, thread, call, nth, fault] = *text.split(':').collect::<Vec<_>>() else { return Err(wrong()) };
-        let known = ERRORS.iter().chain([&Fault::Kill]).find(|known| known.to_string() == fault);
+        let known = ERRORS.iter().chain([&Fault::Kill, &Fault::Full]).find(|known| known.to_string() == fault);
         Ok(Self {
             site: Site { process: process.to_owned(), thread: thread.to_owned(), call: call.to_owned() },
             nth: nth.parse().map_err(|_| wrong())?,

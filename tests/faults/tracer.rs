@@ -79,6 +79,7 @@ pub(crate) fn trace(args: &[String]) -> ExitCode {
         },
     };
     let groups = match &task {
+        Task::Disturb(Point { fault: Fault::Full, .. }) => call::OF_ROOM.join(","),
         Task::Disturb(point) => point.site.call.clone(),
         Task::Flushes { .. } => "fsync,rename,link".to_owned(),
         Task::Count => GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(","),
@@ -225,6 +226,17 @@ impl Tracer {
                 }
                 0
             }
+            Task::Disturb(point @ Point { fault: Fault::Full, .. }) => {
+                let object = object(pid, word, &registers);
+                if !self.was_hit && point.site == site && point.nth == *count {
+                    self.was_hit = true;
+                    say(&format!("hit {count} {word} {object}"));
+                }
+                if !self.was_hit || is_reply || !call::takes_room(word, &object, registers.rdx) {
+                    return;
+                }
+                -i64::from(libc::ENOSPC)
+            }
             Task::Disturb(point) => {
                 if point.site != site || point.nth != *count || self.was_hit {
                     return;
@@ -237,6 +249,7 @@ impl Tracer {
                         return;
                     }
                     Fault::Error(_, errno) => -i64::from(errno),
+                    Fault::Full => return,
                 }
             }
         };

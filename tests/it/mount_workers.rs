@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
@@ -138,17 +139,8 @@ fn more_workers_come_while_all_are_busy() {
     let pid = server.to_string();
     let log = mounts.at("strace.log");
     let mut slow = mounts.command("strace");
-    slow.args([
-        "-f",
-        "-qq",
-        "-e",
-        "trace=fsync,fdatasync",
-        "-e",
-        "inject=fsync,fdatasync:delay_enter=5000000",
-        "-p",
-        &pid,
-        "-o",
-    ]);
+    let calls = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=5000000"];
+    slow.args(["-f", "-qq"]).args(calls).args(["-p", &pid, "-o"]);
     let mut slow = slow.arg(&log).spawn().unwrap();
     let is_traced = || !fs::read_to_string(format!("/proc/{server}/status")).unwrap().contains("TracerPid:\t0\n");
     assert!(eventually(is_traced));
@@ -156,7 +148,11 @@ fn more_workers_come_while_all_are_busy() {
         let writers: Vec<_> = (0..20)
             .map(|number| {
                 let path = mounts.at(&format!("mnt/new{number}"));
-                scope.spawn(move || File::create_new(path).unwrap().sync_all().unwrap())
+                scope.spawn(move || {
+                    let mut file = File::create_new(path).unwrap();
+                    file.write_all(b"text").unwrap();
+                    file.sync_all().unwrap();
+                })
             })
             .collect();
         let mut most = 0;
