@@ -98,13 +98,14 @@ pub(crate) fn make(dir: &Path, place: PathBuf) -> PathBuf {
     run(&["run-mount", "--name", "l", "two", "m"]);
     run(&["cp", "-a", "l:/.", "l"]);
     run(&["umount", "l"]);
-    run(&["run-mount", "--name", "c", "small", "m"]);
+    // No name that may be the beginning of an id: what is removed twice would be another one.
+    run(&["run-mount", "--name", "changed", "small", "m"]);
     for (name, size) in [("change/low", 9010), ("new", 3), ("srv/made", 70_000)] {
         write(&ground.at(&format!("m/{name}")), &content(size));
     }
     fs::remove_file(ground.at("m/change/gone")).expect("it is removed");
     fs::rename(ground.at("m/moved"), ground.at("m/srv/moved")).expect("it is renamed");
-    run(&["umount", "c"]);
+    run(&["umount", "changed"]);
     for top in ["store/diff", "l", "u", "in"] {
         set_times(&ground.at(top), start);
     }

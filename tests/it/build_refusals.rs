@@ -104,6 +104,9 @@ fn what_cannot_be_asked_for_is_refused_before_anything_is_read() {
         let path = store.sandbox.write("config.json", content.as_bytes());
         store.refuses(&["--config-from", &path, good], 125, &[&path, why]);
     }
+    let large = format!("{}{{}}", " ".repeat(5 << 20));
+    let path = store.sandbox.write("large.json", large.as_bytes());
+    store.refuses(&["--config-from", &path, good], 125, &[&path, "too large for a document"]);
     store.refuses(&["--iidfile", "no/such/dir", good], 125, &["no/such"]);
     let output = store.sandbox.command(&["build", good]).env("SOURCE_DATE_EPOCH", "now").output().expect("it runs");
     super::cli::Output::from(output).assert_refused(2, &["SOURCE_DATE_EPOCH"]);
