@@ -27,7 +27,7 @@ Ids may be shortened as long as they stay unique.";
 
 /// A Docker-style image layer store without a daemon
 #[derive(Debug, Parser)]
-#[command(name = "layerctl", version, after_help = EXIT_STATUSES, propagate_version = true, max_term_width = 100)]
+#[command(name = "layerctl", version, after_help = EXIT_STATUSES, max_term_width = 100)]
 pub(super) struct Arguments {
     /// The store [env: LAYERCTL_ROOT] [default: /var/lib/layerctl, for users $XDG_DATA_HOME/layerctl]
     #[arg(long, global = true, value_name = "DIR")]

@@ -84,6 +84,10 @@ fn a_command_without_the_separator_is_told_where_it_goes() {
     assert!(output.stderr.contains("run-mount IMAGE -- CMD"), "{output:?}");
     let output = sandbox.run(&["run-mount", "-e", "A=1", "a:1"]);
     assert!(output.code == 2 && output.stderr.contains("unexpected argument '-e'"), "{output:?}");
+    // A forgotten `--` is no question for our own version, which would be exit status 0.
+    let output = sandbox.run(&["run-mount", "a:1", "python3", "-V"]);
+    assert!(output.code == 2 && output.stderr.contains("unexpected argument '-V'"), "{output:?}");
+    assert!(sandbox.run(&["-V"]).lines()[0].starts_with("layerctl "));
     assert!(!output.stderr.contains("tip:"), "{output:?}");
 }
 
