@@ -48,7 +48,7 @@ pub enum Error {
         kind: &'static str,
         /// Its name.
         name: String,
-        /// Who uses it.
+        /// The user of it: a process, a container, a mount.
         by: String,
     },
     /// An image archive or layer that came from outside is not what it should be.

@@ -51,7 +51,7 @@
 //! that they have in it. *Upper* is the writable directory of a union, *lower* each layer under it; the first
 //! change of a lower file is its *copy-up*.
 
-// The documentation is for those who work on it, and is built with all items.
+// The documentation is for developers of layerctl, and is built with private items.
 #![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 // A failed system call is never an answer: `clippy.toml` has the list, `tests/it/lost_errors.rs` the rest.

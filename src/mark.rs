@@ -1,7 +1,7 @@
 //! Attributes by which a union marks its own files, and how content that looks like one is kept from being one.
 //!
 //! A tar, or a program in a container, may have an attribute of such a name: `trusted.overlay.opaque` from a layer that
-//! overlayfs made, or forged by somebody who wants a directory of the host's to be shown. For us it is data. On disk, in
+//! overlayfs made, or one that an attacker forged to have a directory of the host shown. For us it is data. On disk, in
 //! a layer's `diff/` and in a rw layer, it has another name, [`escape`]d, so that neither we nor overlayfs nor
 //! fuse-overlayfs would believe it; in tars, in indexes and inside a mount it has its own.
 //!

@@ -1,4 +1,4 @@
-//! What the library tells of long work, and to whom: a terminal, a test, or nobody.
+//! Progress of long work, which the library reports to a listener: a terminal, a test, or [`Quiet`].
 
 /// Listens to one import or check. One [`Task`] per layer.
 pub trait Progress: Sync {
@@ -14,7 +14,7 @@ pub trait Task: Send {
     fn finish(&self, how: &str);
 }
 
-/// Tells nobody.
+/// Discards all progress events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quiet;
 

@@ -22,7 +22,7 @@ enum Keeper {
     Image { _layers: Vec<Lease> },
     /// The rw layer that the kernel writes to.
     Overlay(OverlayAccess, Box<Container>),
-    /// The mount that is read, which nobody ends meanwhile.
+    /// The mount that is read; its root is held open, so that an ordinary unmount is refused as busy meanwhile.
     Mount(MountRoot, Box<Container>),
 }
 

@@ -1,4 +1,4 @@
-//! What comes through a pipe: read with as few calls as it takes, and only for as long as somebody wants it.
+//! Reads an archive from a file or a pipe with few system calls, and stops when another thread no longer needs the bytes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use crate::sys::{call, retry};
 
-/// Bytes that a pipe may hold: what anybody may ask for (`/proc/sys/fs/pipe-max-size`).
+/// The size that is set for a pipe's buffer, in bytes: the most that a process without `CAP_SYS_RESOURCE` gets by default
+/// (`/proc/sys/fs/pipe-max-size`).
 const PIPE: usize = 1 << 20;
 
 /// Reads a file, which may be a pipe whose writer keeps us waiting.
@@ -19,7 +20,7 @@ pub struct Incoming {
     stop: Stop,
 }
 
-/// Ends the reading of an [`Incoming`] that somebody else waits for: nobody wants more of it.
+/// Ends the reads of an [`Incoming`] from another thread: a read that waits for the pipe's writer fails at once.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Option<Arc<OwnedFd>>);
 
@@ -34,7 +35,7 @@ impl Incoming {
         Self { file, stop: Stop(stop) }
     }
 
-    /// Who ends it.
+    /// The handle that ends its reads.
     #[must_use]
     pub fn stop(&self) -> Stop {
         self.stop.clone()
@@ -58,7 +59,7 @@ impl Read for Incoming {
             call::poll(&mut both, None)?;
             let [stop, _] = both;
             if !stop.revents().is_empty() {
-                return Err(io::Error::other("nobody wants more of it"));
+                return Err(io::Error::other("its reading was stopped: the rest is not needed"));
             }
         }
         retry(|| self.file.read(buffer))
@@ -79,7 +80,7 @@ mod tests {
         let stop = incoming.stop();
         let waiting = std::thread::spawn(move || incoming.read(&mut [0; 10]).map_err(|error| error.to_string()));
         stop.now();
-        assert_eq!(waiting.join().unwrap(), Err("nobody wants more of it".into()));
+        assert_eq!(waiting.join().unwrap(), Err("its reading was stopped: the rest is not needed".into()));
         drop(write);
     }
 }

@@ -71,7 +71,7 @@ impl std::fmt::Debug for Input {
     }
 }
 
-/// Standard input, which nobody types an archive to.
+/// Opens standard input as an archive; refuses a terminal.
 ///
 /// # Errors
 /// [`Error::Usage`] when it is a terminal.

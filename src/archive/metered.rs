@@ -34,7 +34,7 @@ impl Meter {
         self.left.set(HEADER_LIMIT.saturating_add(bytes));
     }
 
-    /// From here on content is read, which nobody keeps in memory.
+    /// From here on content is read: without a limit, as the reader does not keep it in memory.
     pub fn content(&self) {
         self.left.set(u64::MAX);
     }
@@ -57,7 +57,7 @@ impl Meter {
 pub struct Metered<'a, R> {
     /// What is read.
     pub source: R,
-    /// Who says how much.
+    /// The limit, which the reader of the tar sets.
     pub meter: &'a Meter,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Commit {
     /// What the image's history says of it
     #[arg(short, long)]
     message: Option<String>,
-    /// Who made it
+    /// The author that the image's config and history name
     #[arg(short, long)]
     author: Option<String>,
     /// Let changes in a mounted container wait until its layer is packed; this is so without being said

@@ -104,7 +104,7 @@ pub fn command() -> clap::Command {
 fn usage(mut error: clap::Error, is_run_mount: bool) -> ExitCode {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     if error.kind() == ErrorKind::UnknownArgument {
-        // It would be a way to say it as a name, which nobody has meant.
+        // clap suggests to pass the unknown option as a name (`-- --option`): here it is a mistyped option, never a name.
         error.remove(ContextKind::Suggested);
         let is_word =
             matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(word)) if !word.starts_with('-'));
@@ -187,7 +187,7 @@ fn for_each(names: &[String], mut run: impl FnMut(&str) -> Result<()>) -> u8 {
     status
 }
 
-/// Who removes by force wants that it is not there: when it never was that is told, and no failure.
+/// With `--force`, a container or image that does not exist is reported and is no failure: the caller wants it gone.
 fn forgive(error: Error) -> Result<()> {
     if !matches!(error, Error::NotFound { kind: "container" | "image", .. }) {
         return Err(error);

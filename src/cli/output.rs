@@ -43,7 +43,7 @@ impl Output {
     /// Prints bytes as they are.
     pub(super) fn bytes(&self, bytes: &[u8]) -> Result<()> {
         match write(bytes) {
-            // Who reads no further has what he wanted.
+            // The reader has closed the pipe: it needs no more output.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             written => written.doing("write to", "standard output"),
         }

@@ -9,10 +9,10 @@ use crate::commands;
 use crate::error::Result;
 use crate::store::{PruneScope, Usage};
 
-/// Remove what nobody needs
+/// Remove unreferenced images, layers, and leftovers of dead processes
 ///
-/// That are images without a name of which no container is made, layers that nothing needs, and what processes that
-/// died have left. Damaged things go as well as others, when nothing needs them. What is in use stays.
+/// Removes images without a name of which no container is made, layers to which no image or container refers, and what
+/// processes that died have left. Damaged objects are removed like others. Objects in use stay.
 #[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Also images with names of which no container is made

@@ -45,7 +45,7 @@ pub(super) struct RunMount {
     /// `passthrough` (Linux 6.9 or newer): the kernel reads and writes files of the rw layer itself, at the speed of the disk's
     /// file system; each open and each close is a message, and a file of a layer is copied up when it is opened to be
     /// written. The best for large files that are written, for databases and disk images. A file that gets its
-    /// set-user-id bit while somebody has it open keeps it, whoever writes, until nobody has.
+    /// set-user-id bit while a program has it open keeps the bit, whichever user writes, until the last program closes it.
     ///
     /// `kernel`: the kernel's overlayfs has the rw layer, over one mount of the image that all such containers share, with one
     /// page cache. The best for builds and all that writes many files, and for many containers of one image. `docs/semantics.md`

@@ -34,8 +34,8 @@ pub struct Commit {
 /// has changed nothing gives an image with the same layers. In a mounted one changes wait until the layer is packed.
 ///
 /// # Errors
-/// [`Error::InUse`] while somebody else has it; when something is lost of what was written to it, until `umount` has said
-/// that; what keeps a layer from being packed.
+/// [`Error::InUse`] while another process has the container; when data written to it are lost, until `umount` has
+/// reported that; what keeps a layer from being packed.
 pub fn commit(store: &Store, request: &Commit) -> Result<ImageId> {
     crate::sys::raise_descriptor_limit();
     let container = store.find_container(&request.container)?;

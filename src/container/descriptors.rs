@@ -34,8 +34,8 @@ fn replace(number: usize, fd: &OwnedFd) -> Result<()> {
     replaced.doing("replace", name(number))
 }
 
-/// Puts the container's devices in the place of the host's, and gives terminals and anonymous pipes to the user, who can
-/// open `/dev/stdout` then.
+/// Puts the container's devices in the place of the host's, and gives terminals and anonymous pipes to the command's user, so
+/// that the command can open `/dev/stdout`.
 pub(super) fn prepare(plan: &Plan, user: u32) -> Result<()> {
     for (number, device) in plan.devices.iter().enumerate() {
         match device {

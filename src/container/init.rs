@@ -118,7 +118,7 @@ fn start(requests: OwnedFd, reporter: &mut File, devpts: Option<OwnedFd>) -> Res
     Ok((command, reports))
 }
 
-/// Whether nobody holds the other end any more.
+/// Whether no process holds the pipe's other end any more.
 fn is_closed(pipe: &impl AsFd) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
     call::poll(&mut fds, Some(&Timespec::default()))?;

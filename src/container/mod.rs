@@ -119,7 +119,7 @@ pub struct Ended {
 }
 
 /// Runs the command to its end, or kills it with all it has started as soon as the other end of `host`, a pipe, is closed
-/// (by who serves the tree: without files there is nothing left to do), with what stands for the caller's standard
+/// (by the server of the tree: without files the command can do nothing), with what stands for the caller's standard
 /// descriptors, with its network and users, and with mount, pid, ipc and uts namespaces and a session of its own. To be
 /// called by the first thread of the process, which is stopped with the command when a terminal stops that.
 ///

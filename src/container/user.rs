@@ -1,4 +1,4 @@
-//! Who the command runs as.
+//! The user and the groups that the command runs as.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -209,8 +209,8 @@ fn into_container<T: Tree>(store: &Store, request: &Copy, source: &Source<'_, T>
     let owner = Some((0, 0)).filter(|_| !request.archive);
     let _lock = match access(store, &container)? {
         Access::Mounted(root) => {
-            // Nobody but its server may write to a rw layer that is mounted, and its programs are to see the files at once.
-            // The paths are found as ever, from the mountpoint on, so that no link leads to the host.
+            // Only its server may write to a mounted rw layer, and programs in the container must see the files at once:
+            // so `cp` writes through the mount. Paths are resolved below the mountpoint, so that no link leads to the host.
             let tree = DirTree::open(&root.path()).doing("open", &root.record.mountpoint)?;
             return put(source, &tree, path, &shown, owner, true);
         }

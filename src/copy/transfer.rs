@@ -11,7 +11,8 @@ use crate::whiteout;
 pub(super) struct Transfer<'a, S: Tree, D: Tree> {
     from: &'a S,
     to: &'a D,
-    /// Who gets all that is made. Then nothing is made that gives anybody rights: no set-id bit, no attribute.
+    /// The user and group that own all that is made, if not those of the source. Then no set-id bit and no extended attribute
+    /// is copied: with another owner they would give other rights.
     owner: Option<(u32, u32)>,
     /// The target is a container, which has no names that begin with `.wh.`.
     into_container: bool,
@@ -97,7 +98,7 @@ impl<'a, S: Tree, D: Tree> Transfer<'a, S, D> {
         let stat = self.from.stat(from, name)?.ok_or(rustix::io::Errno::NOENT)?;
         let there = self.to.stat(to, new)?.map(|stat| stat.meta.kind);
         match (stat.meta.kind, there) {
-            // Nobody listens to a copy of one.
+            // No process would listen at a copied socket.
             (Kind::Socket, _) => return Ok(None),
             (Kind::Directory, Some(kind)) if kind != Kind::Directory => return Err(rustix::io::Errno::NOTDIR.into()),
             (Kind::Directory, _) => {}

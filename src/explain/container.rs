@@ -20,7 +20,7 @@ use crate::view::{View, locked_view, overlay_view};
 
 /// How a container's tree is looked at.
 pub(super) enum Rw {
-    /// Nobody else has it.
+    /// The container is not mounted, and this process has its lock.
     Own(Box<View>),
     /// Its mount.
     Mounted(Box<MountRoot>),
@@ -57,7 +57,8 @@ impl Rw {
             (None, None) => Touch::Nothing,
             (None, Some(_)) => Touch::Removes,
             (Some(found), Some((below, ino))) if found.ino == ino => {
-                // Of a mount nobody says what is in the rw layer, but what was never changed shows all times of the layer's tar.
+                // A mount does not tell what is in its rw layer, but a file that was never changed shows the times of the
+                // layer's tar.
                 let untouched = || found.ctime == below.meta.mtime && same(&below.meta, &found.given.meta);
                 let is_touched = found.is_in_upper.unwrap_or_else(|| !untouched());
                 if is_touched { Touch::Merges(found.given) } else { Touch::Nothing }

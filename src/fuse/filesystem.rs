@@ -1,4 +1,5 @@
-//! Every request decoded, counted, answered by the union. Nothing is decided here, but who waits for a copy-up (`late.rs`).
+//! Decodes and counts each FUSE request and passes it to the union. The only decision made here is which requests wait for
+//! a copy-up (`late.rs`).
 //!
 //! The zero-message mode: `open`, `opendir`, `flush` and `access` are answered ENOSYS, after which the kernel
 //! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,

@@ -2,7 +2,8 @@
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What every change passes. Who holds it must ask nothing of the mount.
+/// The lock that each change takes shared. A thread that holds it must send no request to the mount, which could wait for the
+/// thread itself.
 #[derive(Debug, Default)]
 pub struct Gate {
     changes: RwLock<()>,

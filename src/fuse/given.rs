@@ -63,7 +63,7 @@ impl Given {
         Answer(self)
     }
 
-    /// To be called after a directory has changed, before the one who asked for that is told.
+    /// To be called after a directory has changed, before the reply to the request that changed it.
     pub(super) fn changed(&self, directory: Ino) {
         // Held while the kernel is told: the next change may rely on it.
         let Some(mut silent) = self.place(directory).map(Mutex::lock) else { return };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What is taken when nobody says.
+/// The environment variable with the default.
 const VARIABLE: &str = "LAYERCTL_IO";
 
 /// By which way the data of files go between programs and branches.

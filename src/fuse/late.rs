@@ -1,7 +1,8 @@
 //! Requests that have to wait for a copy-up which another one has begun.
 //!
 //! The kernel sends what it has gathered of a file in many messages at once. The first one copies the file up, which may
-//! take minutes, and if the others waited for that where they came in, nobody would be left to serve any other file.
+//! take minutes; if the others waited for that in the threads that received them, no thread would be left to serve any other
+//! file.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -25,8 +25,8 @@
 //! - [`connection`]: the kernel's control of a mount's connection
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
-//! The kernel is told at the start that nobody else changes anything (see [`filesystem`]): it then keeps
-//! what it has seen, and asks for nothing twice.
+//! The server tells the kernel at the start that only the kernel's requests change the tree (see [`filesystem`]): the kernel
+//! then keeps what it has seen, and asks for nothing twice.
 
 mod backing_file;
 mod behaviour;

@@ -56,7 +56,7 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
     rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW).doing("unmount", mountpoint)
 }
 
-/// Unmounts what is mounted at `mountpoint`, and cuts it off from its server: who still uses it gets errors.
+/// Unmounts what is mounted at `mountpoint`, and cuts it off from its server: programs that still use it get errors.
 ///
 /// # Errors
 /// [`Error::Io`] when nothing is mounted there.

@@ -1,19 +1,19 @@
 //! By which way the data of open files go, where `open` is answered: with [`Io::Passthrough`](super::Io).
 //!
 //! The kernel reads and writes a file itself once it has the file of a branch that has the data. That must be
-//! the same file for all who have the inode open, and none of them may use the page cache (fs/fuse/iomode.c). So:
+//! the same file for all opens of the inode, and none of them may use the page cache (fs/fuse/iomode.c). So:
 //!
-//! | the inode | who opens it |
+//! | the inode | a further open |
 //! |---|---|
-//! | is open already | goes the way of those who have it |
+//! | is open already | goes the way of the earlier opens |
 //! | is set-user-id or set-group-id | uses the page cache: the kernel does not take these bits away on a write that passes through |
 //! | has its data in the upper, or is opened to be written, which copies it up | passes through |
 //! | can never be copied up | passes through |
 //! | has its data in a lower | uses the page cache: a copy-up moves the data to another file |
 //!
 //! The kernel leaves it to us to cut a file off with the open (`FUSE_ATOMIC_O_TRUNC`). That is done last, when nothing can
-//! fail any more. One thing only the kernel finds out afterwards: that somebody executes the file which was to be cut off
-//! without being written. Who opens a file to execute it says so, and is remembered.
+//! fail any more. The kernel refuses one such open only afterwards: of a file that a process executes, when the open truncates
+//! and does not write. An open to execute has a flag ([`EXECUTE`]), so the executing opens of each inode are counted here.
 //!
 //! What is written by that way also moves times and lengths that the kernel does not see (fs/backing-file.c,
 //! `backing_file_mmap`), so attributes of such a file are valid for no longer than the answer.
@@ -57,7 +57,7 @@ impl Purpose {
     }
 }
 
-/// The answer to one who opens a file.
+/// The reply to an OPEN request.
 pub(super) trait Opening: Sized {
     fn register(&self, data: Arc<OwnedFd>) -> io::Result<BackingId>;
     fn caches(self, flags: FopenFlags);
@@ -83,7 +83,7 @@ impl Opening for ReplyOpen {
     }
 }
 
-/// The answer to one who makes a file and has it open.
+/// The reply to a CREATE request, which makes a file and opens it.
 pub(super) struct Created<'a> {
     pub(super) union: &'a Union,
     /// The new inode, as the mount shows it.
@@ -130,7 +130,7 @@ struct Open {
     executing: u64,
     /// Where the kernel finds the data; none if it uses its page cache.
     backing: Option<BackingFile>,
-    /// Somebody may write.
+    /// An open may write.
     writable: bool,
 }
 
@@ -198,7 +198,7 @@ impl Opens {
         }
     }
 
-    /// One who had the inode open for this has closed it.
+    /// Handles a RELEASE: an open of the inode with this purpose is closed.
     pub(super) fn release(&self, given: &Given, node: INodeNo, purpose: Purpose) {
         let ino = Ino(node.0);
         let mut files = self.files.lock();
@@ -257,7 +257,7 @@ fn without_access_times(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     call::open(name(&mount).as_str(), access | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Also of one that is opened to be read: who opens it to be written goes the same way.
+/// Also asked for an open that only reads: a later open that writes must go the same way.
 fn may_pass(union: &Union, ino: Ino) -> FsResult<bool> {
     Ok(union.getattr(ino)?.mode & SET_IDS == 0)
 }

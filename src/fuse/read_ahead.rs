@@ -1,4 +1,4 @@
-//! Having files ready before they are asked for, where somebody reads a lower directory in order.
+//! Reads files ahead of their requests, where a program reads the files of a lower directory in order.
 //!
 //! Each file costs the reader a message, and that an open, the inode's block and the first data from the disk, one after
 //! the other. So the files that follow in the directory are opened and read by a thread of its own meanwhile: from
@@ -20,7 +20,7 @@ const FIRST: usize = 4;
 const MOST: usize = 32;
 /// Directories that may be listed and not read before it is no longer believed that they will be.
 const CREDIT: u8 = 2;
-/// Files that were made ready and that nobody has read. More are forgotten.
+/// How many files that were made ready and not read yet are remembered. More are forgotten.
 const FORGOTTEN: usize = 4096;
 /// Batches that wait for the thread. More are left out: the reader is faster.
 const WAITING: usize = 4;
@@ -35,7 +35,7 @@ struct Batch {
 #[derive(Debug, Default)]
 struct State {
     batches: HashMap<Ino, Batch>,
-    /// Files of the batches that nobody has come to.
+    /// Files of the batches that no program has read yet.
     ready: HashSet<Ino>,
     /// The file that was read last.
     previous: Option<Ino>,
@@ -57,7 +57,7 @@ pub(super) struct Batches {
 
 impl Drop for ReadAhead {
     fn drop(&mut self) {
-        // What is still to be made ready is for nobody.
+        // The mount has ended: no program will read the files that wait to be made ready.
         self.has_ended.store(true, Ordering::Relaxed);
     }
 }
@@ -69,7 +69,7 @@ impl ReadAhead {
         (Self { state: Mutex::default(), queue, has_ended: has_ended.clone() }, Batches { files, has_ended })
     }
 
-    /// Somebody reads the beginning of a file, and `waits` for the disk.
+    /// To be called when a program reads the beginning of a file; `waits` says whether the read waits for the disk.
     pub(super) fn reads(&self, union: &Union, ino: Ino, waits: bool) {
         let (previous, is_ready, batch) = {
             let mut state = self.state.lock();
@@ -90,7 +90,7 @@ impl ReadAhead {
         }
     }
 
-    /// Somebody begins to list a directory.
+    /// To be called when a program begins to list a directory.
     pub(super) fn lists(&self, union: &Union, dir: Ino) {
         if self.state.lock().credit == 0 {
             return;

@@ -1,8 +1,8 @@
 //! Where data and holes are, of files that the kernel may hold unwritten data of.
 //!
 //! With the write-back cache the kernel asks for the next data or hole (`FUSE_LSEEK`) without first writing what
-//! it has gathered (fs/fuse/file.c, `fuse_lseek`): a file just written seems to be one hole, and who copies it by
-//! its data loses them. So the kernel is made to write out its pages of the file before that is looked at
+//! it has gathered (fs/fuse/file.c, `fuse_lseek`): a file just written seems to be one hole, and a program that copies only
+//! the data of a file loses them. So the server has the kernel write out its pages of the file before it looks
 //! ([`gathered`](super::gathered)). That takes a while, and therefore has a thread of its own. Only the kernel knows that a
 //! file of a layer has been written to before the first of these comes. But whatever was written are data, so that it can only be
 //! where the layer has a hole, or behind its end.
@@ -17,7 +17,7 @@ use super::gathered::{Gathered, Gatherer};
 use super::value::reply as errno;
 use crate::union::{Ino, Union};
 
-/// One question, and who waits for the answer.
+/// An LSEEK request, with the reply that its sender waits for.
 pub(super) struct Seek {
     pub(super) ino: Ino,
     pub(super) offset: i64,
@@ -55,7 +55,7 @@ pub(super) fn questions() -> (Seeks, Receiver<Seek>) {
     channel()
 }
 
-/// Starts the thread; it ends when nobody can ask any more, and then lets go of the union.
+/// Starts the thread. It ends when all senders of the channel are dropped, and then drops the union.
 pub(super) fn answer_all(
     questions: Receiver<Seek>,
     gatherer: Arc<Gatherer>,

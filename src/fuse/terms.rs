@@ -6,7 +6,7 @@ use fuser::{InitFlags, KernelConfig};
 
 /// The largest write and read that the kernel sends at once.
 const MAX_WRITE: u32 = 1 << 20;
-/// Requests that may wait in the kernel without anybody waiting for them: readahead and write-back.
+/// The most background requests that the kernel sends: readahead and write-back, for which no program waits.
 const MAX_BACKGROUND: u16 = 64;
 
 /// What is wanted, and after [`Terms::agree`] what the kernel does.

@@ -7,7 +7,7 @@ use fuser::{Errno as Reply, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use crate::index::{Kind, Time};
 use crate::union::{Attr, Errno, SetTime};
 
-/// How long the kernel may keep what it was told: for ever. Nobody else changes anything.
+/// How long the kernel may cache a reply: for ever, as only the kernel's own requests change the tree.
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// An inode's generation, for the kernel's file handles.

@@ -1,8 +1,8 @@
 //! Keeps the machine's processors awake while requests come thick.
 //!
-//! Each request wakes a thread here, and its answer the one who asked. Where an idle processor sleeps deeply - in a
-//! virtual machine it is given back to the host - each of the two takes some 40 microseconds, many times what the
-//! request itself takes. The kernel can be asked for shorter sleep (Documentation/power/pm_qos_interface.rst); with
+//! Each request wakes a thread of the server, and its reply wakes the requesting thread. Where an idle processor sleeps
+//! deeply - in a virtual machine it is given back to the host - each of the two takes some 40 microseconds, many times what
+//! the request itself takes. The kernel can be asked for shorter sleep (Documentation/power/pm_qos_interface.rst); with
 //! none at all idle processors poll. That costs power, so it is asked for only from the second request that closely
 //! follows another, until none came for a moment. A kernel without a driver for sleep does not listen (kernel/sched/idle.c,
 //! `cpuidle_idle_call`), and then nothing is asked.
@@ -38,7 +38,8 @@ pub(super) struct Wakeful {
 }
 
 impl Wakeful {
-    /// Starts the thread, which ends with this. Without the right to ask, as for users who are not root, it does nothing.
+    /// Starts the thread, which ends with this. Without the right to ask the kernel, as for users other than root, it does
+    /// nothing.
     pub(super) fn start() -> Arc<Self> {
         let wakeful = Arc::new(Self {
             last: AtomicU64::new(0),

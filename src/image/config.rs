@@ -15,7 +15,7 @@ pub struct ImageConfig {
     /// When the image was made, in RFC 3339.
     #[serde(default)]
     pub created: Option<String>,
-    /// Who made it.
+    /// The author.
     #[serde(default)]
     pub author: Option<String>,
     /// The processor, in Go's words.

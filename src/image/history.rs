@@ -13,7 +13,7 @@ pub struct HistoryStep {
     pub created: Option<String>,
     /// By which command.
     pub created_by: Option<String>,
-    /// By whom.
+    /// The author.
     pub author: Option<String>,
     /// What was said of it.
     pub comment: Option<String>,
@@ -24,7 +24,7 @@ pub struct HistoryStep {
 }
 
 /// The steps, the first one first. Whatever the config tells, every layer is in one: those of which it tells nothing
-/// come last. What is not as it should be is as if it were not there: nobody checks a history when an image is made.
+/// come last. A malformed value is treated as missing: builders do not check a history when they make an image.
 #[must_use]
 pub fn history(config: &[u8], layers: &[DiffId]) -> Vec<HistoryStep> {
     let config: Value = json::canonical(config, &CONFIG).unwrap_or_default();

@@ -41,7 +41,7 @@ pub(crate) struct Archive {
     pub(crate) name: String,
     /// Where in it the layer stands, if it is not the whole of it.
     pub(crate) member: Option<String>,
-    /// Whether somebody will wait for the disk.
+    /// Whether the import waits until the layer is on the disk before it publishes it.
     pub(crate) is_durable: bool,
     /// Which modes the layer's files have on disk.
     pub(crate) modes: Modes,

@@ -40,7 +40,7 @@ pub(super) struct Arrived {
     broken: BTreeMap<String, Error>,
     /// Whether all names are those of an archive of images.
     look_like_image: bool,
-    /// The store's layers by what they came as, once somebody has asked.
+    /// The store's layers by the digest of the blob they came as; read at the first lookup.
     known: Option<BTreeMap<Digest, DiffId>>,
 }
 
@@ -216,7 +216,7 @@ impl Import<'_> {
             std::io::copy(&mut entry, &mut std::io::sink()).map_err(failed)?;
             meter.headers();
         }
-        // Who writes the stream must not be cut off while it still writes padding.
+        // Padding is read to its end: otherwise the writer of the stream would get a broken pipe.
         std::io::copy(tar.into_inner().source, &mut std::io::sink()).map_err(failed)?;
         Ok(match self.plans(&arrived, arrived.look_like_image)? {
             Some(plans) => Came::Images(plans, arrived),

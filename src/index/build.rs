@@ -27,7 +27,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// A tree of nothing but a root directory that nobody has described.
+    /// A tree of nothing but a root directory without metadata: no entry has described it yet.
     #[must_use]
     pub fn new() -> Self {
         Self { nodes: vec![Building::implied()] }

@@ -63,7 +63,7 @@ pub enum FormatError {
 pub enum Bytes {
     /// A copy of its own.
     Owned(Vec<u8>),
-    /// The file itself, of which only what is looked at comes into memory, and once for all who have it mapped.
+    /// The file itself: only the pages that are read come into memory, and all processes that map it share them.
     Mapped(memmap2::Mmap),
 }
 
@@ -282,7 +282,7 @@ impl Index {
     /// All names of a node, each with the directory it is in. The root has none.
     pub fn names(&self, id: NodeId) -> impl Iterator<Item = (NodeId, &[u8])> {
         let mut next = self.node(id).map_or(NONE, |node| node.u32(72));
-        // A forged chain could be a ring: nobody has more names than there are dentries.
+        // A forged chain could be a ring: no node has more names than there are dentries.
         let mut left = self.dentries;
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;

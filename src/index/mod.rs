@@ -1,4 +1,4 @@
-//! The index of a layer: the truth about its tree, so that nobody has to walk `diff/`.
+//! The index of a layer: the truth about its tree, so that no command has to walk `diff/`.
 //!
 //! An index is made once, by a [`Builder`] that is fed a tar's entries ([`crate::tarball`]) or a plain
 //! directory ([`scan()`]), and never changes. Its nodes are the layer's inodes, numbered from 0, the root,

@@ -1,4 +1,4 @@
-//! By which way a container's tree is reached: by its mount, or by nobody else.
+//! How a command reaches a container's tree: through its live mount, or directly while it holds the container's lock.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -82,7 +82,7 @@ impl OverlayAccess {
     }
 }
 
-/// The root of a live mount. It stays what it is, though somebody unmounts it lazily or mounts something over it.
+/// The root of a live mount. It stays valid when another process unmounts the mount lazily or mounts something over it.
 #[derive(Debug)]
 pub(crate) struct MountRoot {
     /// What is known of the mount.
@@ -151,7 +151,7 @@ pub(crate) fn check_recorded_loss(container: &Container) -> Result<()> {
 /// then is not the container's.
 ///
 /// # Errors
-/// [`Error::InUse`] when somebody else has the container, and its mount is not to be seen from here.
+/// [`Error::InUse`] when another process has the container, and its mount is not visible from here.
 pub(crate) fn access(store: &Store, container: &Container) -> Result<Access> {
     let mut wait = None;
     loop {
@@ -199,7 +199,7 @@ fn goes_on(wait: &mut Option<Wait>, container: &Container, server: Option<u32>) 
 /// Takes the container for a server, and waits for the last one if that is just ending.
 ///
 /// # Errors
-/// [`Error::InUse`] when somebody else has it.
+/// [`Error::InUse`] when another process has it.
 pub(crate) fn lock(store: &Store, container: &Container) -> Result<File> {
     let mut wait = None;
     loop {

@@ -13,8 +13,8 @@ use crate::mount::serve_spec::{Reply, ServeSpec};
 /// The hidden command by which this program becomes a server.
 pub const SERVE: &str = "serve";
 
-/// Starts a server and returns when its mount is live. What it says to nobody goes to the file `log`. It closes its
-/// standard output when it ends, or wants the command to end that the mount is for.
+/// Starts a server and returns when its mount is live. The server appends messages that it can send to no client to the
+/// file `log`. It closes its standard output when it ends, or to end the command that the mount is for.
 ///
 /// # Errors
 /// What kept the server from mounting.

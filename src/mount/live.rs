@@ -5,7 +5,7 @@
 //! brid0, brid1, ...  what each branch is: a container, a layer, or its number
 //! mount.json         [`LiveRecord`]
 //! lock               held by the server as long as it lives
-//! control            a socket that gives a [`Live`] to whoever connects
+//! control            a socket that sends a [`Live`] to each client that connects
 //! pack               a socket that gives the rw layer, of a container's mount ([`Packing`])
 //! ```
 //!
@@ -34,7 +34,7 @@ use crate::sys::{Dir, call, fs, open_regular, peer_process};
 
 /// How long a server may take to say what it is doing.
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long is waited when nobody can be answered for want of descriptors, say.
+/// The pause after a failed `accept` (no descriptors or no memory, say), before the next one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What the name of a registration begins with.
 const PREFIX: &[u8] = b"si_";
@@ -95,7 +95,7 @@ fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Res
     serializer.collect_str(&path.display())
 }
 
-/// Takes whoever connects, for ever.
+/// Accepts connections for ever, and calls `take` with each.
 pub(crate) fn for_each_stream(listener: &UnixListener, mut take: impl FnMut(UnixStream)) {
     for stream in listener.incoming() {
         match stream {

@@ -1,8 +1,8 @@
 //! A plain directory as a layer's tar.
 //!
-//! The directory itself is not in it, only what is in it: its owner, mode and time are those of whoever made it. The order is
-//! canonical: a directory before what is in it, names by their bytes; a file of several names stands under the first of
-//! them. Whiteouts are told in the one spelling that layers have, however the directory spells them.
+//! The tar has the directory's content but no entry for the directory itself, whose owner, mode and time are only those of the
+//! user that made it. The order is canonical: a directory before what is in it, names by their bytes; a file of several names
+//! stands under the first of them. Whiteouts have the one spelling of layers, however the directory spells them.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -134,7 +134,7 @@ impl DirTar {
     }
 }
 
-/// The content of a file. Who writes the tar has errors of its own.
+/// Reads the content of a file and keeps a failure to read it, apart from the errors of the tar's writer.
 struct Content {
     file: File,
     failure: Option<io::Error>,

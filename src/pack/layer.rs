@@ -10,7 +10,7 @@ use crate::progress::Task;
 use crate::store::{LayerRecord, Store};
 use crate::tarball::{Failure, assemble};
 
-/// Takes no more than was announced, and keeps the error of who takes it: it is not the layer's.
+/// Writes no more bytes than were announced, and keeps the error of the output apart: it is no damage of the layer.
 struct Sink<'a> {
     out: &'a mut dyn Write,
     task: &'a dyn Task,

@@ -110,7 +110,7 @@ impl<'a> Found<'a> {
 
 impl Drop for Found<'_> {
     fn drop(&mut self) {
-        // The root is referred to by nobody.
+        // No reference to the root is counted.
         if self.attr.ino != Ino::ROOT {
             self.union.forget(self.attr.ino, 1);
         }

@@ -33,7 +33,7 @@ pub(crate) fn packed_layer<T: Send>(
             Ok::<_, Error>(written)
         };
         let writing = Builder::new().spawn_scoped(scope, writing).doing("start", "a thread")?;
-        // Who writes must not wait for a reader that has given up: it goes with the call.
+        // The call drops the reader, so that the writing thread does not wait for a reader that has given up.
         let unpacked = unpacked_layer(dir, what, reader);
         Ok::<_, Error>((writing.join(), unpacked))
     })?;

@@ -50,7 +50,8 @@ pub(crate) struct Said {
 
 /// A directory that says of which branches the mount will be. It goes again if it does not become a [`Registration`].
 pub(crate) struct Announcement {
-    /// Whoever finds the directory under `run/` with a free lock takes it for a dead one's: it is made elsewhere.
+    /// The directory is made here and moved: under `run/`, another process would take a directory with a free lock for a dead
+    /// server's.
     staging: Staging,
     dir: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! The process behind a mount: it mounts, answers the kernel until somebody unmounts, and puts all in order.
+//! The server process of a mount: mounts, answers the kernel until the unmount, and then cleans up.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

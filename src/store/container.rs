@@ -15,7 +15,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId, ImageName};
 use crate::sys::fs;
 
-/// Who asks for a container's state holds its lock for an instant: that is no server yet.
+/// A process that asks for a container's state holds its lock for an instant: only a lock that stays taken is a server's.
 const PROBE: Duration = Duration::from_millis(1);
 const PROBES: u32 = 20;
 
@@ -143,7 +143,7 @@ impl Container {
         self.root.join("mnt").join(self.id.hex())
     }
 
-    /// What its server says when it cannot say it to anybody else.
+    /// The file with the messages that its server could send to no client.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir().join("log")
@@ -188,7 +188,7 @@ impl Container {
                 None => return Err(self.in_use()),
             }
         }
-        // Who removes it holds the lock until it is gone; then this file is no longer the one at `path`.
+        // A process that removes the container holds the lock until it is gone; then this file is no longer the one at `path`.
         let record = self.dir().join("record.json");
         if !fs::is_there(&record).doing("read", &record)? {
             return Err(Error::NotFound { kind: "container", name: self.record.name.clone() });

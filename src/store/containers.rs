@@ -77,7 +77,7 @@ impl Store {
             staging.name_temporary(id)?;
         }
         if let Err(error) = self.place_container(&guard, staging, &container, &chain) {
-            // Without a record it is nobody's.
+            // The container has no record yet, so no process refers to these.
             for path in [container.dir(), name_path, self.root.join("layers").join(id.hex()), container.upper()] {
                 #[expect(
                     clippy::let_underscore_must_use,
@@ -95,7 +95,7 @@ impl Store {
         fs::create_dir(&made).doing("create", &made)?;
         let path = made.join("record.json");
         guard.write(&path, &json(&container.record)?)?;
-        // Who only reads the container makes nothing in it.
+        // Made now, as a process that only reads the container must not create files in it.
         let path = made.join("lock");
         fs::create_new(&path).doing("create", &path)?;
         let upper = container.upper();

@@ -1,5 +1,5 @@
-//! What nobody needs any more: layers that no image and no container refers to, and what a process that died
-//! has left in places where only a record can say that it belongs.
+//! Garbage: layers that no image and no container refers to, and what a process that died has left in places where only a
+//! record can say that it belongs.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -49,13 +49,13 @@ impl Store {
                 }
                 Ok(is_free)
             }
-            // Nobody can keep a layer by what is no file.
+            // The record is no regular file, so no process can hold a lease by it.
             Err(Error::Corrupt { .. }) => staging.move_to_trash(&record).map(|()| true),
             opened => opened.map(|_| false),
         }
     }
 
-    /// Moves all away that has no record: who makes a record does so under the lock that is held here.
+    /// Moves all away that has no record. Records are made only under the lock that the caller holds here.
     pub(super) fn sweep(&self, guard: &Guard<'_>, staging: &Staging) -> Result<()> {
         let mut done = self.remove_unused(guard, staging).map(drop);
         for path in self.strays(guard)? {

@@ -1,4 +1,5 @@
-//! Files of the store: whatever somebody has put in the place of one, nobody waits for it or is led elsewhere.
+//! Opens files of the store. If another program has put a link, a fifo or a device in the place of one, an open does not
+//! follow it or wait for it, but fails.
 
 use std::fs::File;
 use std::io::Read as _;

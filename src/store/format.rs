@@ -3,7 +3,7 @@
 //!
 //! | feature | class | what it means |
 //! |---|---|---|
-//! | `layer-modes` | incompatible | in `diff/<diff-id>/` each file can be read and written and each directory used by its owner, and nothing has set-id bits: modes are the index's. In stores that an ordinary user makes, to whom the modes of an image could forbid the files. A container's upper has those that it shows |
+//! | `layer-modes` | incompatible | in `diff/<diff-id>/` each file can be read and written and each directory used by its owner, and nothing has set-id bits: modes are the index's. In stores that an ordinary user makes, as the modes of an image could forbid that user to read the files. A container's upper has those that it shows |
 //! | `overlay-uppers` | incompatible | a container may have a rw layer in overlayfs' spelling, which its `rw.json` says, and `run/images` has mounts. From the first `--io kernel` on |
 
 use std::ffi::OsStr;
@@ -38,10 +38,10 @@ pub(super) struct Known {
 #[serde(rename_all = "camelCase")]
 struct Format {
     version: u32,
-    /// Features that do no harm to who does not know them.
+    /// Features that a program may ignore.
     #[serde(default)]
     compatible: Vec<String>,
-    /// Features that who does not know them must not write beside.
+    /// Features that a program must know to write to the store.
     #[serde(default)]
     read_only_compatible: Vec<String>,
     /// Features that must be known to read anything.
@@ -56,7 +56,7 @@ pub(super) fn check_or_create(store: &Store) -> Result<Known> {
         Some(format) => format,
         None => match stranger(&store.root, Path::new(""))? {
             None => create(store)?,
-            // Unless it came with the store that somebody else has made meanwhile.
+            // Unless another process has made the store meanwhile, and this file with it.
             Some(stranger) => read_json(&path)?.ok_or_else(|| {
                 let (root, stranger) = (store.root.display(), stranger.display());
                 Error::Unsupported(format!("{root}: is no store and not empty: it has no {FILE}, and has {stranger}"))
@@ -83,7 +83,7 @@ pub(super) fn check_or_create(store: &Store) -> Result<Known> {
 }
 
 /// What is in `dir` of a directory that is no store, and neither what a creation has left that was cut short nor what a
-/// file system of its own has. A store of it would be the end of that, by whoever takes debris away.
+/// file system of its own has. If a store were made there, the next garbage collection would remove such files.
 fn stranger(root: &Path, dir: &Path) -> Result<Option<PathBuf>> {
     let path = root.join(dir);
     for entry in Dir::open(&path).doing("read", &path)? {
@@ -106,7 +106,7 @@ fn stranger(root: &Path, dir: &Path) -> Result<Option<PathBuf>> {
 }
 
 impl Store {
-    /// Says that who opens the store must know a feature.
+    /// Records that a program must know a feature to open the store.
     pub(super) fn require(&self, guard: &Guard<'_>, feature: &str) -> Result<()> {
         let path = self.root.join(FILE);
         let Some(mut format) = read_json::<Format>(&path)? else { return Ok(()) };
@@ -127,7 +127,7 @@ fn create(store: &Store) -> Result<Format> {
     }
     let guard = store.lock()?;
     let path = store.root.join(FILE);
-    // Somebody else may just have made it.
+    // Another process may just have made it.
     if let Some(format) = read_json(&path)? {
         return Ok(format);
     }

@@ -1,4 +1,4 @@
-//! The one lock of the store: who changes names holds it, for as long as that takes and no longer.
+//! The one lock of the store: a process holds it while it changes names, and no longer.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,20 +11,21 @@ use super::{Store, file};
 use crate::error::{Context as _, Error, Result};
 use crate::sys::{call, fs};
 
-/// Proof that nobody else changes names; the lock is free again when it is dropped or its process ends.
+/// Proof that this process has the lock alone, and may change names. The lock is free again when this is dropped or the
+/// process ends.
 #[derive(Debug)]
 pub(super) struct Guard<'a> {
     store: &'a Store,
     _lock: File,
 }
 
-/// Proof that nobody changes names meanwhile, for who only reads them.
+/// Proof that no process changes names meanwhile, for a caller that only reads them.
 #[derive(Debug)]
 pub(super) struct Hold {
     _lock: Option<File>,
 }
 
-/// Who has this sees all records as they are at one moment.
+/// Either proof: while it exists, no record changes, so that the caller sees all records as they are at one moment.
 pub(super) trait Settled {}
 impl Settled for Guard<'_> {}
 impl Settled for Hold {}
@@ -33,7 +34,7 @@ impl Store {
     /// Keeps names from being changed; needs no right to write.
     pub(super) fn hold(&self) -> Result<Hold> {
         let path = self.root.join("lock");
-        // Nobody has ever changed anything.
+        // Without the file, no process has ever changed a name.
         let Some(lock) = file::open(&path)? else { return Ok(Hold { _lock: None }) };
         call::flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
         Ok(Hold { _lock: Some(lock) })
@@ -62,9 +63,9 @@ impl Store {
 }
 
 impl Guard<'_> {
-    /// Replaces a record, durably and at once: nobody ever sees half of it.
+    /// Replaces a record, durably and at once: no reader ever sees half of it.
     pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<()> {
-        // Who holds the lock is alone, so one name serves all, and what a dead one left is overwritten.
+        // Only the holder of the lock writes here, so one name serves all, and the file of a dead process is overwritten.
         let temporary = self.store.root.join("tmp/record");
         let mut file = file::rewrite(&temporary)?;
         file.write_all(content).doing("write", &temporary)?;

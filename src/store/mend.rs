@@ -41,8 +41,8 @@ impl Store {
         to.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
     }
 
-    /// Writes the record of a layer anew. `kept` is what [`Store::keep`] gave. Gives `false` when others keep the layer
-    /// too, who must not lose it by that.
+    /// Writes the record of a layer anew. `kept` is what [`Store::keep`] gave. Gives `false` and changes nothing when other
+    /// processes keep the layer too: a new record would not have their locks.
     ///
     /// # Errors
     /// When the disk refuses.

@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/                            0700
 //!   meta.json                      the format, and what is needed to understand it ([`format`])
-//!   lock                           held for an instant by whoever changes a name ([`lock`])
+//!   lock                           held for an instant by a process that changes a name ([`lock`])
 //!   diff/<diff-id>/                the files of a layer, whiteouts in their AUFS spelling
 //!   diff/<container-id>/           the rw layer of a container, in the spelling that its rw.json says
 //!   layers/<diff-id>.{json,index,split}   the layer's record, its tree, and its tar without the content
@@ -23,10 +23,10 @@
 //! ```
 //!
 //! - A record is the commit point: what it names is on the disk before the record is, and it goes first when
-//!   the thing goes. What no record names is debris, which whoever changes the store next takes away, as the
+//!   the thing goes. What no record names is garbage: the next process that changes the store takes it away, as the
 //!   directory of its dead owner is still in `tmp/` to tell of it.
 //! - Names change under the one lock of the store, and nothing else happens under it: no data moves.
-//! - Who needs a layer that no record refers to yet holds a lease on it ([`Lease`]).
+//! - A process that needs a layer to which no record refers yet holds a lease on it ([`Lease`]).
 //! - Nothing is repaired on a read path.
 
 mod container;
@@ -170,14 +170,14 @@ impl Store {
         self.root.join("diff").join(hex)
     }
 
-    /// The same store for who does not wait for the disk: a power cut may take what is written to it, and leave
+    /// The same store for a caller that does not wait for the disk: a power cut may take what is written to it, and leave
     /// records without what they name.
     #[must_use]
     pub fn without_sync(&self) -> Self {
         Self { durable: false, ..self.clone() }
     }
 
-    /// Whether who makes something in it waits for the disk.
+    /// Whether what is made in it is flushed to the disk before its record is.
     #[must_use]
     pub const fn is_durable(&self) -> bool {
         self.durable

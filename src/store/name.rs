@@ -38,7 +38,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] for what is no image's name, but its id too.
     pub fn remove_image_name(&self, text: &str) -> Result<ImageName> {
-        // What dead processes have left goes with whoever changes the store next.
+        // Each command that changes the store also removes what dead processes have left.
         let _staging = self.stage_removal()?;
         let _guard = self.lock()?;
         let missing = || Error::NotFound { kind: "image name", name: text.to_owned() };

@@ -1,4 +1,4 @@
-//! Whose a store may be: it has set-user-id programs, and whoever can write to it is root in its containers.
+//! Which user may own a store: it has set-user-id programs, and a user that can write to it is root in its containers.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub(super) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses another user's store for root, who has not named it.
+/// Refuses another user's store, if the process runs as root and `--root` does not name the store.
 pub(super) fn check_default(root: &Path) -> Result<()> {
     match fs::absent(fs::metadata(root)).doing("open", root)? {
         Some(there) if geteuid().is_root() && there.uid() != 0 => Err(Error::Unsupported(format!(

@@ -1,7 +1,7 @@
 //! What can go: the one plan by which `df` counts and `prune` removes.
 //!
-//! Nothing that goes is read for it, but for who says that it is needed: what is damaged goes as well as what is not.
-//! Who cannot be asked what it needs, and stays, may need anything.
+//! The plan reads only the records that say what is needed, so damaged objects go like others. If an image or container
+//! stays and its damage hides what it needs, everything that it may need stays.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::sys::fs;
 /// A container that was never mounted may be about to be, for so many seconds.
 const NEW: u64 = 60;
 
-/// What may go beside what nobody needs.
+/// What may go in addition to unreferenced objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PruneScope {
     /// All images that no container needs, and not only those without a name.
@@ -40,7 +40,7 @@ pub struct Plan {
 }
 
 impl Store {
-    /// Says who needs what, and what could go, at one moment.
+    /// Gives all references, and for each scope what could go, at one moment.
     ///
     /// # Errors
     /// When a directory of the store cannot be read.
@@ -58,7 +58,7 @@ impl Store {
         Ok((reach, plans))
     }
 
-    /// Removes images, and what nobody needs then; not containers.
+    /// Removes images, and what no reference needs then; not containers.
     ///
     /// # Errors
     /// When the store cannot be changed.

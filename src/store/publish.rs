@@ -27,7 +27,7 @@ pub struct NewImage {
     pub config: Vec<u8>,
     /// The layers, lowest first.
     pub layers: Vec<DiffId>,
-    /// The names it gets; who had one of them before loses it.
+    /// The names it gets; an image that had one of them before loses it.
     pub names: Vec<ImageName>,
 }
 

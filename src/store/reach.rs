@@ -1,4 +1,5 @@
-//! Who needs what: the one answer that removing, pruning, counting and checking share.
+//! The references in the store: which image has which names, containers and layers. Removal, `prune`, `df` and `verify` share
+//! this one answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::id::{ContainerId, DiffId, Digest, ImageId, ImageName};
 use crate::json;
 
-/// An image, and who needs it.
+/// An image, and what refers to it.
 #[derive(Debug, Clone, Default)]
 pub struct ReachedImage {
     /// Its names.
     pub names: Vec<ImageName>,
     /// The containers that are made from it.
     pub containers: Vec<ContainerId>,
-    /// Its layers; `None` when it is so damaged that nobody can say.
+    /// Its layers; `None` when its damage hides them.
     pub layers: Option<Vec<DiffId>>,
 }
 
@@ -56,7 +57,7 @@ pub(super) fn config_layers(id: ImageId, config: Option<&[u8]>) -> Option<Vec<Di
 }
 
 impl Store {
-    /// Says who needs what.
+    /// Finds all references.
     ///
     /// # Errors
     /// When something cannot be read; a damaged record stands in the answer as what it is.
@@ -121,8 +122,8 @@ impl Store {
 }
 
 impl Reach {
-    /// The layers that are needed when only these images and containers stay; `None` when one of them cannot be
-    /// asked, who may need any.
+    /// The layers that are needed when only these images and containers stay; `None` when one of them is so damaged that it
+    /// may need any.
     #[must_use]
     pub fn needed(
         &self,

@@ -25,7 +25,7 @@ const LITTLE: u64 = 8;
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
-    /// Opened when it was made: who flushes it hears of all that could not be written since.
+    /// Opened at creation, so that a flush through it reports every write error since then (syncfs(2), lib/errseq.c).
     top: File,
     place: Place,
     /// Removes what dead processes have left.
@@ -44,7 +44,7 @@ enum Place {
     Gone,
 }
 
-/// What dead processes have left, with their locks: nobody else removes it.
+/// What dead processes have left, with their locks, so that no other process removes it.
 struct Dead {
     dirs: Vec<(PathBuf, Option<File>)>,
     /// What they had put into places of the store.
@@ -193,8 +193,8 @@ fn is_full(error: &Error) -> bool {
 }
 
 impl Store {
-    /// Makes a directory to make things in, and takes away what dead processes have left: meanwhile, so that nobody
-    /// waits for it before all else is done, unless there may be no room without it.
+    /// Makes a directory to make things in, and takes away what dead processes have left: on another thread, so that the
+    /// caller waits for it only at the end, unless there may be no room without it.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -210,7 +210,7 @@ impl Store {
         Ok(staging)
     }
 
-    /// As [`Store::stage`], for who is quick: what is not taken away by the end of the process is left for the next one.
+    /// As [`Store::stage`], for a quick command: what is not taken away by the end of the process is left for the next one.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -220,7 +220,7 @@ impl Store {
         Ok(staging)
     }
 
-    /// As [`Store::stage`], for who only removes, which must work on a full disk too.
+    /// As [`Store::stage`], for a removal, which must work on a full disk too.
     pub(super) fn stage_removal(&self) -> Result<Staging> {
         match self.stage() {
             Err(error) if is_full(&error) => {
@@ -250,10 +250,10 @@ impl Store {
         };
         let (mut swept, mut has_more) = (None, false);
         if !dirs.is_empty() {
-            // Who died may also have put things into their places already, and not come to their record.
+            // A process that died may have put things into their places already, without a record for them.
             let debris = self.stage_under(&guard)?;
             let temporary = dirs.iter().try_for_each(|(dir, _)| self.remove_temporary(&guard, &debris, dir));
-            // error: what cannot be taken away must not keep anybody from working, and stays for the next one
+            // error: what cannot be taken away must not stop this command, and stays for the next one
             has_more = temporary.and(self.sweep(&guard, &debris)).is_err();
             swept = Some(debris);
         }
@@ -302,7 +302,7 @@ impl Store {
         })
     }
 
-    /// The directories whose owners are dead. Their locks are held now, so that nobody else removes them.
+    /// The directories whose owners are dead. The caller gets their locks, so that no other process removes them.
     pub(super) fn dead(&self, _: &dyn Settled) -> Result<Vec<(PathBuf, Option<File>)>> {
         let tmp = self.root.join("tmp");
         let mut dead = Vec::new();
@@ -319,7 +319,7 @@ impl Store {
                 // error: it may belong to a living process, and keeps no other from working
                 Ok(_) | Err(_) => continue,
             }
-            // Owners are made under the lock and removed last: without one there is nobody. An owner that
+            // Owner files are made under the lock and removed last: without one, no process owns the directory. One that
             // cannot be opened, for want of descriptors say, may well live.
             match open_regular(&dir.join(OWNER), OFlags::RDONLY) {
                 Err(Errno::NOENT) | Ok(None) => dead.push((dir, None)),

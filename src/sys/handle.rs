@@ -58,7 +58,7 @@ pub fn open_fuse_inode(mount: BorrowedFd<'_>, number: u64, generation: u32) -> R
         *to = from;
     }
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    // SAFETY: `handle` has as many bytes as it says; the descriptor that comes is nobody else's.
+    // SAFETY: `handle` has as many bytes as it says; the descriptor is new, so that this `OwnedFd` alone owns it.
     unsafe {
         let opened = libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast::<libc::file_handle>(), flags);
         if opened < 0 {

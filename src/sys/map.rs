@@ -6,9 +6,9 @@ use std::io;
 
 use memmap2::Mmap;
 
-/// The bytes of a file that nobody changes any more.
+/// The bytes of a file that no process changes any more.
 ///
-/// Whoever cuts it off under us ends the process (`SIGBUS`, mmap(2)), and so does a disk that cannot read it again.
+/// If another process truncates the file, or the disk cannot read it again, this process is killed (`SIGBUS`, mmap(2)).
 ///
 /// # Errors
 /// When the file system cannot do it.

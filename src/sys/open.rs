@@ -1,4 +1,4 @@
-//! Opening files that somebody else has named, without being led elsewhere.
+//! Opens files by names from outside (a user, an archive, a program in a container) without following them elsewhere.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -67,15 +67,15 @@ pub fn find_in_root(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<Owned
     resolve(root, path, flags | OFlags::PATH, Mode::empty(), how)
 }
 
-/// Opens the regular file at `path`; `None` when something else stands there. A link is not followed, and nobody waits
-/// for the other end of a fifo. A file that is made has the mode 0644, whatever the umask is (a mount's server has none).
+/// Opens the regular file at `path`; `None` when something else stands there. A link is not followed, and the open does not
+/// wait for the other end of a fifo. A file that is made has the mode 0644, whatever the umask is (a mount's server has none).
 ///
 /// # Errors
 /// As `open(2)`.
 pub fn open_regular(path: &Path, flags: OFlags) -> Result<Option<File>> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match call::open(path, flags, Mode::from_raw_mode(0o644)) {
-        // A link, a socket or a fifo that nobody reads, a directory.
+        // A link, a socket, a fifo without a reader, a directory.
         Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(None),
         opened => {
             let file = opened?;

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub const OVERLAY: &str = "overlay";
 /// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 pub const OVERLAY_MAGIC: FsWord = 0x794c_7630;
-/// With an index hard links of a layer stay links, and nobody else mounts the upper; inode numbers stay over a copy-up and over a
-/// mount; directories of a layer can be renamed; a change of owner or mode copies no data.
+/// With an index hard links of a layer stay links, and the kernel mounts no upper twice; inode numbers stay over a copy-up and
+/// over a mount; directories of a layer can be renamed; a change of owner or mode copies no data.
 const OPTIONS: &str = "index=on,redirect_dir=on,metacopy=on,xino=on";
 /// Marks in a layer that has been an upper are followed.
 const OPTIONS_WITHOUT_UPPER: &str = "redirect_dir=follow,metacopy=on,xino=on";
@@ -105,8 +105,8 @@ impl Overlay {
     }
 }
 
-/// Whether a mount of overlayfs has the directory `upper` as its upper, in whichever mount namespace: the kernel lets nobody else
-/// mount it then (`ovl_get_upper`, fs/overlayfs/super.c), and refuses a work directory in the upper after that.
+/// Whether a mount of overlayfs has the directory `upper` as its upper, in whichever mount namespace: the kernel refuses a second
+/// mount of it then (`ovl_get_upper`, fs/overlayfs/super.c), and only after that a work directory in the upper.
 ///
 /// # Errors
 /// `EPERM` for a process that may not mount; `ENODEV` without overlayfs.

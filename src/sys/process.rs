@@ -96,7 +96,7 @@ const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t, libc::rlim_t); 11] = {
         (libc::RLIMIT_STACK, STACK, NONE),
     ]
 };
-/// The largest number of open files that Linux allows where nobody has changed that (`fs.nr_open`, proc_sys_fs(5)).
+/// The largest number of open files that Linux allows by default (`fs.nr_open`, proc_sys_fs(5)).
 const MOST_FILES: libc::rlim_t = 1 << 20;
 /// What the main thread's stack may take, as everywhere.
 const STACK: libc::rlim_t = 8 << 20;

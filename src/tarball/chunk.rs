@@ -17,7 +17,7 @@ const ALL: usize = 160;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-/// Gives chunks, and takes those back that nobody reads any more.
+/// Gives chunks, and takes those back that no thread reads any more.
 #[derive(Default)]
 pub(super) struct Pool {
     state: Mutex<State>,

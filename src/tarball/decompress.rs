@@ -58,7 +58,7 @@ pub fn decompress<'a>(source: Box<dyn Read + 'a>) -> io::Result<(Compression, Bo
     decompress_within(source, u64::MAX)
 }
 
-/// The same for a source that nobody vouches for: reading fails with a [`Refusal`] when what comes out is more than
+/// The same for an untrusted source: reading fails with a [`Refusal`] when what comes out is more than
 /// `ratio` times as large as what went in, and large enough to matter.
 ///
 /// # Errors

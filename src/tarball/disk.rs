@@ -80,7 +80,7 @@ pub(super) fn open_directory(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     sys::open_in(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
-/// Makes an empty regular file that nobody else can open.
+/// Makes an empty regular file that only its owner can open.
 pub(super) fn create(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     sys::open_in(dir, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)
 }

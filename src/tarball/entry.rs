@@ -113,7 +113,7 @@ impl Entry {
                 Some(text) => pax::number(text).ok_or_else(|| format!("has a malformed {keyword}"))?,
                 None => header.number(keyword, field)?,
             };
-            // The highest one means "nobody" to the kernel.
+            // To the kernel the highest one is no id (`INVALID_UID`, include/linux/uidgid.h).
             let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
             id.ok_or_else(|| format!("has a {keyword} out of range"))
         };
@@ -141,7 +141,7 @@ impl Entry {
             (None, Some(link)) => link.to_vec(),
             (None, None) => header.link(),
         };
-        // The kernel's limit, which nobody can raise.
+        // The kernel's limit, which no setting raises.
         if kind == Kind::Symlink && (link.is_empty() || link.contains(&0) || link.len() >= PATH_MAX) {
             return Err("is a symbolic link to nothing that could be a path".into());
         }

@@ -35,7 +35,7 @@ struct Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(usize);
 
-/// Who asks for digests.
+/// The reader's side: tells the hashing thread which bytes to hash, and gets the digests at the end.
 pub(super) struct Hashing {
     /// The chunk that is being read, and its steps: told of as one, since to wake a thread costs more than a small file.
     chunk: Option<Arc<Chunk>>,
@@ -45,7 +45,7 @@ pub(super) struct Hashing {
     ends: usize,
 }
 
-/// Who makes them, for a thread of its own.
+/// The hashing side, to be run on a thread of its own.
 pub(super) struct Hasher {
     told: Receiver<Told>,
     done: Sender<Digests>,
@@ -128,7 +128,7 @@ impl Hashing {
 }
 
 impl Hasher {
-    /// Hashes until nobody asks any more.
+    /// Hashes until the [`Hashing`] is dropped.
     pub(super) fn run(self) {
         let (mut tar, mut file) = (Sha256::default(), Sha256::default());
         let mut files = Vec::new();

@@ -12,7 +12,7 @@ pub struct How<'a> {
     /// Whether the tar's bytes are dear to get, as when they are decompressed: then they are read by one thread, and unpacked
     /// by another one.
     pub is_dear: bool,
-    /// Whether the disk begins to write at once, since somebody will wait for that.
+    /// Whether the disk begins to write at once, since the caller will wait for that at the end.
     pub write_back: bool,
     /// Whether it is a layer's, so that names which begin with `.wh.` say what is gone; in any other tar they are refused,
     /// since a container cannot have them.

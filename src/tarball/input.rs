@@ -11,7 +11,7 @@ use super::{BLOCK, Failure, Limits, Refusal, size_text};
 /// Takes the bytes of a tar one after the other.
 pub(super) struct Input<'a, C> {
     chunks: C,
-    /// Who hashes them.
+    /// Hashes them, on another thread.
     pub(super) hashing: Hashing,
     chunk: Option<Arc<Chunk>>,
     at: usize,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How much a tar may ask for; one that asks for more is refused. Clones share what is left of `total`.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of one tar, with the holes of its sparse files, which cost whoever reads them.
+    /// Bytes of one tar, with the holes of its sparse files, which cost each reader time.
     pub layer: u64,
     /// Bytes of the same that all tars together may still have, and the holes of sparse members of the archive that they
     /// are in.
@@ -71,7 +71,7 @@ impl Limits {
         }
     }
 
-    /// For a tar that nobody vouches for, and that may be one of so many bytes and entries which was taken with other
+    /// For an untrusted tar that may be a copy of a known one, of so many bytes and entries, which was imported with other
     /// limits than the default ones.
     #[must_use]
     pub fn of_copy(bytes: u64, entries: u64) -> Self {

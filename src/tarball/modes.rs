@@ -8,7 +8,7 @@ pub enum Modes {
     /// Those of the index.
     #[default]
     Exact,
-    /// Those with which their owner, who need not be root, can read, change and remove all of it, and without set-id bits.
+    /// Those with which their owner, also one that is not root, can read, change and remove all of it, and without set-id bits.
     Usable,
 }
 

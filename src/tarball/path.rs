@@ -4,8 +4,8 @@ use super::{Limits, Refusal};
 use crate::whiteout::{NAME_MAX, PREFIX};
 
 /// The components of an entry's path below the layer's root; none for the root itself. `..` takes the component before it
-/// away, whatever that is, and at the root nothing: so Docker and podman have it, who clean a path before they look for it
-/// (Go's `filepath.Clean`).
+/// away, whatever that is, and at the root nothing, as in Docker and podman, which clean a path before they look for it (Go's
+/// `filepath.Clean`).
 ///
 /// # Errors
 /// What is wrong with it, as a clause.

@@ -1,4 +1,4 @@
-//! Whole tars: as GNU tar writes them, as nobody writes them, and as an attacker would.
+//! Whole tars: as GNU tar writes them, as no known program writes them, and as an attacker would.
 
 mod forms;
 mod links;

@@ -1,6 +1,6 @@
 //! The way along a path through the links of its own layer, as a process finds it whose root directory the layer is: an
 //! absolute link begins at that root, and `..` does not lead out of it (`path_resolution(7)`). No file system follows
-//! anything here: who asks knows what stands at each name.
+//! anything here: the caller knows what stands at each name.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(super) struct Part<'p> {
     pub(super) is_of_link: bool,
 }
 
-/// A way that is being gone. Whoever goes it looks up each [`Part`] in the directory that was come to, and then
+/// A walk along a path. For each [`Part`] the caller looks it up in the directory that the walk has reached, and then
 /// [enters](Way::enter) or [follows](Way::follow) it.
 #[derive(Debug)]
 pub(super) struct Way<'p> {

@@ -21,7 +21,7 @@ enum Begin {
     All(OwnedFd),
 }
 
-/// Who tells of what was written.
+/// Tells the thread that starts the write-back which bytes were written.
 pub(super) struct WriteBack {
     to_disk: SyncSender<Begin>,
     /// Bytes of the file at hand that were told of.
@@ -31,8 +31,8 @@ pub(super) struct WriteBack {
 }
 
 impl WriteBack {
-    /// Starts the thread that lets the disk write, for that may take as long as the disk takes. Nobody waits for it,
-    /// least of all who has to tell of an error. It ends after this.
+    /// Starts the thread that lets the disk write, which may take as long as the disk takes. The unpacking thread does not wait
+    /// for it, also not to report an error. It ends after this.
     ///
     /// # Errors
     /// When no thread can be had.

@@ -11,7 +11,8 @@ use crate::sys::call;
 const READY: u64 = 256 << 10;
 
 impl Union {
-    /// Whether a file is the first that somebody reads who reads a lower directory in order, or nearly so.
+    /// Whether a file is the first or nearly the first of its lower directory, in the order in which a program would read all of
+    /// it.
     #[must_use]
     pub fn begins_directory(&self, ino: Ino) -> bool {
         // What is no file may stand before it.

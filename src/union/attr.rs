@@ -129,7 +129,7 @@ impl Union {
         } else {
             self.copy_up(ino)?;
         }
-        // Who copies data up, or writes late, gives back times and capabilities that were there before.
+        // A thread that copies data up, or writes late, restores the times and capabilities that were there before.
         let alone = set.uid.is_some() || set.gid.is_some() || set.atime.is_some() || set.mtime.is_some();
         let _alone = alone.then(|| self.copying.lock(ino));
         // No name may go elsewhere before all is done: a directory is changed by its name.

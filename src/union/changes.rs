@@ -148,7 +148,7 @@ impl Union {
             let Some((name, found)) = frame.names.pop() else {
                 let left = frame.ino;
                 stack.pop();
-                // The root is referred to by nobody.
+                // No reference to the root is counted.
                 if left != Ino::ROOT {
                     self.forget(left, 1);
                 }

@@ -86,7 +86,7 @@ impl Union {
         self.copy_up_alone(upper, ino, data)
     }
 
-    /// Makes sure that a file is in the upper with its data, unless somebody else is at it: then false.
+    /// Makes sure that a file is in the upper with its data. Gives false if another thread is copying it up.
     ///
     /// # Errors
     /// As [`Union::write`].
@@ -107,7 +107,7 @@ impl Union {
         tree.nodes.get(&ino).is_some_and(|node| !node.metacopy || matches!(data, Data::Below))
     }
 
-    /// Copies what is no directory up, if nobody has just done it. Its lock is held.
+    /// Copies a file that is no directory up, unless another thread has just done it. The caller holds its lock.
     fn copy_up_alone(&self, upper: &Upper, ino: Ino, data: Data) -> FsResult<()> {
         let known = match self.tree.read().nodes.get(&ino) {
             Some(node) if !node.metacopy || matches!(data, Data::Below) => return Ok(()),

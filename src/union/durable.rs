@@ -1,7 +1,7 @@
 //! `fsync`, and the errors of writing that the system tells once only.
 //!
 //! The kernel writes a file's data later than the program, and tells what went wrong to each descriptor that was open
-//! then (`errseq`, lib/errseq.c). The union has one descriptor for all who write to a file, and cannot keep all of them
+//! then (`errseq`, lib/errseq.c). The union has one descriptor for all writers of a file, and cannot keep all of them
 //! open: with the last one, and the inode, the error may go too. So a file whose descriptor was closed while its data
 //! may not all have been written is [unsure](Unsure). Its next `fsync` asks the whole file system (`syncfs`, whose errors
 //! are kept with the mount, and told to a descriptor that stays open here), and what that says is kept for each file that
@@ -23,7 +23,7 @@ use crate::sys::call;
 #[derive(Debug, Default)]
 pub(super) struct Unsure {
     files: Mutex<Files>,
-    /// Held while the file system is asked, so that the answer is there for all whom it concerns.
+    /// Held during `syncfs`, so that a thread that waits for it finds the result recorded for its file.
     asking: Mutex<()>,
 }
 

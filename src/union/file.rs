@@ -104,8 +104,8 @@ impl Union {
         Outdated::new(ino, empty(), true)
     }
 
-    /// Opens a file to change its content. `drop` takes suid and sgid away first: content that somebody else wrote never
-    /// stands in a file that has them.
+    /// Opens a file to change its content. `drop` takes suid and sgid away first: content that another user wrote is never in a
+    /// file that has them.
     fn change(
         &self,
         ino: Ino,
@@ -221,7 +221,7 @@ impl Union {
             libc::SEEK_HOLE => SeekFrom::Hole(offset),
             _ => return Err(Errno::EINVAL),
         };
-        // An own descriptor: the position of a shared one is nobody's.
+        // An own descriptor: all threads move the position of a shared one.
         let own = Spot::Open(file).open(OFlags::RDONLY | OFlags::NONBLOCK)?;
         Ok(call::seek(own, seek)?)
     }

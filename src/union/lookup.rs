@@ -295,7 +295,7 @@ impl Union {
         self.descriptors.get(Key::UpperData(ino), || self.spot(tree, ino)?.open(OFlags::RDWR | OFlags::NONBLOCK))
     }
 
-    /// Forgets an inode that nobody refers to, and then the directories that were known only for it.
+    /// Forgets an inode without references, and then the directories that were known only for it.
     pub(super) fn release(&self, tree: &mut Tree, ino: Ino) {
         let mut todo = vec![ino];
         while let Some(ino) = todo.pop() {

@@ -192,7 +192,7 @@ impl Union {
         let (stat, kind, generation) = match described {
             Ok(described) => described,
             Err(error) => {
-                // Nobody has seen it yet.
+                // No lookup can have found it yet.
                 self.upper()?.clean_up(|| remove_tree(dir.as_fd(), name));
                 return Err(error);
             }

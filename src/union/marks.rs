@@ -47,7 +47,7 @@ const USER: &[u8] = mark::OWN[1];
 /// Finds the prefix of the marks of the upper `root`, and records it. None where its file system has no attributes.
 ///
 /// `work` is a directory of it in which nothing matters; `is_empty` tells that there is nothing else in it. An upper that is
-/// not `is_private` may be another user's, who can set marks of the prefix `user.`, and would have a file of a lower layer
+/// not `is_private` may be another user's. That user could set marks of the prefix `user.`, to have a file of a lower layer
 /// shown as their own: there root believes none.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! One tree from a stack of layers: the rules of the union, without FUSE.
 //!
-//! Two facts carry it: the layers never change, and nobody but the union writes to its upper directory.
+//! Two facts carry it: the layers never change, and only the union writes to its upper directory.
 //! So a lower inode is answered from the indexes ([`lowers`]) without a look at the disk and without a
 //! table, and what is remembered of the upper ([`tree`]) is never out of step with it.
 //!
@@ -200,7 +200,7 @@ impl Union {
         tree.nodes.get(&ino)?.names.first().map(|(parent, name)| (*parent, name.to_vec()))
     }
 
-    /// Whether somebody refers to the inode, see [`Union::forget`].
+    /// Whether the inode has references, of the kernel or of this program, see [`Union::forget`].
     #[must_use]
     pub fn is_referred_to(&self, ino: Ino) -> bool {
         self.references.has(ino)

@@ -160,7 +160,7 @@ impl Union {
         Ok(())
     }
 
-    /// Forgets an inode at once that nobody refers to.
+    /// Forgets an inode at once, if it has no references.
     pub(super) fn settle(&self, tree: &mut Tree, ino: Ino) {
         if !self.references.has(ino) {
             self.release(tree, ino);

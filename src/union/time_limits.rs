@@ -11,7 +11,7 @@ use crate::index::Time;
 use crate::sys::call;
 
 const NANOSECONDS_MAX: u32 = 999_999_999;
-/// Further away than any time that means something, and not so far that one who reckons with it overflows.
+/// Further away than any meaningful time, and not so far that sums with it overflow.
 const FAR: i64 = 1 << 62;
 
 /// The range of a file system's times (`s_time_min`, `s_time_max` and `s_time_gran`, include/linux/fs.h): ext4 with inodes of

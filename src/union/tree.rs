@@ -1,4 +1,4 @@
-//! What the union remembers of its upper half: nodes, listings, and who still refers to what.
+//! What the union remembers of its upper half: nodes, listings, and the references to inodes.
 //!
 //! A lower inode that nothing has changed needs no memory here at all. All maps but the moved
 //! directories shrink again when the kernel forgets.
@@ -80,7 +80,7 @@ pub(super) struct UpperEntry {
     pub(super) kind: Kind,
 }
 
-/// What an upper directory has, kept in step with the disk. Nobody else writes there.
+/// What an upper directory has, kept in step with the disk. Only the union writes there.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// By the hash of the name, which is the entry's place when the directory is read.
@@ -327,7 +327,7 @@ impl InodeLocks {
         InodeLock { locks: self, ino }
     }
 
-    /// The lock, if nobody has it.
+    /// The lock, if no thread has it.
     pub(super) fn try_lock(&self, ino: Ino) -> Option<InodeLock<'_>> {
         self.held.lock().insert(ino).then(|| InodeLock { locks: self, ino })
     }
@@ -345,7 +345,7 @@ impl Drop for InodeLock<'_> {
 pub(super) struct NameHash(std::hash::RandomState);
 
 impl NameHash {
-    /// 61 bits, never 0. The key is random, so nobody can make two names that collide.
+    /// 61 bits, never 0. The key is random, so that a program cannot craft names that collide.
     pub(super) fn of(&self, name: &[u8]) -> u64 {
         (self.0.hash_one(name) >> 3).max(1)
     }

@@ -57,7 +57,7 @@ pub struct Attr {
     pub ctime: Time,
 }
 
-/// Who asks.
+/// The process that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// The user that a new file belongs to.

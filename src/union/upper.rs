@@ -144,7 +144,7 @@ impl Upper {
     pub(super) fn private(&self, name: &[u8]) -> FsResult<OwnedFd> {
         match open_directory(self.root.as_fd(), name) {
             Err(Errno::ENOENT) => {}
-            // Where nothing is made, the root's times must not be touched: somebody may just be setting them.
+            // Where nothing is made, the root's times must not be touched: another request may just be setting them.
             opened => return opened,
         }
         self.work()?;

@@ -79,7 +79,7 @@ impl Union {
     fn set_attribute(&self, ino: Ino, name: &[u8], value: &[u8], flags: i32, caller: Caller) -> FsResult<()> {
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits).ok_or(Errno::EINVAL)?;
         self.copy_up(ino)?;
-        // Who copies data up, or writes late, gives back the one that was there before.
+        // A thread that copies data up, or writes late, restores the capability that was there before.
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
         let spot = self.spot(&tree, ino)?;
@@ -114,7 +114,7 @@ impl Union {
             found => found?,
         };
         self.copy_up(ino)?;
-        // Who copies data up, or writes late, gives back the one that was there before.
+        // A thread that copies data up, or writes late, restores the capability that was there before.
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
         self.spot(&tree, ino)?.remove_xattr(&mark::escape(name))?;

@@ -50,7 +50,7 @@ pub(super) struct Checked {
     pub(super) is_proven: bool,
     /// Whether the split is damaged.
     pub(super) has_bad_split: bool,
-    /// Whether the tar is another one, and nobody can say why.
+    /// Whether the tar has another digest, and no finding says why.
     pub(super) is_unexplained: bool,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn open_dir(path: &Path) -> rustix::io::Result<Option<File>> {
 pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Progress) -> Result<Checked> {
     let kept = match store.keep(layer) {
         Ok(None) => return Ok(Checked::default()),
-        // By what is no file nobody can keep it; that it is none is told of as the record's.
+        // The record is no regular file, so it cannot be locked to keep the layer; the check of the record reports that.
         Err(Error::Corrupt { .. }) => None,
         kept => kept?,
     };

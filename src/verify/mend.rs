@@ -64,7 +64,7 @@ pub(super) fn mend(store: &Store, layer: DiffId, sources: &[Source], progress: &
         let round = Round { store, layer, staging: store.stage()?, checked: &checked };
         let is_changed = round.run(&kept, sources, progress, &mut against)?;
         drop(kept);
-        // Also when nothing was changed: somebody else may have mended it meanwhile.
+        // Also when nothing was changed: another process may have mended it meanwhile.
         checked = check(store, layer, false, progress)?;
         if !is_changed {
             break;

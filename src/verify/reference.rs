@@ -109,7 +109,7 @@ impl Unpacking<'_> {
         Ok(None)
     }
 
-    /// Unpacks what nobody vouches for, perhaps compressed.
+    /// Unpacks an untrusted blob, perhaps compressed.
     fn unpack_foreign(
         &self,
         place: &str,

@@ -124,7 +124,7 @@ impl Source {
                 let layers = store.root().join("layers");
                 let open = |extension| regular_file(&layers, format!("{}.{extension}", layer.hex()).as_bytes());
                 let Some(record) = open("json")? else { return Ok(None) };
-                // As long as it is read nobody removes it; one that went meanwhile is not there.
+                // The lock keeps other processes from removing the layer while it is read; one that went meanwhile is not there.
                 call::flock(&record, FlockOperation::LockShared).doing("lock", &layers)?;
                 if fs::metadata_of(&record).doing("read", &layers)?.nlink() == 0 {
                     return Ok(None);
@@ -157,7 +157,7 @@ pub(super) fn through_pipe<T>(
     })
 }
 
-/// Opens a file of another store, which nobody vouches for: a pipe would never end, nor would a device.
+/// Opens a file of another, untrusted store: only a regular one, as a pipe or a device may never end.
 fn regular_file(dir: &Path, name: &[u8]) -> Result<Option<File>> {
     let path = || dir.join(String::from_utf8_lossy(name).as_ref());
     let opened = match open_dir(dir).doing("open", dir)? {

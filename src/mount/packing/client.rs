@@ -1,4 +1,4 @@
-//! Who asks a server for the rw layer.
+//! The client's side: asks a mount's server for the rw layer, and unpacks the tar that the server sends.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::store::{Container, StagedLayer, Store};
 /// Makes a layer in the directory `dir` of what a container has changed whose mount has this root; none when that is nothing.
 ///
 /// # Errors
-/// [`Error::InUse`] when nobody answers; what the server says; what keeps the tar from being unpacked.
+/// [`Error::InUse`] when no server answers; the error that the server reports; what keeps the tar from being unpacked.
 pub(crate) fn mounted_layer(
     store: &Store,
     container: &Container,
@@ -22,7 +22,8 @@ pub(crate) fn mounted_layer(
     dir: PathBuf,
     wish: Wish,
 ) -> Result<Option<StagedLayer>> {
-    // The server could not do this: it would wait for itself. It waits for nobody who has not connected.
+    // The client flushes the mount, as the server would wait for its own replies. The client does so before it connects: the
+    // server waits only for clients that have connected.
     let wish = Wish { is_written: root.sync()?, ..wish };
     root.check_lost(container)?;
     let registered = store.run_dir().join(&root.record.live);

@@ -138,8 +138,8 @@ impl Target<'_> {
 
     /// All that was written goes to the server; then the mount ends.
     fn end(self, flags: UnmountFlags) -> Result<Outcome> {
-        // A mount of the same file system that is nowhere to be seen: it makes nobody busy, and what was written until the
-        // other one has gone can still be flushed.
+        // A second mount of the same file system, at no path: it does not keep the mountpoint busy, and what programs write
+        // until the visible mount has gone can still be flushed through it.
         let kept = self.hidden_root()?;
         match &kept {
             Some(root) => self.flush(Some(root), None)?,
@@ -186,7 +186,7 @@ impl Target<'_> {
         match call::syncfs(root) {
             Ok(()) => {}
             Err(Errno::NOTCONN | Errno::CONNABORTED) => return Ok(true),
-            // What the server could not write, now or earlier: it counts that, and tells whoever asks.
+            // The server could not write data, now or earlier: it counts such losses, and reports them to each client that asks.
             Err(Errno::IO | Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM | Errno::ROFS) => {}
             Err(error) => return Err(error).doing("flush", self.mountpoint),
         }

@@ -26,23 +26,23 @@ use crate::pack::rw_layer::{pack, pack_live, place};
 use crate::server::packing::outlet::Outlet;
 use crate::union::{Change, Errno, Union};
 
-/// How long who asks may take nothing of the tar: all changes wait for it.
+/// How long a client may take no byte of the tar: all changes wait for it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a commit that is under way goes on when the mount has gone: whoever unmounts waits for it.
+/// How long a running commit may go on after the unmount: the unmounting process waits for it.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 const BUFFER: usize = 1 << 18;
 
 /// What can be packed.
 #[derive(Debug, Clone)]
 pub(crate) struct Packing {
-    /// It must be closed when its mount has ended, whoever still can ask.
+    /// Weak: the union must be closed when its mount has ended, also while clients can still connect.
     union: Weak<Union>,
     gate: Arc<Gate>,
     gatherer: Arc<Gatherer>,
     losses: Arc<Losses>,
     /// One at a time.
     busy: Arc<Mutex<()>>,
-    /// Who is being answered.
+    /// The connection of the client that is served now.
     asking: Arc<Mutex<Option<UnixStream>>>,
     has_ended: Arc<AtomicBool>,
 }
@@ -65,7 +65,7 @@ impl Packing {
         SOCKET
     }
 
-    /// Waits for who is being answered, not for long, and answers nobody from then on.
+    /// Waits for the client that is served now, for [`END_PATIENCE`] at most, and serves no client from then on.
     pub(crate) fn end(&self) -> MutexGuard<'_, ()> {
         self.has_ended.store(true, Ordering::SeqCst);
         if let Some(ended) = self.busy.try_lock_for(END_PATIENCE) {
@@ -78,7 +78,7 @@ impl Packing {
         self.busy.lock()
     }
 
-    /// Answers whoever connects, in a thread of its own.
+    /// Serves clients, one after the other, on a thread of its own.
     pub(crate) fn listen(self, listener: UnixListener) -> io::Result<()> {
         let run = move || {
             for_each_stream(&listener, |stream| {

@@ -1,11 +1,11 @@
-//! The socket on which a tar is sent, to somebody who may have stopped.
+//! The socket on which the server sends a tar to a client, which may have stopped reading.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What takes a tar. Once it has taken none in time it takes nothing more: whoever flushes a buffer into it would wait
-/// again each time.
+/// Writes a tar to the client. After the client has once taken nothing in time, each write fails at once: otherwise each flush
+/// of a buffer would wait again.
 pub(super) struct Outlet<'a> {
     stream: &'a UnixStream,
     patience: Duration,
@@ -52,7 +52,7 @@ mod tests {
         let patience = Duration::from_millis(50);
         let mut buffer = BufWriter::with_capacity(1 << 18, Outlet::new(&stream, patience).unwrap());
         assert!((0..100).any(|_| buffer.write_all(&[0; 1 << 17]).is_err()));
-        // Now all would be taken, but nobody tries.
+        // Now the client would take all, but the outlet does not try again.
         other.set_nonblocking(true).unwrap();
         let mut taken = Vec::new();
         assert_eq!(other.read_to_end(&mut taken).unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -1,5 +1,5 @@
 //! What is odd about a layer's tar, found out from its split: all headers are in it, and no content has to be read.
-//! So nobody who does not ask pays for it, and the answer is the same for a layer that came long ago.
+//! So an import without this check does no work for it, and a layer that was imported long ago can be checked as well.
 
 mod source;
 

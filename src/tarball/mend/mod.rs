@@ -1,8 +1,8 @@
 //! A layer's directory becomes what its index says again, with what was unpacked anew beside it.
 //!
 //! Each file is put into place by one rename, so that it is the old one or the new one at every moment, and what was
-//! there before is moved aside, never written to: who has it open keeps what he had. No link is followed. What cannot
-//! be put right whole is left as it is.
+//! there before is moved aside, never written to: a program that has it open keeps the old file. No link is followed. What
+//! cannot be put right whole is left as it is.
 
 mod description;
 mod kept_times;
@@ -126,7 +126,7 @@ impl<'a> Mend<'a> {
         Ok(done)
     }
 
-    /// Takes all content whose digest nobody knows from what was unpacked.
+    /// Takes all content whose digest is not known from what was unpacked.
     ///
     /// # Errors
     /// When the disk refuses.

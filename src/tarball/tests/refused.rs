@@ -184,7 +184,7 @@ fn headers_that_lie_are_refused() {
 
 #[test]
 fn a_size_in_an_extended_header_moves_all_that_follows() {
-    // Whoever believes the header's size takes the data for entries.
+    // A reader that believes the header's size takes the data for entries.
     let hidden = Tar::default().file("smuggled", b"x");
     let size = hidden.0.len().to_string();
     let tar = Tar::default().pax(&[("size", size.as_bytes())]).body(b'L', b"f\0").kind(b'0', b"x", b"").data(&hidden.0);

@@ -85,7 +85,7 @@ pub fn unpack_as(
             unpacked.inspect_err(|_| (how.failed)())
         };
         let unpacking = spawn("unpack").spawn_scoped(scope, unpacking).map_err(no_thread)?;
-        // Until nobody takes them any more.
+        // Until the unpacking thread has ended.
         for chunk in chunks {
             if to_input.send(chunk).is_err() {
                 break;
