@@ -10,8 +10,8 @@
 
 mod layer;
 mod limits;
-mod of_nothing;
 mod random_access;
+mod redundant_whiteouts;
 mod report;
 mod stream;
 mod unpacked;

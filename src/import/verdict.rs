@@ -12,7 +12,7 @@ use crate::archive::{Plan, PlannedLayer, Plans};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId};
 use crate::import::Import;
-use crate::import::of_nothing::{Below, Indexes, Room, whiteouts_of_nothing};
+use crate::import::redundant_whiteouts::{Below, Indexes, Room, find_redundant_whiteouts};
 use crate::index::Index;
 use crate::output_file::OutputFile;
 use crate::store::{LayerRecord, StagedLayer};
@@ -190,9 +190,9 @@ fn shown(
     is_told: bool,
     room: &mut Room,
 ) -> Result<Value> {
-    let mut of_nothing = Oddities::default();
-    let is_whole = whiteouts_of_nothing(planned.diff_id, below, indexes, room, &mut of_nothing)?;
-    let oddities = [&layer.oddities, &of_nothing];
+    let mut redundant = Oddities::default();
+    let is_whole = find_redundant_whiteouts(planned.diff_id, below, indexes, room, &mut redundant)?;
+    let oddities = [&layer.oddities, &redundant];
     let has_room = !is_told || room.take_repeated(oddities.map(|oddities| oddities.found.len()).iter().sum());
     let mut shown = layer_json(&planned.member, layer, oddities, has_room);
     if let Some(fields) = shown.as_object_mut().filter(|_| !is_whole || !has_room) {

@@ -314,8 +314,7 @@ const MOST_VAGUE: usize = 10;
 const VAGUE: [&str; 6] = ["who", "whoever", "whom", "nobody", "somebody", "anybody"];
 
 /// Sources whose comments are still to be rewritten. This list only gets shorter.
-const NOT_REWRITTEN: &[&str] =
-    &["mount/kernel", "rw_layer", "store/rw_layer.rs", "store/overlay_mount.rs"];
+const NOT_REWRITTEN: &[&str] = &["mount/kernel", "rw_layer", "store/rw_layer.rs", "store/overlay_mount.rs"];
 
 #[test]
 fn comments_name_their_actors() {

@@ -1,4 +1,4 @@
-//! Whiteouts that hide nothing, and how much may be done to find them: an image may name the same layers very often.
+//! Finds redundant whiteouts, which hide nothing, within a limit of work: an image may name the same layers very often.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -169,7 +169,7 @@ fn hidings<'i>(index: &'i Index, room: &mut Room) -> Option<Vec<Hiding<'i>>> {
 ///
 /// # Errors
 /// When an index cannot be read.
-pub(super) fn whiteouts_of_nothing(
+pub(super) fn find_redundant_whiteouts(
     layer: DiffId,
     below: &Below,
     indexes: &mut Indexes<'_>,
