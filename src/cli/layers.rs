@@ -40,10 +40,10 @@ impl Layers {
         let dangling = filters.truth("dangling")?;
         let wanted: Vec<ImageId> =
             filters.of("image").map(|name| store.find_image(name).map(|found| found.id())).collect::<Result<_>>()?;
-        let (reach, []) = store.plans([])?;
+        let (references, []) = store.plans([])?;
         let mut list = List::new(&COLUMNS);
         let mut status = 0;
-        for layer in &reach.layers {
+        for layer in &references.layers {
             let record = match store.layer(*layer) {
                 Ok(record) => record,
                 // It went while the list was made.
@@ -55,7 +55,7 @@ impl Layers {
                 }
             };
             let has = |layers: &Option<Vec<_>>| layers.as_ref().is_some_and(|layers| layers.contains(layer));
-            let images: Vec<_> = reach.images.iter().filter(|(_, image)| has(&image.layers)).collect();
+            let images: Vec<_> = references.images.iter().filter(|(_, image)| has(&image.layers)).collect();
             let is_listed = dangling.is_none_or(|wanted| wanted == images.is_empty())
                 && (wanted.is_empty() || images.iter().any(|(image, _)| wanted.contains(image)))
                 && filters.any("id", |id| layer.hex().starts_with(id.strip_prefix("sha256:").unwrap_or(id)));

@@ -6,7 +6,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::id::ContainerId;
 use crate::mount::kernel;
 use crate::mount::remove::remove;
-use crate::store::{Meter, Plan, PruneScope, Reach, Store, Usage};
+use crate::store::{Meter, Plan, PruneScope, References, Store, Usage};
 use crate::sys::fs;
 
 /// Something that went, or would go.
@@ -36,8 +36,8 @@ pub struct Prune {
 /// When the store cannot be read. What fails after that does not keep the rest from going, and is in the outcome.
 pub fn prune(store: &Store, scope: PruneScope, dry_run: bool) -> Result<Prune> {
     crate::sys::raise_descriptor_limit();
-    let (reach, [plan]) = store.plans([scope])?;
-    let pruned = things(store, &reach, &plan)?;
+    let (references, [plan]) = store.plans([scope])?;
+    let pruned = things(store, &references, &plan)?;
     if dry_run {
         return Ok(Prune { pruned, failure: None });
     }
@@ -73,7 +73,7 @@ fn remove_container(store: &Store, container: ContainerId) -> Result<()> {
 }
 
 /// Measures all that is on a plan.
-fn things(store: &Store, reach: &Reach, plan: &Plan) -> Result<Vec<Pruned>> {
+fn things(store: &Store, references: &References, plan: &Plan) -> Result<Vec<Pruned>> {
     // What is removed is made usable first; a dry run only reads.
     let mut meter = Meter::of_what_can_be_read();
     let mut things = Vec::new();
@@ -86,7 +86,7 @@ fn things(store: &Store, reach: &Reach, plan: &Plan) -> Result<Vec<Pruned>> {
         add("container", container.hex(), store.container_paths(*container)?)?;
     }
     for image in &plan.images {
-        add("image", image.to_string(), store.image_paths(reach, *image))?;
+        add("image", image.to_string(), store.image_paths(references, *image))?;
     }
     for layer in &plan.layers {
         add("layer", layer.to_string(), store.layer_paths(*layer))?;

@@ -15,7 +15,7 @@ use crate::sys::fs;
 impl Store {
     /// Moves those layers away that no image, container or living process needs.
     pub(super) fn remove_unused(&self, guard: &Guard<'_>, staging: &Staging) -> Result<Vec<DiffId>> {
-        let unneeded = self.reach(guard)?.unneeded(|_| true, |_| true);
+        let unneeded = self.references(guard)?.unneeded(|_| true, |_| true);
         let mut removed = Vec::new();
         let mut done = Ok(());
         for layer in unneeded {

@@ -7,7 +7,7 @@ use super::image::NameRecord;
 use super::lock::Settled;
 use super::mend::is_directory;
 use super::prune::is_file;
-use super::reach::{Reach, config_layers};
+use super::references::{References, config_layers};
 use super::{Container, ImageRecord, MountRecord, Store, file, names_in, read_json};
 use crate::error::{Context as _, Error, Result, found};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
@@ -42,15 +42,15 @@ impl Store {
     /// When a directory of the store cannot be read.
     pub fn faults(&self) -> Result<Vec<Fault>> {
         let hold = self.hold()?;
-        let reach = self.reach_damaged(&hold)?;
+        let references = self.references_with_damage(&hold)?;
         let mut faults = Faults { store: self, found: Vec::new() };
-        for id in reach.images.keys() {
-            faults.image(&reach, *id)?;
+        for id in references.images.keys() {
+            faults.image(&references, *id)?;
         }
-        for (id, record) in &reach.containers {
-            faults.container(&reach, *id, record.is_some())?;
+        for (id, record) in &references.containers {
+            faults.container(&references, *id, record.is_some())?;
         }
-        faults.names(&reach)?;
+        faults.names(&references)?;
         faults.debris(&hold)?;
         faults.found.sort_unstable();
         Ok(faults.found)
@@ -61,9 +61,9 @@ impl Store {
     /// # Errors
     /// When a directory of the store cannot be read.
     pub fn image_faults(&self, image: ImageId) -> Result<Vec<Fault>> {
-        let reach = self.reach_damaged(&self.hold()?)?;
+        let references = self.references_with_damage(&self.hold()?)?;
         let mut faults = Faults { store: self, found: Vec::new() };
-        faults.image(&reach, image)?;
+        faults.image(&references, image)?;
         Ok(faults.found)
     }
 
@@ -80,8 +80,8 @@ impl Store {
     /// # Errors
     /// When a directory of the store cannot be read.
     pub fn image_layers(&self, image: ImageId) -> Result<Vec<DiffId>> {
-        let mut reach = self.reach_damaged(&self.hold()?)?;
-        Ok(reach.images.remove(&image).and_then(|image| image.layers).unwrap_or_default())
+        let mut references = self.references_with_damage(&self.hold()?)?;
+        Ok(references.images.remove(&image).and_then(|image| image.layers).unwrap_or_default())
     }
 }
 
@@ -92,11 +92,11 @@ impl Faults<'_> {
         self.found.push(Fault { kind, id, path, problem, why, is_debris });
     }
 
-    fn image(&mut self, reach: &Reach, id: ImageId) -> Result<()> {
+    fn image(&mut self, references: &References, id: ImageId) -> Result<()> {
         let store = self.store;
         let (dir, name) = (store.image_dir(id), id.to_string());
         let mut tell = |path: &Path, problem, why: String| self.add("image", &name, path, problem, why);
-        if !reach.images.contains_key(&id) {
+        if !references.images.contains_key(&id) {
             tell(&dir, "dangling", "is missing".into());
             return Ok(());
         }
@@ -135,15 +135,15 @@ impl Faults<'_> {
                 }
             }
         }
-        for layer in reach.images.get(&id).and_then(|image| image.layers.as_ref()).into_iter().flatten() {
-            if !reach.layers.contains(layer) {
+        for layer in references.images.get(&id).and_then(|image| image.layers.as_ref()).into_iter().flatten() {
+            if !references.layers.contains(layer) {
                 tell(&dir, "dangling", format!("needs the layer {layer}, which is missing"));
             }
         }
         Ok(())
     }
 
-    fn container(&mut self, reach: &Reach, id: ContainerId, has_record: bool) -> Result<()> {
+    fn container(&mut self, references: &References, id: ContainerId, has_record: bool) -> Result<()> {
         let (store, hex) = (self.store, id.hex());
         let dir = store.root.join("containers").join(&hex);
         let mut tell = |path: &Path, problem, why: String| self.add("container", &hex, path, problem, why);
@@ -169,13 +169,13 @@ impl Faults<'_> {
             }
             Err(error) => return Err(error),
         };
-        if !reach.images.contains_key(&record.image) {
+        if !references.images.contains_key(&record.image) {
             tell(&dir, "dangling", format!("needs the image {}, which is missing", record.image));
         }
-        for layer in record.layers.iter().filter(|layer| !reach.layers.contains(layer)) {
+        for layer in record.layers.iter().filter(|layer| !references.layers.contains(layer)) {
             tell(&dir, "dangling", format!("needs the layer {layer}, which is missing"));
         }
-        let image = reach.images.get(&record.image).and_then(|image| image.layers.as_ref());
+        let image = references.images.get(&record.image).and_then(|image| image.layers.as_ref());
         if image.is_some_and(|layers| *layers != record.layers) {
             tell(&path, "record", "names other layers than its image".into());
         }
@@ -195,16 +195,16 @@ impl Faults<'_> {
         Ok(())
     }
 
-    fn names(&mut self, reach: &Reach) -> Result<()> {
+    fn names(&mut self, references: &References) -> Result<()> {
         let dir = self.store.root.join("images/names");
-        for (file, name) in &reach.names_of_nothing {
+        for (file, name) in &references.dangling_names {
             self.add("name", &name.to_string(), &dir.join(file), "dangling", "is the name of an image that is missing");
         }
-        for file in &reach.damaged_names {
+        for file in &references.damaged_names {
             let why = read_json::<NameRecord>(&dir.join(file)).err().map(|error| error.to_string());
             self.add("name", file, &dir.join(file), "record", why.unwrap_or_default());
         }
-        for name in reach.images.values().flat_map(|image| &image.names) {
+        for name in references.images.values().flat_map(|image| &image.names) {
             let path = self.store.name_path(name);
             if !fs::is_there(&path).doing("read", &path)? {
                 self.add("name", &name.to_string(), &path, "record", "is missing: the name is in another's file");

@@ -133,7 +133,7 @@ impl Store {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             return Err(in_use(format!("it has the names {}", names.join(", "))));
         }
-        for (container, record) in self.reach(&guard)?.containers {
+        for (container, record) in self.references(&guard)?.containers {
             match record {
                 Some(record) if record.image != id => {}
                 Some(record) => return Err(in_use(format!("container {} is made from it", record.name))),

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::image::NameRecord;
 use super::lock::try_lock;
-use super::reach::config_layers;
+use super::references::config_layers;
 use super::{ImageRecord, LayerRecord, Staging, Store, file, json, names_in, now, read_json};
 use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};

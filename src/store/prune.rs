@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::lock::{Settled, try_lock};
-use super::reach::Reach;
+use super::references::References;
 use super::{Store, file, names_in, now};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{ContainerId, DiffId, ImageId};
@@ -44,18 +44,18 @@ impl Store {
     ///
     /// # Errors
     /// When a directory of the store cannot be read.
-    pub fn plans<const N: usize>(&self, scopes: [PruneScope; N]) -> Result<(Reach, [Plan; N])> {
+    pub fn plans<const N: usize>(&self, scopes: [PruneScope; N]) -> Result<(References, [Plan; N])> {
         let hold = self.hold()?;
-        let reach = self.reach(&hold)?;
-        let leftovers = self.leftovers(&hold, &reach)?;
+        let references = self.references(&hold)?;
+        let leftovers = self.leftovers(&hold, &references)?;
         let mut idle = Vec::new();
-        for container in reach.containers.keys() {
-            if self.is_idle(&reach, *container)? {
+        for container in references.containers.keys() {
+            if self.is_idle(&references, *container)? {
                 idle.push(*container);
             }
         }
-        let plans = scopes.map(|scope| plan(&reach, scope, &idle, &leftovers));
-        Ok((reach, plans))
+        let plans = scopes.map(|scope| plan(&references, scope, &idle, &leftovers));
+        Ok((references, plans))
     }
 
     /// Removes images, and what no reference needs then; not containers.
@@ -65,11 +65,11 @@ impl Store {
     pub fn prune(&self, scope: PruneScope) -> Result<()> {
         let staging = self.stage_removal()?;
         let guard = self.lock()?;
-        let reach = self.reach(&guard)?;
-        let leftovers = self.leftovers(&guard, &reach)?;
-        let plan = plan(&reach, PruneScope { containers: false, ..scope }, &[], &leftovers);
+        let references = self.references(&guard)?;
+        let leftovers = self.leftovers(&guard, &references)?;
+        let plan = plan(&references, PruneScope { containers: false, ..scope }, &[], &leftovers);
         // Names first: at no moment one is the name of nothing.
-        for (id, image) in reach.images.iter().filter(|(id, _)| plan.images.contains(id)) {
+        for (id, image) in references.images.iter().filter(|(id, _)| plan.images.contains(id)) {
             for name in &image.names {
                 staging.move_to_trash(&self.name_path(name))?;
             }
@@ -108,8 +108,8 @@ impl Store {
 
     /// All that belongs to an image, but for its layers.
     #[must_use]
-    pub fn image_paths(&self, reach: &Reach, image: ImageId) -> Vec<PathBuf> {
-        let names = reach.images.get(&image).into_iter().flat_map(|image| &image.names);
+    pub fn image_paths(&self, references: &References, image: ImageId) -> Vec<PathBuf> {
+        let names = references.images.get(&image).into_iter().flat_map(|image| &image.names);
         names.map(|name| self.name_path(name)).chain([self.image_dir(image)]).collect()
     }
 
@@ -138,14 +138,14 @@ impl Store {
         }
     }
 
-    fn is_idle(&self, reach: &Reach, container: ContainerId) -> Result<bool> {
-        let record = reach.containers.get(&container).and_then(Option::as_ref);
+    fn is_idle(&self, references: &References, container: ContainerId) -> Result<bool> {
+        let record = references.containers.get(&container).and_then(Option::as_ref);
         let is_new = record.is_some_and(|record| now().saturating_sub(record.created) < NEW);
         let mount = self.root.join("containers").join(container.hex()).join("mount.json");
         Ok(!self.is_held(container)? && (!is_new || fs::is_there(&mount).doing("read", &mount)?))
     }
 
-    fn leftovers(&self, settled: &dyn Settled, reach: &Reach) -> Result<Vec<PathBuf>> {
+    fn leftovers(&self, settled: &dyn Settled, references: &References) -> Result<Vec<PathBuf>> {
         let mut leftovers = self.strays(settled)?;
         leftovers.extend(self.dead(settled)?.into_iter().map(|(dir, _)| dir));
         let tmp = self.root.join("tmp");
@@ -155,7 +155,7 @@ impl Store {
             }
         }
         let names = self.root.join("images/names");
-        leftovers.extend(reach.names_of_nothing.keys().map(|file| names.join(file)));
+        leftovers.extend(references.dangling_names.keys().map(|file| names.join(file)));
         Ok(leftovers)
     }
 }
@@ -165,17 +165,17 @@ pub(super) fn is_file(path: &Path) -> Result<bool> {
     Ok(fs::found(path).doing("read", path)?.is_some_and(|there| there.is_file()))
 }
 
-fn plan(reach: &Reach, scope: PruneScope, idle: &[ContainerId], leftovers: &[PathBuf]) -> Plan {
+fn plan(references: &References, scope: PruneScope, idle: &[ContainerId], leftovers: &[PathBuf]) -> Plan {
     let containers = if scope.containers { idle.to_vec() } else { Vec::new() };
     // Both are in the order of their ids.
     let stays = |container: ContainerId| containers.binary_search(&container).is_err();
     // A container that cannot be asked may be made from any image; a name that cannot be read may be any image's.
-    let is_asked = reach.containers.iter().all(|(id, record)| record.is_some() || !stays(*id));
-    let goes = |image: &super::ReachedImage| {
-        let is_unnamed = image.names.is_empty() && reach.damaged_names.is_empty();
+    let is_asked = references.containers.iter().all(|(id, record)| record.is_some() || !stays(*id));
+    let goes = |image: &super::ReferencedImage| {
+        let is_unnamed = image.names.is_empty() && references.damaged_names.is_empty();
         is_asked && (scope.all || is_unnamed) && !image.containers.iter().any(|container| stays(*container))
     };
-    let images: Vec<ImageId> = reach.images.iter().filter(|(_, image)| goes(image)).map(|(id, _)| *id).collect();
-    let layers = reach.unneeded(|image| images.binary_search(&image).is_err(), stays);
+    let images: Vec<ImageId> = references.images.iter().filter(|(_, image)| goes(image)).map(|(id, _)| *id).collect();
+    let layers = references.unneeded(|image| images.binary_search(&image).is_err(), stays);
     Plan { layers, images, containers, leftovers: leftovers.to_vec() }
 }

@@ -5,7 +5,7 @@ mod sizes;
 mod users;
 
 use crate::error::Result;
-use crate::store::{Plan, PruneScope, Reach, Store, Usage};
+use crate::store::{Plan, PruneScope, References, Store, Usage};
 pub use row::{Df, DfContainer, DfImage, DfLayer, DfRow};
 use sizes::Sizes;
 use users::Users;
@@ -18,16 +18,16 @@ pub fn df(store: &Store) -> Result<Df> {
     crate::sys::raise_descriptor_limit();
     let scope = |all, containers| PruneScope { all, containers };
     let scopes = [scope(false, false), scope(true, false), scope(false, true), scope(true, true)];
-    let (reach, [least, all, stopped, most]) = store.plans(scopes)?;
-    let sizes = &Sizes::measure(store, &reach, &least.leftovers)?;
-    let users = Users::of(&reach);
+    let (references, [least, all, stopped, most]) = store.plans(scopes)?;
+    let sizes = &Sizes::measure(store, &references, &least.leftovers)?;
+    let users = Users::of(&references);
 
-    let each_image = each_image(&reach, sizes, &users);
-    let each_container = each_container(store, &reach, sizes)?;
-    let each_layer = users.layers(&reach, sizes);
+    let each_image = each_image(&references, sizes, &users);
+    let each_container = each_container(store, &references, sizes)?;
+    let each_layer = users.layers(&references, sizes);
 
     // Layers that nothing needs as it is: they are no image's.
-    let unneeded = reach.unneeded(|_| true, |_| true);
+    let unneeded = references.unneeded(|_| true, |_| true);
     let needed: Usage =
         sizes.layers.iter().filter(|(id, _)| unneeded.binary_search(id).is_err()).map(|(_, size)| *size).sum();
     let without = |plan: Plan| Plan {
@@ -35,13 +35,13 @@ pub fn df(store: &Store) -> Result<Df> {
         ..plan
     };
     let images = DfRow {
-        total: reach.images.len(),
+        total: references.images.len(),
         active: each_image.iter().filter(|image| image.containers > 0).count(),
         usage: [needed].into_iter().chain(sizes.images.values().copied()).sum(),
         reclaimable: sizes.images_of(&without(all)),
     };
     let containers = DfRow {
-        total: reach.containers.len(),
+        total: references.containers.len(),
         active: each_container.iter().filter(|container| container.is_active).count(),
         usage: sizes.containers.values().copied().sum(),
         reclaimable: sizes.containers_of(&stopped),
@@ -58,8 +58,8 @@ pub fn df(store: &Store) -> Result<Df> {
     Ok(Df { images, containers, leftovers, total, each_image, each_container, each_layer })
 }
 
-fn each_image(reach: &Reach, sizes: &Sizes, users: &Users) -> Vec<DfImage> {
-    let row = |(id, image): (&_, &crate::store::ReachedImage)| {
+fn each_image(references: &References, sizes: &Sizes, users: &Users) -> Vec<DfImage> {
+    let row = |(id, image): (&_, &crate::store::ReferencedImage)| {
         let mut layers = image.layers.clone().unwrap_or_default();
         layers.sort_unstable();
         layers.dedup();
@@ -75,13 +75,13 @@ fn each_image(reach: &Reach, sizes: &Sizes, users: &Users) -> Vec<DfImage> {
             unique,
         }
     };
-    reach.images.iter().map(row).collect()
+    references.images.iter().map(row).collect()
 }
 
-fn each_container(store: &Store, reach: &Reach, sizes: &Sizes) -> Result<Vec<DfContainer>> {
+fn each_container(store: &Store, references: &References, sizes: &Sizes) -> Result<Vec<DfContainer>> {
     let row = |(id, record): (&_, &Option<crate::store::ContainerRecord>)| {
         let (name, is_active) = (record.as_ref().map(|record| record.name.clone()), store.is_held(*id)?);
         Ok(DfContainer { id: *id, name, is_active, usage: sizes.container(id) })
     };
-    reach.containers.iter().map(row).collect()
+    references.containers.iter().map(row).collect()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::id::{ContainerId, DiffId, ImageId};
-use crate::store::{Meter, Plan, Reach, Store, Usage};
+use crate::store::{Meter, Plan, References, Store, Usage};
 
 /// What each thing takes.
 pub(super) struct Sizes {
@@ -16,8 +16,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Measures all that `reach` has found, and what belongs to nothing.
-    pub(super) fn measure(store: &Store, reach: &Reach, leftovers: &[PathBuf]) -> Result<Self> {
+    /// Measures all that `references` has found, and what belongs to nothing.
+    pub(super) fn measure(store: &Store, references: &References, leftovers: &[PathBuf]) -> Result<Self> {
         let mut meter = Meter::default();
         let mut sizes = Self {
             layers: BTreeMap::new(),
@@ -25,13 +25,13 @@ impl Sizes {
             containers: BTreeMap::new(),
             leftovers: Usage::default(),
         };
-        for layer in &reach.layers {
+        for layer in &references.layers {
             sizes.layers.insert(*layer, meter.measure_all(&store.layer_paths(*layer))?);
         }
-        for image in reach.images.keys() {
-            sizes.images.insert(*image, meter.measure_all(&store.image_paths(reach, *image))?);
+        for image in references.images.keys() {
+            sizes.images.insert(*image, meter.measure_all(&store.image_paths(references, *image))?);
         }
-        for container in reach.containers.keys() {
+        for container in references.containers.keys() {
             sizes.containers.insert(*container, meter.measure_all(&store.container_paths(*container)?)?);
         }
         sizes.leftovers = meter.measure_all(leftovers)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::row::DfLayer;
 use super::sizes::Sizes;
 use crate::id::{DiffId, ImageId};
-use crate::store::Reach;
+use crate::store::References;
 
 #[derive(Default)]
 struct UsersOfLayer {
@@ -17,15 +17,15 @@ struct UsersOfLayer {
 pub(super) struct Users(BTreeMap<DiffId, UsersOfLayer>);
 
 impl Users {
-    pub(super) fn of(reach: &Reach) -> Self {
+    pub(super) fn of(references: &References) -> Self {
         let mut users: BTreeMap<DiffId, UsersOfLayer> = BTreeMap::new();
-        for (id, image) in &reach.images {
+        for (id, image) in &references.images {
             // An image may have a layer several times.
             for layer in image.layers.iter().flatten().collect::<BTreeSet<_>>() {
                 users.entry(*layer).or_default().images.push(*id);
             }
         }
-        for record in reach.containers.values().flatten() {
+        for record in references.containers.values().flatten() {
             for layer in record.layers.iter().collect::<BTreeSet<_>>() {
                 let count = &mut users.entry(*layer).or_default().containers;
                 *count = count.saturating_add(1);
@@ -39,11 +39,11 @@ impl Users {
     }
 
     /// The row of each layer of the store.
-    pub(super) fn layers(mut self, reach: &Reach, sizes: &Sizes) -> Vec<DfLayer> {
+    pub(super) fn layers(mut self, references: &References, sizes: &Sizes) -> Vec<DfLayer> {
         let row = |id: &DiffId| {
             let users = self.0.remove(id).unwrap_or_default();
             DfLayer { id: *id, images: users.images, containers: users.containers, usage: sizes.layer(id) }
         };
-        reach.layers.iter().map(row).collect()
+        references.layers.iter().map(row).collect()
     }
 }

@@ -14,7 +14,7 @@ use crate::json;
 
 /// An image, and what refers to it.
 #[derive(Debug, Clone, Default)]
-pub struct ReachedImage {
+pub struct ReferencedImage {
     /// Its names.
     pub names: Vec<ImageName>,
     /// The containers that are made from it.
@@ -25,15 +25,15 @@ pub struct ReachedImage {
 
 /// Everything in the store that needs something or is needed.
 #[derive(Debug, Clone, Default)]
-pub struct Reach {
+pub struct References {
     /// The images.
-    pub images: BTreeMap<ImageId, ReachedImage>,
+    pub images: BTreeMap<ImageId, ReferencedImage>,
     /// The containers; `None` for a record that cannot be read.
     pub containers: BTreeMap<ContainerId, Option<ContainerRecord>>,
     /// The layers that have a record.
     pub layers: BTreeSet<DiffId>,
     /// Names of images that are not there, by the files they are in.
-    pub names_of_nothing: BTreeMap<String, ImageName>,
+    pub dangling_names: BTreeMap<String, ImageName>,
     /// Files of names that cannot be read.
     pub damaged_names: BTreeSet<String>,
 }
@@ -61,17 +61,17 @@ impl Store {
     ///
     /// # Errors
     /// When something cannot be read; a damaged record stands in the answer as what it is.
-    pub(super) fn reach(&self, settled: &dyn Settled) -> Result<Reach> {
-        self.reach_over(settled, |error| matches!(error, Error::Corrupt { .. }))
+    pub(super) fn references(&self, settled: &dyn Settled) -> Result<References> {
+        self.collect_references(settled, |error| matches!(error, Error::Corrupt { .. }))
     }
 
-    /// As [`Store::reach`], for a report on damage: a record that the disk cannot read is damaged.
-    pub(super) fn reach_damaged(&self, settled: &dyn Settled) -> Result<Reach> {
-        self.reach_over(settled, Error::is_damage)
+    /// As [`Store::references`], for a report on damage: a record that the disk cannot read is damaged.
+    pub(super) fn references_with_damage(&self, settled: &dyn Settled) -> Result<References> {
+        self.collect_references(settled, Error::is_damage)
     }
 
-    fn reach_over(&self, _: &dyn Settled, is_damage: impl Fn(&Error) -> bool) -> Result<Reach> {
-        let mut reach = Reach { layers: self.layers()?.into_iter().collect(), ..Reach::default() };
+    fn collect_references(&self, _: &dyn Settled, is_damage: impl Fn(&Error) -> bool) -> Result<References> {
+        let mut references = References { layers: self.layers()?.into_iter().collect(), ..References::default() };
         for id in self.images()? {
             let dir = self.image_dir(id);
             let config = match file::read(&dir.join("config")) {
@@ -86,7 +86,7 @@ impl Store {
                 Err(error) if !is_damage(&error) => return Err(error),
                 Ok(None) | Err(_) => config_layers(id, config.as_deref()),
             };
-            reach.images.insert(id, ReachedImage { layers, ..ReachedImage::default() });
+            references.images.insert(id, ReferencedImage { layers, ..ReferencedImage::default() });
         }
         let names = self.root.join("images/names");
         for file in names_in(&names)? {
@@ -94,12 +94,12 @@ impl Store {
                 Ok(None) => {}
                 Err(error) if !is_damage(&error) => return Err(error),
                 Err(_) => {
-                    reach.damaged_names.insert(file);
+                    references.damaged_names.insert(file);
                 }
-                Ok(Some(NameRecord { name, image })) => match reach.images.get_mut(&image) {
+                Ok(Some(NameRecord { name, image })) => match references.images.get_mut(&image) {
                     Some(image) => image.names.push(name),
                     None => {
-                        reach.names_of_nothing.insert(file, name);
+                        references.dangling_names.insert(file, name);
                     }
                 },
             }
@@ -112,16 +112,16 @@ impl Store {
                 Err(error) if is_damage(&error) => None,
                 Err(error) => return Err(error),
             };
-            if let Some(image) = record.as_ref().and_then(|record| reach.images.get_mut(&record.image)) {
+            if let Some(image) = record.as_ref().and_then(|record| references.images.get_mut(&record.image)) {
                 image.containers.push(id);
             }
-            reach.containers.insert(id, record);
+            references.containers.insert(id, record);
         }
-        Ok(reach)
+        Ok(references)
     }
 }
 
-impl Reach {
+impl References {
     /// The layers that are needed when only these images and containers stay; `None` when one of them is so damaged that it
     /// may need any.
     #[must_use]
