@@ -47,13 +47,13 @@ impl Verify {
             let options = commands::Repair { names: self.names, sources: self.from };
             let repaired = commands::repair(&context.store, &options, &Bars::new(context.quiet))?;
             show_repaired(context, &repaired)?;
-            let is_damaged = repaired.iter().any(|one| one.left.is_some() && !one.finding.is_debris);
+            let is_damaged = repaired.iter().any(|one| one.left.is_some() && !one.finding.is_garbage);
             return Ok(if is_damaged { DAMAGED } else { 0 });
         }
         let options = commands::Verify { names: self.names, quick: self.quick };
         let findings = commands::verify(&context.store, &options, &Bars::new(context.quiet))?;
         show(context, &findings)?;
-        Ok(if findings.iter().any(|finding| !finding.is_debris) { DAMAGED } else { 0 })
+        Ok(if findings.iter().any(|finding| !finding.is_garbage) { DAMAGED } else { 0 })
     }
 }
 
@@ -94,7 +94,7 @@ fn show_repaired(context: &Context, repaired: &[Repaired]) -> Result<()> {
 fn value(finding: &Finding) -> Value {
     json!({
         "Kind": finding.kind, "Id": finding.id, "Path": finding.path, "Problem": finding.problem,
-        "Detail": finding.detail, "Damage": !finding.is_debris,
+        "Detail": finding.detail, "Damage": !finding.is_garbage,
     })
 }
 

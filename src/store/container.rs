@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::debris::remove_mountpoint;
+use super::garbage::remove_mountpoint;
 use super::lock::try_lock;
 use super::network::Network;
 use super::{OverlayMount, file, read_json};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::container::{Container, ContainerRecord, MountRecord, NewContainer, check_name};
-use super::debris::remove_mountpoint;
+use super::garbage::remove_mountpoint;
 use super::lock::Guard;
 use super::{Staging, Store, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
@@ -181,7 +181,7 @@ impl Store {
         let id = self.find_container_id(text)?;
         staging.move_to_trash(&self.root.join("containers").join(id.hex()))?;
         self.sync_dir(&self.root.join("containers"))?;
-        // What its record would have named is debris now.
+        // What its record would have named is garbage now.
         self.sweep(&guard, &staging)?;
         drop(guard);
         Ok(())

@@ -27,7 +27,7 @@ pub struct Fault {
     /// What is wrong, as a clause.
     pub why: String,
     /// Whether it is only in the way: what a process that died has left, for `prune` to take.
-    pub is_debris: bool,
+    pub is_garbage: bool,
 }
 
 struct Faults<'a> {
@@ -51,7 +51,7 @@ impl Store {
             faults.container(&references, *id, record.is_some())?;
         }
         faults.names(&references)?;
-        faults.debris(&hold)?;
+        faults.garbage(&hold)?;
         faults.found.sort_unstable();
         Ok(faults.found)
     }
@@ -87,9 +87,9 @@ impl Store {
 
 impl Faults<'_> {
     fn add(&mut self, kind: &'static str, id: &str, path: &Path, problem: &'static str, why: impl Into<String>) {
-        let is_debris = matches!(problem, "orphan" | "leftover");
+        let is_garbage = matches!(problem, "orphan" | "leftover");
         let (id, path, why) = (id.to_owned(), path.to_owned(), why.into());
-        self.found.push(Fault { kind, id, path, problem, why, is_debris });
+        self.found.push(Fault { kind, id, path, problem, why, is_garbage });
     }
 
     fn image(&mut self, references: &References, id: ImageId) -> Result<()> {
@@ -213,7 +213,7 @@ impl Faults<'_> {
         Ok(())
     }
 
-    fn debris(&mut self, hold: &dyn Settled) -> Result<()> {
+    fn garbage(&mut self, hold: &dyn Settled) -> Result<()> {
         for stray in self.store.strays(hold)? {
             let is_content =
                 stray.starts_with(self.store.root.join("diff")) || stray.starts_with(self.store.root.join("layers"));

@@ -31,10 +31,10 @@
 
 mod container;
 mod containers;
-mod debris;
 mod fault;
 mod file;
 mod format;
+mod garbage;
 mod image;
 mod layer;
 mod lock;

@@ -1,5 +1,5 @@
 //! Where things are made, and where they are moved to be removed: a directory under `tmp/` with a living
-//! owner. The directory of a dead one is debris.
+//! owner. The directory of a dead one is garbage.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -251,11 +251,11 @@ impl Store {
         let (mut swept, mut has_more) = (None, false);
         if !dirs.is_empty() {
             // A process that died may have put things into their places already, without a record for them.
-            let debris = self.stage_under(&guard)?;
-            let temporary = dirs.iter().try_for_each(|(dir, _)| self.remove_temporary(&guard, &debris, dir));
+            let garbage = self.stage_under(&guard)?;
+            let temporary = dirs.iter().try_for_each(|(dir, _)| self.remove_temporary(&guard, &garbage, dir));
             // error: what cannot be taken away must not stop this command, and stays for the next one
-            has_more = temporary.and(self.sweep(&guard, &debris)).is_err();
-            swept = Some(debris);
+            has_more = temporary.and(self.sweep(&guard, &garbage)).is_err();
+            swept = Some(garbage);
         }
         Ok((staging, Dead { dirs, swept, has_more }))
     }

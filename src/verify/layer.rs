@@ -96,7 +96,7 @@ pub(super) fn check(store: &Store, layer: DiffId, quick: bool, progress: &dyn Pr
 impl Check<'_> {
     fn tell(&mut self, path: impl Into<String>, problem: &'static str, detail: impl Into<String>) {
         let (id, path, detail) = (self.layer.to_string(), path.into(), detail.into());
-        self.checked.findings.push(Finding { kind: "layer", id, path, problem, detail, is_debris: false });
+        self.checked.findings.push(Finding { kind: "layer", id, path, problem, detail, is_garbage: false });
     }
 
     /// Tells of one of the layer's files under `layers/`.

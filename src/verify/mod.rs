@@ -50,16 +50,16 @@ pub struct Finding {
     /// What is wrong, as a clause.
     pub detail: String,
     /// Whether it is no damage, and only in the way until the next `prune`.
-    pub is_debris: bool,
+    pub is_garbage: bool,
 }
 
 impl From<Fault> for Finding {
     fn from(fault: Fault) -> Self {
-        let Fault { kind, id, path, problem, why, is_debris } = fault;
+        let Fault { kind, id, path, problem, why, is_garbage } = fault;
         let path = path.display().to_string();
         // The path is beside it.
         let detail = why.strip_prefix(&format!("{path}: ")).map(str::to_owned).unwrap_or(why);
-        Self { kind, id, path, problem, detail, is_debris }
+        Self { kind, id, path, problem, detail, is_garbage }
     }
 }
 

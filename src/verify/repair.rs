@@ -94,7 +94,7 @@ impl Repairing<'_> {
         }
         for fault in scope(self.store, self.names)?.1 {
             let finding = Finding::from(fault);
-            let why = if finding.is_debris { "prune takes it".into() } else { needs(&self.sources, &self.against) };
+            let why = if finding.is_garbage { "prune takes it".into() } else { needs(&self.sources, &self.against) };
             left.push((finding, why));
         }
         // What is left may be described in other words than before.
