@@ -31,7 +31,7 @@
 
 mod container;
 mod containers;
-mod fault;
+mod damage;
 mod file;
 mod format;
 mod garbage;
@@ -58,7 +58,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use container::{Container, ContainerRecord, ContainerState, MountRecord, NewContainer};
-pub use fault::Fault;
+pub use damage::Damage;
 pub use image::{Image, ImageRecord, Removed};
 pub use layer::{LayerRecord, Lease};
 pub use network::{HostEntry, Network};

@@ -25,7 +25,7 @@ use std::thread::Builder;
 use crate::error::{Error, Result};
 use crate::id::DiffId;
 use crate::progress::Progress;
-use crate::store::{Fault, Store};
+use crate::store::{Damage, Store};
 
 /// What is to be looked at, and how closely.
 #[derive(Debug, Clone, Default)]
@@ -53,9 +53,9 @@ pub struct Finding {
     pub is_garbage: bool,
 }
 
-impl From<Fault> for Finding {
-    fn from(fault: Fault) -> Self {
-        let Fault { kind, id, path, problem, why, is_garbage } = fault;
+impl From<Damage> for Finding {
+    fn from(damage: Damage) -> Self {
+        let Damage { kind, id, path, problem, why, is_garbage } = damage;
         let path = path.display().to_string();
         // The path is beside it.
         let detail = why.strip_prefix(&format!("{path}: ")).map(str::to_owned).unwrap_or(why);
@@ -69,8 +69,8 @@ impl From<Fault> for Finding {
 /// [`Error::NotFound`] for a name; else when the store cannot be read.
 pub fn verify(store: &Store, options: &Verify, progress: &dyn Progress) -> Result<Vec<Finding>> {
     crate::sys::raise_descriptor_limit();
-    let (layers, faults) = scope(store, &options.names)?;
-    let mut findings: Vec<Finding> = faults.into_iter().map(Finding::from).collect();
+    let (layers, damage) = scope(store, &options.names)?;
+    let mut findings: Vec<Finding> = damage.into_iter().map(Finding::from).collect();
     let checked = each_layer(store, &layers, |layer| layer::check(store, layer, options.quick, progress))?;
     findings.extend(checked.into_iter().flat_map(|checked| checked.findings));
     findings.sort_unstable();
@@ -79,16 +79,16 @@ pub fn verify(store: &Store, options: &Verify, progress: &dyn Progress) -> Resul
 }
 
 /// The layers that are meant, and what is wrong with the records.
-fn scope(store: &Store, names: &[String]) -> Result<(BTreeSet<DiffId>, Vec<Fault>)> {
+fn scope(store: &Store, names: &[String]) -> Result<(BTreeSet<DiffId>, Vec<Damage>)> {
     if names.is_empty() {
-        let faults = store.faults()?;
-        return Ok((store.layers()?.into_iter().collect(), faults));
+        let damage = store.find_damage()?;
+        return Ok((store.layers()?.into_iter().collect(), damage));
     }
-    let (mut layers, mut faults) = (BTreeSet::new(), Vec::new());
+    let (mut layers, mut damage) = (BTreeSet::new(), Vec::new());
     for name in names {
         match store.find_image(name) {
             Ok(found) => {
-                faults.extend(store.image_faults(found.id())?);
+                damage.extend(store.find_image_damage(found.id())?);
                 layers.extend(store.image_layers(found.id())?);
             }
             Err(Error::NotFound { .. }) => match store.find_layer(name) {
@@ -103,7 +103,7 @@ fn scope(store: &Store, names: &[String]) -> Result<(BTreeSet<DiffId>, Vec<Fault
             Err(error) => return Err(error),
         }
     }
-    Ok((layers, faults))
+    Ok((layers, damage))
 }
 
 /// Why what is left could not be mended.

@@ -78,8 +78,8 @@ fn image_config(store: &Store, image: ImageId) -> Result<Option<Vec<u8>>> {
 
 impl Repairing<'_> {
     fn run(mut self) -> Result<Vec<Repaired>> {
-        let (layers, faults) = scope(self.store, self.names)?;
-        let mut found: BTreeSet<Finding> = faults.into_iter().map(Finding::from).collect();
+        let (layers, damage) = scope(self.store, self.names)?;
+        let mut found: BTreeSet<Finding> = damage.into_iter().map(Finding::from).collect();
         self.images(&found)?;
         // A config that was mended names layers too.
         let layers: BTreeSet<DiffId> = scope(self.store, self.names)?.0.union(&layers).copied().collect();
@@ -92,8 +92,8 @@ impl Repairing<'_> {
             found.extend(seen);
             left.extend(remain.into_iter().map(|finding| (finding, why.clone())));
         }
-        for fault in scope(self.store, self.names)?.1 {
-            let finding = Finding::from(fault);
+        for damage in scope(self.store, self.names)?.1 {
+            let finding = Finding::from(damage);
             let why = if finding.is_garbage { "prune takes it".into() } else { needs(&self.sources, &self.against) };
             left.push((finding, why));
         }

@@ -1,4 +1,4 @@
-//! What is wrong with the records of the store, and what in it belongs to nothing.
+//! Finds damage in the records of the store, and garbage in it.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::error::{Context as _, Error, Result, found};
 use crate::id::{ContainerId, DiffId, Digest, ImageId};
 use crate::sys::fs;
 
-/// Something that is not as it should be.
+/// A damaged or misplaced object of the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
+pub struct Damage {
     /// `image`, `container`, `layer`, `name` or `store`.
     pub kind: &'static str,
     /// Whose it is: an id or a name; empty for the store's.
@@ -30,9 +30,9 @@ pub struct Fault {
     pub is_garbage: bool,
 }
 
-struct Faults<'a> {
+struct DamageReport<'a> {
     store: &'a Store,
-    found: Vec<Fault>,
+    found: Vec<Damage>,
 }
 
 impl Store {
@@ -40,31 +40,31 @@ impl Store {
     ///
     /// # Errors
     /// When a directory of the store cannot be read.
-    pub fn faults(&self) -> Result<Vec<Fault>> {
+    pub fn find_damage(&self) -> Result<Vec<Damage>> {
         let hold = self.hold()?;
         let references = self.references_with_damage(&hold)?;
-        let mut faults = Faults { store: self, found: Vec::new() };
+        let mut report = DamageReport { store: self, found: Vec::new() };
         for id in references.images.keys() {
-            faults.image(&references, *id)?;
+            report.image(&references, *id)?;
         }
         for (id, record) in &references.containers {
-            faults.container(&references, *id, record.is_some())?;
+            report.container(&references, *id, record.is_some())?;
         }
-        faults.names(&references)?;
-        faults.garbage(&hold)?;
-        faults.found.sort_unstable();
-        Ok(faults.found)
+        report.names(&references)?;
+        report.garbage(&hold)?;
+        report.found.sort_unstable();
+        Ok(report.found)
     }
 
     /// What is wrong with the records of one image.
     ///
     /// # Errors
     /// When a directory of the store cannot be read.
-    pub fn image_faults(&self, image: ImageId) -> Result<Vec<Fault>> {
+    pub fn find_image_damage(&self, image: ImageId) -> Result<Vec<Damage>> {
         let references = self.references_with_damage(&self.hold()?)?;
-        let mut faults = Faults { store: self, found: Vec::new() };
-        faults.image(&references, image)?;
-        Ok(faults.found)
+        let mut report = DamageReport { store: self, found: Vec::new() };
+        report.image(&references, image)?;
+        Ok(report.found)
     }
 
     /// The size that the layer's record says; `None` when it is missing or damaged.
@@ -85,11 +85,11 @@ impl Store {
     }
 }
 
-impl Faults<'_> {
+impl DamageReport<'_> {
     fn add(&mut self, kind: &'static str, id: &str, path: &Path, problem: &'static str, why: impl Into<String>) {
         let is_garbage = matches!(problem, "orphan" | "leftover");
         let (id, path, why) = (id.to_owned(), path.to_owned(), why.into());
-        self.found.push(Fault { kind, id, path, problem, why, is_garbage });
+        self.found.push(Damage { kind, id, path, problem, why, is_garbage });
     }
 
     fn image(&mut self, references: &References, id: ImageId) -> Result<()> {
