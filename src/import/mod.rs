@@ -10,12 +10,12 @@
 
 mod layer;
 mod limits;
+mod policy;
 mod random_access;
 mod redundant_whiteouts;
 mod report;
 mod stream;
 mod unpacked;
-mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) use layer::{Archive, unpack_layer};
 
 pub use limits::ImportLimits;
-pub use verdict::Policy;
+pub use policy::Policy;
 
 use crate::archive::{
     DirMembers, Documents, Input, Note, Plan, PlannedLayer, Plans, Stop, Stream, TarMembers, Wanted, no_documents,
@@ -205,7 +205,7 @@ impl Import<'_> {
 
     /// Publishes what has been planned and checked.
     fn publish(mut self, plans: Plans, layers: &[StagedLayer], is_root_file_system: bool) -> Result<Imported> {
-        self.judge(&plans, layers, is_root_file_system)?;
+        self.apply_policy(&plans, layers, is_root_file_system)?;
         let given = &self.options.names;
         let image = |plan: Plan| NewImage {
             layers: plan.layers.iter().map(|layer| layer.diff_id).collect(),

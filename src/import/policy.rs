@@ -1,4 +1,4 @@
-//! The verdict on an archive: what is odd about its layers, for a report and for a policy that refuses some of it.
+//! Reports what is odd about the layers of an archive, and applies the policy that refuses some of it.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +62,12 @@ impl Import<'_> {
     ///
     /// # Errors
     /// [`Error::BadArchive`] for what the policy refuses.
-    pub(super) fn judge(&mut self, plans: &Plans, staged: &[StagedLayer], is_root_file_system: bool) -> Result<()> {
+    pub(super) fn apply_policy(
+        &mut self,
+        plans: &Plans,
+        staged: &[StagedLayer],
+        is_root_file_system: bool,
+    ) -> Result<()> {
         let policy = self.options.policy;
         let report = self.report.take();
         if report.is_none() && policy == Policy::Compat {
