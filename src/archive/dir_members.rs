@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::checked_reader::ExactReader;
 use super::documents::{DocumentLimits, Documents, diff_id_of, read_document};
-use super::exact::Exact;
 use super::members::NameTells;
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
@@ -93,7 +93,7 @@ impl DirMembers {
             return odd("is no regular file");
         }
         let size = metadata.len();
-        Ok(Some((Box::new(Exact::new(file, size)), size)))
+        Ok(Some((Box::new(ExactReader::new(file, size)), size)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::exact::Exact;
+use super::checked_reader::ExactReader;
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digester};
 use crate::tarball::{decompress_within, size_text};
@@ -98,7 +98,7 @@ pub(super) fn read_document(
     }
     // At once, since what grows leaves gaps behind.
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    match Exact::new(source, size).read_to_end(&mut bytes) {
+    match ExactReader::new(source, size).read_to_end(&mut bytes) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(bad("is cut short")),
         read => read.doing("read", archive).map(|_| bytes),
     }

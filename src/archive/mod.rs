@@ -17,10 +17,10 @@
 //! Nothing here writes. Members are named by the archive's own names and are never used as paths.
 
 mod blob;
+mod checked_reader;
 mod dir_members;
 mod docker;
 mod documents;
-mod exact;
 mod incoming;
 mod input;
 mod legacy;
@@ -35,9 +35,9 @@ mod saved;
 mod tar_members;
 
 pub use blob::{Algorithm, Blob, BlobDigest};
+pub use checked_reader::{ExactReader, HashingReader, Seen};
 pub use dir_members::DirMembers;
 pub use documents::{DocumentLimits, Documents};
-pub use exact::{Checked, Exact, Seen};
 pub use incoming::{Incoming, Stop};
 pub use input::{Input, Stream, read_failure, standard_input};
 pub use members::{MemberKind, NameTells, Part, member, normal_name};

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::checked_reader::ExactReader;
 use super::documents::{DocumentLimits, Documents, diff_id_of, read_document};
-use super::exact::Exact;
 use super::input::read_failure;
 use super::members::{LINKS, MemberKind, NameTells, Part, member};
 use super::metered::{Meter, Metered};
@@ -159,7 +159,7 @@ impl TarMembers {
         let part = |at| Part { file: self.file.clone(), at };
         let filled = match self.find_file(name) {
             Some(MemberKind::File { offset, size }) => {
-                return Ok(Some((Box::new(Exact::new(part(*offset), *size)), *size)));
+                return Ok(Some((Box::new(ExactReader::new(part(*offset), *size)), *size)));
             }
             Some(MemberKind::Sparse { offset, size, records }) => {
                 Filled::pax(records, part(*offset), *size, &self.layers)
@@ -169,7 +169,7 @@ impl TarMembers {
         };
         let filled = filled.map_err(|error| read_failure(&self.archive, Some(name), error))?;
         let size = filled.size();
-        Ok(Some((Box::new(Exact::new(filled, size)), size)))
+        Ok(Some((Box::new(ExactReader::new(filled, size)), size)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use crate::archive::{Algorithm, BlobDigest, Checked, Seen, Stop};
+use crate::archive::{Algorithm, BlobDigest, HashingReader, Seen, Stop};
 use crate::error::{Context as _, Error, Result};
 use crate::import::Import;
 use crate::import::limits::with_hint;
@@ -102,7 +102,7 @@ pub(crate) fn unpack_layer(
     let path = dir.join(StagedLayer::SPLIT);
     let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
 
-    let (source, seen) = Checked::new(Watched { source, task }, algorithm);
+    let (source, seen) = HashingReader::new(Watched { source, task }, algorithm);
     let (compression, mut tar) = decompress_within(Box::new(source), limits.ratio).map_err(read_failed)?;
     let is_diff_id = compression == Compression::None && algorithm == Algorithm::Sha256;
     if is_diff_id {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 
 use crate::archive::{
-    Algorithm, BlobDigest, Checked, DocumentLimits, Documents, Exact, MemberKind, Meter, Metered, NameTells,
-    PlannedLayer, Plans, Replay, Seen, Stream, member, named_digest,
+    Algorithm, BlobDigest, DocumentLimits, Documents, ExactReader, HashingReader, MemberKind, Meter, Metered,
+    NameTells, PlannedLayer, Plans, Replay, Seen, Stream, member, named_digest,
 };
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest};
@@ -192,7 +192,7 @@ impl Import<'_> {
                 Some(MemberKind::OldSparse { .. }) => {
                     let archived = entry.header().entry_size().map_err(failed)?;
                     match self.options.limits.layers.sparse_member(size, archived) {
-                        Ok(()) => self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?,
+                        Ok(()) => self.member(&mut arrived, number, &name, ExactReader::new(&mut entry, size), size)?,
                         Err(refusal) => arrived.broken(&name, self.read_failed(Some(&name), refusal.into())),
                     }
                     meter.headers_after(archived.saturating_add(2 * BLOCK as u64));
@@ -202,13 +202,13 @@ impl Import<'_> {
                     match Filled::pax(&records, &mut entry, size, &self.options.limits.layers) {
                         Ok(filled) => {
                             let size = filled.size();
-                            self.member(&mut arrived, number, &name, Exact::new(filled, size), size)?;
+                            self.member(&mut arrived, number, &name, ExactReader::new(filled, size), size)?;
                         }
                         Err(error) => self.bad_map(&mut arrived, &name, error, &mut entry, &meter)?,
                     }
                 }
                 Some(MemberKind::File { .. }) => {
-                    self.member(&mut arrived, number, &name, Exact::new(&mut entry, size), size)?;
+                    self.member(&mut arrived, number, &name, ExactReader::new(&mut entry, size), size)?;
                 }
                 Some(MemberKind::Link(target)) => arrived.link(name, target),
                 None => {}
@@ -293,7 +293,7 @@ impl Import<'_> {
         arrived: &mut Arrived,
         number: usize,
         name: &str,
-        mut source: Exact<impl Read>,
+        mut source: ExactReader<impl Read>,
         size: u64,
     ) -> Result<()> {
         let failed = |error| self.read_failed(Some(name), error);
@@ -358,7 +358,7 @@ impl Import<'_> {
             && let Some(lease) = self.lease_blob(arrived, promised)?
         {
             let failed = |error| self.read_failed(Some(name), error);
-            let (source, seen) = Checked::new(source, Algorithm::Sha256);
+            let (source, seen) = HashingReader::new(source, Algorithm::Sha256);
             let source: Box<dyn Read + '_> = Box::new(source);
             // Elsewhere than in `blobs/` a layer may be named by its diffID, however it is compressed.
             let plain = if name.starts_with("blobs/") {
@@ -366,7 +366,7 @@ impl Import<'_> {
             } else {
                 decompress_within(source, self.options.limits.layers.ratio).map_err(failed)?.1
             };
-            let (mut plain, seen_plain) = Checked::new(plain, Algorithm::Sha256);
+            let (mut plain, seen_plain) = HashingReader::new(plain, Algorithm::Sha256);
             std::io::copy(&mut plain, &mut std::io::sink()).map_err(failed)?;
             let (blob, blob_size) = Seen::finish(&seen);
             let (tar, _) = Seen::finish(&seen_plain);

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use crate::archive::{Algorithm, Checked as Hashed, Seen};
+use crate::archive::{Algorithm, HashingReader, Seen};
 use crate::error::{Context as _, Error, Result, readable};
 use crate::id::{DiffId, Digest};
 use crate::index::Index;
@@ -119,7 +119,7 @@ impl Unpacking<'_> {
         let known = |record: &LayerRecord| (record.size.saturating_add(record.content_bytes), record.entries);
         let (bytes, entries) = self.record.map(known).unwrap_or_default();
         let limits = Limits::of_copy(bytes, entries);
-        let (blob, seen) = Hashed::new(blob, Algorithm::Sha256);
+        let (blob, seen) = HashingReader::new(blob, Algorithm::Sha256);
         let (compression, mut tar) = match decompress_within(Box::new(blob), limits.ratio) {
             Ok(decompressed) => decompressed,
             Err(error) => return Ok(Err(error.to_string())),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use crate::archive::Exact;
+use crate::archive::ExactReader;
 
 /// The largest piece.
 const PIECE: usize = 1 << 18;
@@ -60,7 +60,7 @@ impl<R: Read> Read for Received<R> {
             self.left = u32::from_le_bytes(length);
             self.has_ended = self.left == 0;
         }
-        let read = Exact::new(&mut self.source, self.left.into()).read(buffer)?;
+        let read = ExactReader::new(&mut self.source, self.left.into()).read(buffer)?;
         self.left = self.left.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
         Ok(read)
     }

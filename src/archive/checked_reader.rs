@@ -7,19 +7,19 @@ use super::blob::{Algorithm, BlobDigest, BlobDigester};
 
 /// Gives exactly so many bytes, or an error of the kind `UnexpectedEof`.
 #[derive(Debug)]
-pub struct Exact<R> {
+pub struct ExactReader<R> {
     source: R,
     left: u64,
 }
 
-impl<R: Read> Exact<R> {
+impl<R: Read> ExactReader<R> {
     /// Expects `size` bytes of `source`.
     pub const fn new(source: R, size: u64) -> Self {
         Self { source, left: size }
     }
 }
 
-impl<R: Read> Read for Exact<R> {
+impl<R: Read> Read for ExactReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         if wanted == 0 {
@@ -36,12 +36,12 @@ impl<R: Read> Read for Exact<R> {
 
 /// Hashes and counts what is read through it; the result outlives the reader.
 #[derive(Debug)]
-pub struct Checked<R> {
+pub struct HashingReader<R> {
     source: R,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What went through a [`Checked`] reader.
+/// What went through a [`HashingReader`] reader.
 #[derive(Debug)]
 pub struct Seen {
     digester: BlobDigester,
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-impl<R: Read> Checked<R> {
+impl<R: Read> HashingReader<R> {
     /// Listens to what is read of `source`.
     pub fn new(source: R, algorithm: Algorithm) -> (Self, Arc<Mutex<Seen>>) {
         let digester = BlobDigester::new(algorithm);
@@ -72,7 +72,7 @@ impl<R: Read> Checked<R> {
     }
 }
 
-impl<R: Read> Read for Checked<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
