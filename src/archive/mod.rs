@@ -17,6 +17,7 @@
 //! Nothing here writes. Members are named by the archive's own names and are never used as paths.
 
 mod blob;
+mod budget;
 mod checked_reader;
 mod dir_members;
 mod docker;
@@ -25,7 +26,6 @@ mod incoming;
 mod input;
 mod legacy;
 mod members;
-mod metered;
 mod oci;
 mod oci_documents;
 mod plan;
@@ -35,13 +35,13 @@ mod saved;
 mod tar_members;
 
 pub use blob::{Algorithm, Blob, BlobDigest};
+pub use budget::{Budget, BudgetedReader};
 pub use checked_reader::{ExactReader, HashingReader, Seen};
 pub use dir_members::DirMembers;
 pub use documents::{DocumentLimits, Documents};
 pub use incoming::{Incoming, Stop};
 pub use input::{Input, Stream, read_failure, standard_input};
 pub use members::{MemberKind, NameTells, Part, member, normal_name};
-pub use metered::{Meter, Metered};
 pub use plan::{Note, Plan, PlannedLayer, Plans, Wanted, named_digest, no_documents};
 pub use plans::plans;
 pub use replay::Replay;

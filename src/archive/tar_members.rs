@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::budget::{Budget, BudgetedReader};
 use super::checked_reader::ExactReader;
 use super::documents::{DocumentLimits, Documents, diff_id_of, read_document};
 use super::input::read_failure;
 use super::members::{LINKS, MemberKind, NameTells, Part, member};
-use super::metered::{Meter, Metered};
 use crate::error::{Context as _, Error, Result};
 use crate::id::DiffId;
 use crate::sys::fs;
@@ -79,18 +79,18 @@ impl TarMembers {
         let bad = |entry: Option<String>, why: String| Error::BadArchive { archive: archive.to_owned(), entry, why };
         let file = Arc::new(file);
         // What is no header is passed over, never read.
-        let meter = Meter::default();
-        let damaged = |error: io::Error| match (meter.failure(), error.kind()) {
+        let budget = Budget::default();
+        let damaged = |error: io::Error| match (budget.failure(), error.kind()) {
             (Some(source), _) => Error::Io { doing: "read", path: archive.into(), source },
             (None, io::ErrorKind::UnexpectedEof) => bad(None, "is cut short".into()),
             _ => bad(None, format!("is a damaged tar: {error}")),
         };
-        let mut tar = tar::Archive::new(Metered { source: io::BufReader::new(&*file), meter: &meter });
+        let mut tar = tar::Archive::new(BudgetedReader { source: io::BufReader::new(&*file), budget: &budget });
         let (mut members, mut names) = (BTreeMap::new(), Names::default());
         for entry in tar.entries_with_seek().map_err(damaged)? {
             let mut entry = match entry {
                 // error: what is wrong with a root file system's tar, a layer's own reader says better
-                Err(_) if !names.look_like_image() && meter.failure().is_none() => return Ok(None),
+                Err(_) if !names.look_like_image() && budget.failure().is_none() => return Ok(None),
                 entry => entry.map_err(damaged)?,
             };
             let kind = entry.header().entry_type();
@@ -117,7 +117,7 @@ impl TarMembers {
             if !is_itself || !members.contains_key(&name) {
                 members.extend(member.map(|member| (name, member)));
             }
-            meter.headers();
+            budget.headers();
         }
         let within = names.within.take().flatten().filter(|_| !names.has_known);
         let within = within.map(|dir| dir + "/").unwrap_or_default();

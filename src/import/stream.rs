@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 
 use crate::archive::{
-    Algorithm, BlobDigest, DocumentLimits, Documents, ExactReader, HashingReader, MemberKind, Meter, Metered,
+    Algorithm, BlobDigest, Budget, BudgetedReader, DocumentLimits, Documents, ExactReader, HashingReader, MemberKind,
     NameTells, PlannedLayer, Plans, Replay, Seen, Stream, member, named_digest,
 };
 use crate::error::{Error, Result};
@@ -169,12 +169,12 @@ impl Import<'_> {
     pub(super) fn stream(&self, stream: &mut Stream) -> Result<Came> {
         let mut arrived = Arrived::new(self.archive.clone(), self.options.limits.documents);
         let is_file = stream.is_file();
-        let meter = Meter::default();
-        let failed = |error| self.read_failed(None, meter.failure().unwrap_or(error));
-        let mut tar = tar::Archive::new(Metered { source: &mut stream.tar, meter: &meter });
+        let budget = Budget::default();
+        let failed = |error| self.read_failed(None, budget.failure().unwrap_or(error));
+        let mut tar = tar::Archive::new(BudgetedReader { source: &mut stream.tar, budget: &budget });
         for (number, entry) in tar.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
-            meter.content();
+            budget.content();
             let (name, member) = member(&mut entry);
             let kind = entry.header().entry_type();
             let is_global = kind.is_pax_global_extensions();
@@ -195,7 +195,7 @@ impl Import<'_> {
                         Ok(()) => self.member(&mut arrived, number, &name, ExactReader::new(&mut entry, size), size)?,
                         Err(refusal) => arrived.broken(&name, self.read_failed(Some(&name), refusal.into())),
                     }
-                    meter.headers_after(archived.saturating_add(2 * BLOCK as u64));
+                    budget.headers_after(archived.saturating_add(2 * BLOCK as u64));
                     continue;
                 }
                 Some(MemberKind::Sparse { size, records, .. }) => {
@@ -204,7 +204,7 @@ impl Import<'_> {
                             let size = filled.size();
                             self.member(&mut arrived, number, &name, ExactReader::new(filled, size), size)?;
                         }
-                        Err(error) => self.bad_map(&mut arrived, &name, error, &mut entry, &meter)?,
+                        Err(error) => self.bad_map(&mut arrived, &name, error, &mut entry, &budget)?,
                     }
                 }
                 Some(MemberKind::File { .. }) => {
@@ -214,7 +214,7 @@ impl Import<'_> {
                 None => {}
             }
             std::io::copy(&mut entry, &mut std::io::sink()).map_err(failed)?;
-            meter.headers();
+            budget.headers();
         }
         // Padding is read to its end: otherwise the writer of the stream would get a broken pipe.
         std::io::copy(tar.into_inner().source, &mut std::io::sink()).map_err(failed)?;
@@ -275,13 +275,13 @@ impl Import<'_> {
         name: &str,
         error: std::io::Error,
         rest: &mut dyn Read,
-        meter: &Meter,
+        budget: &Budget,
     ) -> Result<()> {
         // The map may be good, and the archive not come whole.
         let is_cut = error.kind() == std::io::ErrorKind::UnexpectedEof;
-        let error = self.read_failed(Some(name), meter.failure().unwrap_or(error));
+        let error = self.read_failed(Some(name), budget.failure().unwrap_or(error));
         // error: what was wrong before is said
-        if is_cut || meter.failure().is_some() || std::io::copy(rest, &mut std::io::sink()).is_err() {
+        if is_cut || budget.failure().is_some() || std::io::copy(rest, &mut std::io::sink()).is_err() {
             return Err(error);
         }
         arrived.broken(name, error);

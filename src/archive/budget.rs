@@ -11,19 +11,19 @@ const HEADER_LIMIT: u64 = 4 << 20;
 
 /// How many bytes may still be read.
 #[derive(Debug)]
-pub struct Meter {
+pub struct Budget {
     left: Cell<u64>,
     failure: Cell<Option<i32>>,
 }
 
-impl Default for Meter {
+impl Default for Budget {
     /// A tar begins with a header.
     fn default() -> Self {
         Self { left: Cell::new(HEADER_LIMIT), failure: Cell::new(None) }
     }
 }
 
-impl Meter {
+impl Budget {
     /// From here on headers are read.
     pub fn headers(&self) {
         self.left.set(HEADER_LIMIT);
@@ -52,33 +52,33 @@ impl Meter {
     }
 }
 
-/// Reads what a [`Meter`] allows.
+/// Reads what a [`Budget`] allows.
 #[derive(Debug)]
-pub struct Metered<'a, R> {
+pub struct BudgetedReader<'a, R> {
     /// What is read.
     pub source: R,
     /// The limit, which the reader of the tar sets.
-    pub meter: &'a Meter,
+    pub budget: &'a Budget,
 }
 
-impl<R: Read> Read for Metered<'_, R> {
+impl<R: Read> Read for BudgetedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.meter.left.get();
+        let left = self.budget.left.get();
         if left == 0 && !buffer.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its headers do not end"));
         }
         let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         // The tar crate takes an interrupted read for a failure.
         let buffer = buffer.get_mut(..wanted).unwrap_or_default();
-        let read = self.meter.keep(retry(|| self.source.read(buffer)))?;
-        self.meter.left.set(left.saturating_sub(read as u64));
+        let read = self.budget.keep(retry(|| self.source.read(buffer)))?;
+        self.budget.left.set(left.saturating_sub(read as u64));
         Ok(read)
     }
 }
 
-impl<R: Seek> Seek for Metered<'_, R> {
+impl<R: Seek> Seek for BudgetedReader<'_, R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.meter.keep(self.source.seek(to))
+        self.budget.keep(self.source.seek(to))
     }
 }
 
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn headers_end_and_content_does_not() {
-        let meter = Meter::default();
-        let mut metered = Metered { source: io::repeat(0), meter: &meter };
-        let mut read = |bytes: u64| io::copy(&mut (&mut metered).take(bytes), &mut io::sink());
+        let budget = Budget::default();
+        let mut reader = BudgetedReader { source: io::repeat(0), budget: &budget };
+        let mut read = |bytes: u64| io::copy(&mut (&mut reader).take(bytes), &mut io::sink());
         assert_eq!(read(HEADER_LIMIT).unwrap(), HEADER_LIMIT);
         assert_eq!(read(1).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        meter.content();
+        budget.content();
         assert_eq!(read(HEADER_LIMIT * 2).unwrap(), HEADER_LIMIT * 2);
-        meter.headers();
+        budget.headers();
         assert!(read(HEADER_LIMIT + 1).is_err());
     }
 }
