@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
-use super::incoming::{Incoming, Stop};
+use super::cancellable::{CancellableReader, Stop};
 use super::members::{NameTells, member};
 use super::replay::Replay;
 use crate::error::{Context as _, Error, Result};
@@ -55,7 +55,7 @@ impl Stream {
         }
         let Some((mut file, start)) = self.again else { return Ok(None) };
         file.seek(io::SeekFrom::Start(start)).doing("read", archive)?;
-        let source = Box::new(Incoming::new(file));
+        let source = Box::new(CancellableReader::new(file));
         let (_, tar) = decompress_within(source, ratio).map_err(|error| read_failure(archive, None, error))?;
         Ok(Some(Replay::new(tar).for_the_last_time()))
     }
@@ -119,7 +119,7 @@ impl Input {
         } else {
             None
         };
-        let incoming = Incoming::new(file);
+        let incoming = CancellableReader::new(file);
         let stop = incoming.stop();
         let stream = Self::stream(&archive, Box::new(incoming), ratio)?;
         Ok(Self::Stream(Stream { stop, again, ..stream }))

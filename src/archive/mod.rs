@@ -18,11 +18,11 @@
 
 mod blob;
 mod budget;
+mod cancellable;
 mod checked_reader;
 mod dir_members;
 mod docker;
 mod documents;
-mod incoming;
 mod input;
 mod legacy;
 mod members;
@@ -36,10 +36,10 @@ mod tar_members;
 
 pub use blob::{Algorithm, Blob, BlobDigest};
 pub use budget::{Budget, BudgetedReader};
+pub use cancellable::{CancellableReader, Stop};
 pub use checked_reader::{ExactReader, HashingReader, Seen};
 pub use dir_members::DirMembers;
 pub use documents::{DocumentLimits, Documents};
-pub use incoming::{Incoming, Stop};
 pub use input::{Input, Stream, read_failure, standard_input};
 pub use members::{MemberKind, NameTells, Part, member, normal_name};
 pub use plan::{Note, Plan, PlannedLayer, Plans, Wanted, named_digest, no_documents};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
-use crate::archive::{Algorithm, Incoming, Stop, read_failure, standard_input};
+use crate::archive::{Algorithm, CancellableReader, Stop, read_failure, standard_input};
 use crate::error::{Context as _, Error, Result};
 use crate::id::{DiffId, Digest, Digester};
 use crate::import::{self, Archive};
@@ -89,7 +89,7 @@ impl Source {
         match self {
             Self::Directory(path) => directory(store, &path, dir, latest, progress),
             Self::Stream(path, file) => {
-                let mut file = Incoming::new(file);
+                let mut file = CancellableReader::new(file);
                 let stop = file.stop();
                 let task = progress.start(&path.display().to_string(), None);
                 let mut start = Vec::new();

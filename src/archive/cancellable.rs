@@ -15,16 +15,16 @@ const PIPE: usize = 1 << 20;
 
 /// Reads a file, which may be a pipe whose writer keeps us waiting.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct CancellableReader {
     file: File,
     stop: Stop,
 }
 
-/// Ends the reads of an [`Incoming`] from another thread: a read that waits for the pipe's writer fails at once.
+/// Ends the reads of an [`CancellableReader`] from another thread: a read that waits for the pipe's writer fails at once.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Option<Arc<OwnedFd>>);
 
-impl Incoming {
+impl CancellableReader {
     /// Reads `file` until it ends, or is told to stop.
     #[must_use]
     pub fn new(file: File) -> Self {
@@ -52,7 +52,7 @@ impl Stop {
     }
 }
 
-impl Read for Incoming {
+impl Read for CancellableReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(event) = &self.stop.0 {
             let mut both = [PollFd::new(event, PollFlags::IN), PollFd::new(&self.file, PollFlags::IN)];
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_reader_that_waits_for_a_writer_can_be_stopped() {
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let mut incoming = Incoming::new(File::from(read));
+        let mut incoming = CancellableReader::new(File::from(read));
         rustix::io::write(&write, b"some").unwrap();
         let mut buffer = [0; 10];
         assert_eq!(incoming.read(&mut buffer).unwrap(), 4);
