@@ -12,7 +12,7 @@ use crate::import::limits::with_hint;
 use crate::progress::Task;
 use crate::store::{LayerRecord, StagedLayer};
 use crate::sys::fs;
-use crate::tarball::{Compression, Failure, How, Limits, Modes, decompress_within, unpack_as};
+use crate::tarball::{Compression, Failure, Limits, Modes, UnpackOptions, decompress_within, unpack_as};
 
 /// Tells how far reading has come.
 struct Watched<'a, R> {
@@ -110,8 +110,14 @@ pub(crate) fn unpack_layer(
     }
     let stop = || archive.stop.now();
     let is_dear = compression != Compression::None;
-    let how = How { is_dear, write_back: archive.is_durable, modes: archive.modes, failed: &stop, ..How::new(limits) };
-    let unpacked = unpack_as(&how, &mut *tar, into.as_fd(), &mut split);
+    let options = UnpackOptions {
+        is_dear,
+        write_back: archive.is_durable,
+        modes: archive.modes,
+        failed: &stop,
+        ..UnpackOptions::new(limits)
+    };
+    let unpacked = unpack_as(&options, &mut *tar, into.as_fd(), &mut split);
     let unpacked = unpacked.map_err(|failure| archive.failed(&diff, failure))?;
     archive.is_not_nothing(unpacked.size)?;
     // A blob's digest is that of all its bytes, also of those that no decoder asked for.

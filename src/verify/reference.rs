@@ -13,7 +13,8 @@ use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
 use crate::sys::fs;
 use crate::tarball::{
-    Compression, Failure, How, Limits, Modes, Wanted, assemble, assemble_headers, decompress_within, unpack_as,
+    Compression, Failure, Limits, Modes, UnpackOptions, Wanted, assemble, assemble_headers, decompress_within,
+    unpack_as,
 };
 use crate::verify::layer::{Checked, open_dir};
 use crate::verify::source::{Source, through_pipe};
@@ -148,8 +149,8 @@ impl Unpacking<'_> {
         let mut split = BufWriter::new(fs::create(&path).doing("create", &path)?);
         let task = self.progress.start(&self.layer.hex(), None);
         let modes = Modes::of(self.store.has_layer_modes());
-        let how = How { wanted: &wanted, is_dear: true, modes, ..How::new(limits) };
-        let unpacked = match unpack_as(&how, tar, into.as_fd(), &mut split) {
+        let options = UnpackOptions { wanted: &wanted, is_dear: true, modes, ..UnpackOptions::new(limits) };
+        let unpacked = match unpack_as(&options, tar, into.as_fd(), &mut split) {
             Err(Failure::Write { doing, path, source }) => {
                 return Err(Error::Io { doing, path: diff.join(path), source });
             }

@@ -12,11 +12,11 @@ use super::entry::{self, Before, Entry, Global};
 use super::failure::display;
 use super::hashing::Hashing;
 use super::header::Header;
-use super::how::How;
 use super::input::Input;
 use super::pax;
 use super::sparse::{self, Form, Map, TextMap};
 use super::tree::Tree;
+use super::unpack_options::UnpackOptions;
 use super::write_back::WriteBack;
 use super::{BLOCK, Failure, Limits, Refusal, Wanted, padding, path, size_text, split};
 use crate::id::DiffId;
@@ -52,7 +52,7 @@ pub fn unpack(
     split: &mut (dyn Write + Send),
     limits: &Limits,
 ) -> Result<Unpacked, Failure> {
-    unpack_as(&How::new(limits), tar, into, split)
+    unpack_as(&UnpackOptions::new(limits), tar, into, split)
 }
 
 /// As [`unpack`], in the way that is asked for.
@@ -65,7 +65,7 @@ pub fn unpack(
 /// # Errors
 /// As [`unpack`].
 pub fn unpack_as(
-    how: &How<'_>,
+    options: &UnpackOptions<'_>,
     tar: &mut dyn Read,
     into: BorrowedFd<'_>,
     split: &mut (dyn Write + Send),
@@ -76,13 +76,14 @@ pub fn unpack_as(
     std::thread::scope(|scope| {
         let spawn = |name: &str| std::thread::Builder::new().name(name.into());
         spawn("hash").spawn_scoped(scope, || hasher.run()).map_err(no_thread)?;
-        if !how.is_dear {
-            return Unpacking::unpack(how, Input::new(chunks, hashing, how.limits), into, split);
+        if !options.is_dear {
+            return Unpacking::unpack(options, Input::new(chunks, hashing, options.limits), into, split);
         }
         let (to_input, come) = channel();
         let unpacking = || {
-            let unpacked = Unpacking::unpack(how, Input::new(come.into_iter(), hashing, how.limits), into, split);
-            unpacked.inspect_err(|_| (how.failed)())
+            let unpacked =
+                Unpacking::unpack(options, Input::new(come.into_iter(), hashing, options.limits), into, split);
+            unpacked.inspect_err(|_| (options.failed)())
         };
         let unpacking = spawn("unpack").spawn_scoped(scope, unpacking).map_err(no_thread)?;
         // Until the unpacking thread has ended.
@@ -125,7 +126,7 @@ fn cut_short(path: &[u8]) -> Failure {
 
 impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
     fn unpack(
-        how: &How<'a>,
+        options: &UnpackOptions<'a>,
         input: Input<'a, C>,
         into: BorrowedFd<'_>,
         split: &'a mut (dyn Write + Send),
@@ -133,18 +134,18 @@ impl<'a, C: Iterator<Item = io::Result<Arc<Chunk>>>> Unpacking<'a, C> {
         let mut unpacking = Self {
             input,
             // error: without a thread for it, all is written at the end
-            write_back: how.write_back.then(WriteBack::start).and_then(Result::ok),
+            write_back: options.write_back.then(WriteBack::start).and_then(Result::ok),
             split: split::Writer::new(split)?,
-            tree: Tree::new(into, how.modes)?,
-            limits: how.limits,
-            wanted: how.wanted,
-            is_layer: how.is_layer,
+            tree: Tree::new(into, options.modes)?,
+            limits: options.limits,
+            wanted: options.wanted,
+            is_layer: options.is_layer,
             global: Global::new(),
             global_bytes: 0,
             entries: 0,
             index_bytes: 0,
             content_bytes: 0,
-            holes_left: how.limits.hashed_holes,
+            holes_left: options.limits.hashed_holes,
             at: Vec::new(),
         };
         let ran = unpacking.run();

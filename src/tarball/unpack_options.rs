@@ -1,10 +1,10 @@
-//! In which way a tar is unpacked.
+//! The options with which a tar is unpacked.
 
 use super::{Limits, Modes, Wanted};
 
 /// What else there is to say of how a tar is to be unpacked.
 #[derive(Clone, Copy)]
-pub struct How<'a> {
+pub struct UnpackOptions<'a> {
     /// How much it may ask for.
     pub limits: &'a Limits,
     /// Which files' content is written: the others are empty, and all else is the same, the index and the split too.
@@ -23,7 +23,7 @@ pub struct How<'a> {
     pub failed: &'a (dyn Fn() + Sync),
 }
 
-impl<'a> How<'a> {
+impl<'a> UnpackOptions<'a> {
     /// All of it.
     #[must_use]
     pub fn new(limits: &'a Limits) -> Self {
