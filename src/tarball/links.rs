@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::path_filter::path_and_above;
 use super::place::joined;
-use super::wanted::path_and_above;
 use super::way::Way;
 use super::{Limits, Refusal};
 

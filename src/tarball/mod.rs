@@ -37,6 +37,7 @@ mod modes;
 mod oddity;
 mod pack;
 mod path;
+mod path_filter;
 mod pax;
 mod place;
 mod sha256;
@@ -45,7 +46,6 @@ mod split;
 mod tree;
 mod unpack;
 mod unpack_options;
-mod wanted;
 mod way;
 mod write_back;
 
@@ -67,9 +67,9 @@ pub use mend::Mend;
 pub use modes::Modes;
 pub use oddity::{Odd, Oddities, Oddity};
 pub use pack::{Pack, Packed};
+pub use path_filter::{PathFilter, path_and_above};
 pub use unpack::{Unpacked, unpack, unpack_as};
 pub use unpack_options::UnpackOptions;
-pub use wanted::{Wanted, path_and_above};
 
 /// Bytes of a tar's block.
 pub const BLOCK: usize = 512;

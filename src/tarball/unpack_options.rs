@@ -1,6 +1,6 @@
 //! The options with which a tar is unpacked.
 
-use super::{Limits, Modes, Wanted};
+use super::{Limits, Modes, PathFilter};
 
 /// What else there is to say of how a tar is to be unpacked.
 #[derive(Clone, Copy)]
@@ -8,7 +8,7 @@ pub struct UnpackOptions<'a> {
     /// How much it may ask for.
     pub limits: &'a Limits,
     /// Which files' content is written: the others are empty, and all else is the same, the index and the split too.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a PathFilter,
     /// Whether the tar's bytes are dear to get, as when they are decompressed: then they are read by one thread, and unpacked
     /// by another one.
     pub is_dear: bool,
@@ -29,7 +29,7 @@ impl<'a> UnpackOptions<'a> {
     pub fn new(limits: &'a Limits) -> Self {
         Self {
             limits,
-            wanted: &Wanted::Everything,
+            wanted: &PathFilter::Everything,
             is_dear: false,
             write_back: false,
             is_layer: true,

@@ -21,7 +21,7 @@ use crate::index::{Child, Index, NodeId};
 use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
 use crate::sys::fs;
-use crate::tarball::{Difference, Failure, Mend, Modes, Wanted, compare, compare_content, path_and_above};
+use crate::tarball::{Difference, Failure, Mend, Modes, PathFilter, compare, compare_content, path_and_above};
 use crate::verify::layer::{Checked, check, open_dir};
 use crate::verify::reference::{Reference, Unpacking};
 use crate::verify::source::Source;
@@ -108,9 +108,9 @@ impl Round<'_> {
     }
 
     /// The files whose content is needed: all names of those where something is wrong.
-    fn wanted(&self) -> Wanted {
+    fn wanted(&self) -> PathFilter {
         let Checked { index, places, has_dir, is_unexplained, .. } = self.checked;
-        let Some(index) = index.as_ref().filter(|_| *has_dir && !is_unexplained) else { return Wanted::Everything };
+        let Some(index) = index.as_ref().filter(|_| *has_dir && !is_unexplained) else { return PathFilter::Everything };
         let mut all = places.clone();
         for id in places.iter().filter_map(|place| node_at(index, place)).collect::<BTreeSet<_>>() {
             let names = index.names(id).filter_map(|(dir, name)| {
@@ -119,7 +119,7 @@ impl Round<'_> {
             });
             all.extend(names.collect::<BTreeSet<_>>());
         }
-        Wanted::Below(all)
+        PathFilter::Below(all)
     }
 
     fn files(&self, reference: &Reference) -> Result<bool> {
@@ -131,7 +131,7 @@ impl Round<'_> {
             opened => opened.doing("open", &place)?,
         };
         let Some(dir) = there else {
-            let is_whole = reference.is_proven && reference.is_foreign && reference.wanted == Wanted::Everything;
+            let is_whole = reference.is_proven && reference.is_foreign && reference.wanted == PathFilter::Everything;
             if is_whole {
                 store.replace_part(&self.staging, self.layer, None, &diff)?;
             }
@@ -155,7 +155,7 @@ impl Round<'_> {
         }
         let done = mend.put(&differences).map_err(failed)?;
         let mut count = done.len();
-        if reference.is_foreign && reference.wanted == Wanted::Everything && self.checked.is_unexplained {
+        if reference.is_foreign && reference.wanted == PathFilter::Everything && self.checked.is_unexplained {
             mend.put_what_has_no_digest().map_err(failed)?;
             count = count.saturating_add(1);
         }

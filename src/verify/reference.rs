@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::store::{LayerRecord, Staging, Store};
 use crate::sys::fs;
 use crate::tarball::{
-    Compression, Failure, Limits, Modes, UnpackOptions, Wanted, assemble, assemble_headers, decompress_within,
+    Compression, Failure, Limits, Modes, PathFilter, UnpackOptions, assemble, assemble_headers, decompress_within,
     unpack_as,
 };
 use crate::verify::layer::{Checked, open_dir};
@@ -35,7 +35,7 @@ pub(super) struct Reference {
     /// The digest of what it came as, when that was compressed.
     pub(super) blob: Option<Digest>,
     /// The files whose content it has.
-    pub(super) wanted: Wanted,
+    pub(super) wanted: PathFilter,
 }
 
 /// Makes references.
@@ -54,7 +54,7 @@ impl Unpacking<'_> {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(super) fn own(&self, checked: &Checked, wanted: &Wanted) -> Result<Option<Reference>> {
+    pub(super) fn own(&self, checked: &Checked, wanted: &PathFilter) -> Result<Option<Reference>> {
         let dir = match open_dir(&self.store.diff_dir(&self.layer.hex())) {
             Ok(Some(dir)) if !checked.has_bad_split => dir,
             Ok(_) | Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
@@ -72,7 +72,8 @@ impl Unpacking<'_> {
             }
         };
         // Where the tar is right all content is, but for what is in holes.
-        let wanted = if is_proven && *wanted != Wanted::Everything { wanted.clone() } else { Wanted::nothing() };
+        let wanted =
+            if is_proven && *wanted != PathFilter::Everything { wanted.clone() } else { PathFilter::nothing() };
         let unpacked = through_pipe(write, |mut tar| self.unpack("own", &mut tar, wanted, &Limits::of_own()))?;
         let Ok(reference) = unpacked? else { return Ok(None) };
         let size = |record: &LayerRecord| (record.size, record.content_bytes, record.entries);
@@ -90,7 +91,7 @@ impl Unpacking<'_> {
     pub(super) fn foreign(
         &self,
         sources: &[Source],
-        wanted: &Wanted,
+        wanted: &PathFilter,
         against: &mut Vec<String>,
     ) -> Result<Option<Reference>> {
         for (number, source) in sources.iter().enumerate() {
@@ -115,7 +116,7 @@ impl Unpacking<'_> {
         &self,
         place: &str,
         blob: Box<dyn Read + '_>,
-        wanted: Wanted,
+        wanted: PathFilter,
     ) -> Result<Result<Reference, String>> {
         let known = |record: &LayerRecord| (record.size.saturating_add(record.content_bytes), record.entries);
         let (bytes, entries) = self.record.map(known).unwrap_or_default();
@@ -139,7 +140,7 @@ impl Unpacking<'_> {
         &self,
         place: &str,
         mut tar: &mut dyn Read,
-        wanted: Wanted,
+        wanted: PathFilter,
         limits: &Limits,
     ) -> Result<Result<Reference, String>> {
         let dir = self.staging.dir().join(place);

@@ -9,7 +9,7 @@ use crate::image::{ImageConfig, Platform};
 use crate::progress::Progress;
 use crate::store::{LayerRecord, NewImage, StagedLayer, Store};
 use crate::sys::fs;
-use crate::tarball::Wanted;
+use crate::tarball::PathFilter;
 use crate::verify::mend::{Mended, mend};
 use crate::verify::reference::Unpacking;
 use crate::verify::source::Source;
@@ -176,7 +176,7 @@ impl Repairing<'_> {
                 record: None,
                 progress: self.progress,
             };
-            let reference = unpacking.foreign(&self.sources, &Wanted::Everything, &mut self.against)?;
+            let reference = unpacking.foreign(&self.sources, &PathFilter::Everything, &mut self.against)?;
             let Some(reference) = reference else { continue };
             let dir = staging.dir().join(format!("layer-{}", layer.hex()));
             fs::rename(&reference.dir, &dir).map_err(|source| Error::Io {

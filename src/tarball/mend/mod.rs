@@ -19,7 +19,7 @@ use kept_times::KeptTimes;
 
 use super::difference::{Change, Difference, joined};
 use super::disk::Walk;
-use super::wanted::{Wanted, path_and_above};
+use super::path_filter::{PathFilter, path_and_above};
 use super::{Failure, Modes};
 use crate::index::{Child, Index, Kind, Node, NodeId};
 use crate::sys::{call, is_want};
@@ -33,7 +33,7 @@ pub struct Mend<'a> {
     walk: Walk,
     staged: Walk,
     aside: BorrowedFd<'a>,
-    wanted: &'a Wanted,
+    wanted: &'a PathFilter,
     modes: Modes,
     /// Names given in `aside` so far.
     made: u64,
@@ -83,7 +83,7 @@ impl<'a> Mend<'a> {
         dir: BorrowedFd<'_>,
         staged: BorrowedFd<'_>,
         aside: BorrowedFd<'a>,
-        wanted: &'a Wanted,
+        wanted: &'a PathFilter,
         modes: Modes,
     ) -> std::result::Result<Self, Failure> {
         let failed = |error| Failure::write("open", b"", error);

@@ -18,7 +18,7 @@ use super::sparse::{self, Form, Map, TextMap};
 use super::tree::Tree;
 use super::unpack_options::UnpackOptions;
 use super::write_back::WriteBack;
-use super::{BLOCK, Failure, Limits, Refusal, Wanted, padding, path, size_text, split};
+use super::{BLOCK, Failure, Limits, PathFilter, Refusal, padding, path, size_text, split};
 use crate::id::DiffId;
 use crate::index::{Index, Kind};
 use crate::whiteout::{self, Marker};
@@ -103,7 +103,7 @@ struct Unpacking<'a, C> {
     split: split::Writer<'a>,
     tree: Tree,
     limits: &'a Limits,
-    wanted: &'a Wanted,
+    wanted: &'a PathFilter,
     is_layer: bool,
     global: Global,
     global_bytes: u64,

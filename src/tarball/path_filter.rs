@@ -1,17 +1,17 @@
-//! Which files' content is wanted of a tar.
+//! Which files of a tar have their content unpacked.
 
 use std::collections::BTreeSet;
 
 /// Files, by their paths in the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum PathFilter {
     /// All there are.
     Everything,
     /// These, and those in these directories.
     Below(BTreeSet<Vec<u8>>),
 }
 
-impl Wanted {
+impl PathFilter {
     /// None at all.
     #[must_use]
     pub const fn nothing() -> Self {
@@ -38,12 +38,12 @@ mod tests {
 
     #[test]
     fn a_directory_has_all_that_is_in_it() {
-        let wanted = Wanted::Below([b"a/b".to_vec(), b"c".to_vec()].into());
+        let wanted = PathFilter::Below([b"a/b".to_vec(), b"c".to_vec()].into());
         for path in [&b"a/b"[..], b"a/b/x/y", b"c", b"c/d"] {
-            assert!(wanted.has(path) && Wanted::Everything.has(path), "{}", path.escape_ascii());
+            assert!(wanted.has(path) && PathFilter::Everything.has(path), "{}", path.escape_ascii());
         }
         for path in [&b"a"[..], b"a/bc", b"d", b"", b"x/c"] {
-            assert!(!wanted.has(path) && !Wanted::nothing().has(path), "{}", path.escape_ascii());
+            assert!(!wanted.has(path) && !PathFilter::nothing().has(path), "{}", path.escape_ascii());
         }
     }
 }
