@@ -41,7 +41,7 @@ pub struct HashingReader<R> {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What went through a [`HashingReader`] reader.
+/// What went through a [`HashingReader`].
 #[derive(Debug)]
 pub struct Seen {
     digester: BlobDigester,

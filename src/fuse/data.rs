@@ -26,7 +26,7 @@ impl Filesystem {
                 Some(Err(error)) => reply.error(errno(error)),
                 Some(Ok(false)) => {
                     let (opens, given) = (opens.clone(), self.given.clone());
-                    self.late.put(&self.union, move |union| opens.open(union, &given, ino, purpose, reply));
+                    self.deferred.put(&self.union, move |union| opens.open(union, &given, ino, purpose, reply));
                 }
                 _ => opens.open(&self.union, &self.given, ino, purpose, reply),
             }
@@ -90,7 +90,7 @@ impl Filesystem {
             Ok(true) => written(write(&self.union, data), reply),
             Ok(false) => {
                 let data = data.to_vec();
-                self.late.put(&self.union, move |union: &Union| written(write(union, &data), reply));
+                self.deferred.put(&self.union, move |union: &Union| written(write(union, &data), reply));
             }
             Err(error) => {
                 if gathered {

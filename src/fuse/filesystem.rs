@@ -1,5 +1,5 @@
 //! Decodes and counts each FUSE request and passes it to the union. The only decision made here is which requests wait for
-//! a copy-up (`late.rs`).
+//! a copy-up (`deferred.rs`).
 //!
 //! The zero-message mode: `open`, `opendir`, `flush` and `access` are answered ENOSYS, after which the kernel
 //! handles them itself and keeps page and directory caches (fs/fuse/file.c, `fuse_file_open`); entries,
@@ -23,11 +23,11 @@ use fuser::{
 };
 
 use super::counters::{Counters, Operation};
+use super::deferred::Deferred;
 use super::flush_failures::FlushFailures;
 use super::gate::{Gate, Pass};
 use super::given::Given;
 use super::ids::Ids;
-use super::late::Late;
 use super::load::{Busy, Load};
 use super::losses::Losses;
 use super::opens::{Created, Opens, Purpose};
@@ -66,7 +66,7 @@ pub(super) struct Filesystem {
     pub(super) room: Option<Arc<Room>>,
     pub(super) wakeful: Arc<Wakeful>,
     pub(super) read_ahead: Arc<ReadAhead>,
-    pub(super) late: Late,
+    pub(super) deferred: Deferred,
     pub(super) terms: Terms,
     /// How owners are shown.
     pub(super) ids: Ids,

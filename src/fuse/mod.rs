@@ -12,7 +12,7 @@
 //! - [`gate`]: holding back all changes for a while
 //! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
 //! - [`mod@io`]: by which way data go
-//! - [`late`]: requests that wait for a copy-up, and keep no others waiting
+//! - [`deferred`]: requests that wait for a copy-up, and keep no others waiting
 //! - [`load`]: how many threads are busy
 //! - [`losses`]: what programs have written that could not be stored
 //! - [`opens`]: which open files the kernel reads and writes itself
@@ -33,6 +33,7 @@ mod behaviour;
 mod connection;
 mod counters;
 mod data;
+mod deferred;
 mod filesystem;
 mod flush_failures;
 mod gate;
@@ -40,7 +41,6 @@ mod gathered;
 mod given;
 mod ids;
 mod io;
-mod late;
 mod load;
 mod losses;
 mod mounts;

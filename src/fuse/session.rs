@@ -12,12 +12,12 @@ use rustix::mount::MountFlags;
 
 use super::behaviour::Behaviour;
 use super::counters::Counters;
+use super::deferred;
 use super::filesystem::Filesystem;
 use super::gate::Gate;
 use super::gathered::{Gatherer, WriteOut};
 use super::given::Given;
 use super::io::Io;
-use super::late;
 use super::load::Load;
 use super::losses::Losses;
 use super::mounts::{self, FS_TYPE, Mount};
@@ -116,7 +116,7 @@ impl Session {
         let (seeks, questions) = seek::questions();
         let (renewals, outdated) = renew::renewals();
         let (read_ahead, batches) = ReadAhead::new();
-        let (late, requests) = late::requests();
+        let (deferred, requests) = deferred::requests();
         let given = Arc::new(Given::new());
         let gate = Arc::new(Gate::default());
         let gatherer = Arc::new(Gatherer::default());
@@ -132,7 +132,7 @@ impl Session {
             room: room.clone(),
             wakeful: Wakeful::start(),
             read_ahead: Arc::new(read_ahead),
-            late,
+            deferred,
             counters: counters.clone(),
             load: Arc::new(Load::new(AT_FIRST, options.threads.max(1))),
             terms: Terms {
@@ -156,9 +156,9 @@ impl Session {
             let notifying = channel.agree(filesystem.clone())?;
             given.invalidate_by(notifying.notifier());
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
-            let late = late::do_all(requests, gate.clone(), union.clone())?;
+            let deferred = deferred::do_all(requests, gate.clone(), union.clone())?;
             let renewing = renew::do_all(outdated, notifying.notifier())?;
-            Ok(([read_ahead, late, renewing, seek::answer_all(questions, gatherer.clone(), union)?], channel))
+            Ok(([read_ahead, deferred, renewing, seek::answer_all(questions, gatherer.clone(), union)?], channel))
         });
         match (started, mount) {
             (Ok((threads, channel)), Ok(mount)) => {

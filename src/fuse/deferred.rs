@@ -16,9 +16,9 @@ type Request = Box<dyn FnOnce(&Union) + Send>;
 
 /// Takes requests to the thread that waits.
 #[derive(Clone)]
-pub(super) struct Late(Sender<Request>);
+pub(super) struct Deferred(Sender<Request>);
 
-impl Late {
+impl Deferred {
     /// Has it done later, in the order in which requests come.
     pub(super) fn put(&self, union: &Union, request: impl FnOnce(&Union) + Send + 'static) {
         // Without its thread the mount is about to end.
@@ -28,9 +28,9 @@ impl Late {
     }
 }
 
-pub(super) fn requests() -> (Late, Receiver<Request>) {
+pub(super) fn requests() -> (Deferred, Receiver<Request>) {
     let (sender, receiver) = channel();
-    (Late(sender), receiver)
+    (Deferred(sender), receiver)
 }
 
 /// Starts the thread; it ends when nothing can come any more, and then lets go of the union.
