@@ -25,10 +25,10 @@ impl Filesystem {
             match copied_up {
                 Some(Err(error)) => reply.error(errno(error)),
                 Some(Ok(false)) => {
-                    let (opens, given) = (opens.clone(), self.given.clone());
-                    self.deferred.put(&self.union, move |union| opens.open(union, &given, ino, purpose, reply));
+                    let (opens, invalidation) = (opens.clone(), self.invalidation.clone());
+                    self.deferred.put(&self.union, move |union| opens.open(union, &invalidation, ino, purpose, reply));
                 }
-                _ => opens.open(&self.union, &self.given, ino, purpose, reply),
+                _ => opens.open(&self.union, &self.invalidation, ino, purpose, reply),
             }
         } else if self.terms.no_open {
             reply.error(errno(Errno::ENOSYS));
@@ -69,7 +69,7 @@ impl Filesystem {
     ) {
         let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback;
         let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then_some(caller);
-        let (given, times) = (self.given.clone(), self.times());
+        let (invalidation, times) = (self.invalidation.clone(), self.times());
         let (losses, room) = (self.losses.clone(), self.room.clone());
         if gathered && let Some(room) = &room {
             room.spend(data.len() as u64);
@@ -79,7 +79,7 @@ impl Filesystem {
                 true => union.write_gathered(ino, offset, data),
                 false => union.write(ino, offset, data, kills, times),
             };
-            let written = done.tell(|ino| given.outdate(ino));
+            let written = done.tell(|ino| invalidation.outdate(ino));
             if gathered && let Err(error) = &written {
                 // The program has been told that it is written.
                 Self::lose(&losses, room.as_ref(), union, ino, *error);

@@ -45,5 +45,5 @@ pub(super) fn do_all(
             request(&union);
         }
     };
-    std::thread::Builder::new().name("late".to_owned()).spawn(run)
+    std::thread::Builder::new().name("deferred".to_owned()).spawn(run)
 }

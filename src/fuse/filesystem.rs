@@ -22,18 +22,18 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
+use super::attr_invalidation::AttrInvalidation;
 use super::counters::{Counters, Operation};
 use super::deferred::Deferred;
 use super::flush_failures::FlushFailures;
 use super::gate::{Gate, Pass};
-use super::given::Given;
 use super::ids::Ids;
 use super::load::{Busy, Load};
 use super::losses::Losses;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
 use super::renew::Renewals;
-use super::replies::{attribute, empty, given, written};
+use super::replies::{attribute, empty, record_attr, written};
 use super::room::Room;
 use super::seek::{Seek, Seeks};
 use super::terms::Terms;
@@ -58,7 +58,7 @@ pub(super) struct Filesystem {
     pub(super) load: Arc<Load>,
     pub(super) seeks: Seeks,
     pub(super) renewals: Renewals,
-    pub(super) given: Arc<Given>,
+    pub(super) invalidation: Arc<AttrInvalidation>,
     pub(super) flush_failures: Arc<FlushFailures>,
     pub(super) gate: Arc<Gate>,
     pub(super) losses: Arc<Losses>,
@@ -132,17 +132,17 @@ impl Filesystem {
     /// What an operation gave that changes this directory's entries.
     fn changed<T>(&self, directory: INodeNo, result: FsResult<T>) -> FsResult<T> {
         match result {
-            Ok(_) => self.given.changed(ino(directory)),
+            Ok(_) => self.invalidation.changed(ino(directory)),
             Err(error) if error.is_refusal() => {}
             // How far it came is not known.
-            Err(_) => self.given.outdate(ino(directory)),
+            Err(_) => self.invalidation.outdate(ino(directory)),
         }
         result
     }
 
     /// What an operation gave, after the kernel was told which attributes it has to ask for again.
     fn tell<T>(&self, outdated: Outdated<T>) -> T {
-        outdated.tell(|ino| self.given.outdate(ino))
+        outdated.tell(|ino| self.invalidation.outdate(ino))
     }
 }
 
@@ -153,8 +153,8 @@ impl fuser::Filesystem for Filesystem {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let _busy = self.count(Operation::Lookup);
-        let answer = self.given.answer();
-        match given(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
+        let answer = self.invalidation.answer();
+        match record_attr(&answer, self.union.lookup(ino(parent), name.as_bytes())) {
             Err(Errno::ENOENT) => reply.entry(&FOREVER, &no_entry(), Generation(0)),
             result => self.entry(result, reply),
         }
@@ -172,8 +172,8 @@ impl fuser::Filesystem for Filesystem {
 
     fn getattr(&self, _request: &Request, node: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         let _busy = self.count(Operation::Getattr);
-        let answer = self.given.answer();
-        self.attributes(given(&answer, self.union.getattr(ino(node))), reply);
+        let answer = self.invalidation.answer();
+        self.attributes(record_attr(&answer, self.union.getattr(ino(node))), reply);
     }
 
     fn setattr(
@@ -199,9 +199,9 @@ impl fuser::Filesystem for Filesystem {
         let gid = gid.map(|gid| self.ids.groups.meant(gid));
         let (atime, mtime, ctime) = (atime.map(set_time), mtime.map(set_time), ctime.map(time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime };
-        let answer = self.given.answer();
+        let answer = self.invalidation.answer();
         let attr = self.tell(self.union.setattr(ino(node), &set, self.caller(request)));
-        self.set_attributes(ino(node), &set, given(&answer, attr), reply);
+        self.set_attributes(ino(node), &set, record_attr(&answer, attr), reply);
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -233,9 +233,9 @@ impl fuser::Filesystem for Filesystem {
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let _pass = self.change(Operation::Mkdir);
-        let answer = self.given.answer();
+        let answer = self.invalidation.answer();
         let made = self.union.mkdir(ino(parent), name.as_bytes(), mode & 0o7777, umask, self.caller(request));
-        self.entry(given(&answer, self.changed(parent, made)), reply);
+        self.entry(record_attr(&answer, self.changed(parent, made)), reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -337,7 +337,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let _busy = self.count(Operation::Release);
         if let Some(opens) = &self.opens {
-            opens.release(&self.given, node, Purpose::of(flags.0));
+            opens.release(&self.invalidation, node, Purpose::of(flags.0));
         }
         reply.ok();
     }
@@ -379,7 +379,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let _busy = self.count(Operation::Readdirplus);
         self.lists(node, offset);
-        let answer = self.given.answer();
+        let answer = self.invalidation.answer();
         let result = self.union.readdir(ino(node), offset, true, &mut |found| {
             let name = OsStr::from_bytes(found.name);
             let (attr, generation) = match &found.attr {
@@ -515,7 +515,7 @@ impl fuser::Filesystem for Filesystem {
             Ok(made) => {
                 let (union, ino) = (&self.union, made.ino);
                 let made = self.ids.attr(&made);
-                opens.open(union, &self.given, ino, Purpose::of(flags), Created { union, made, reply });
+                opens.open(union, &self.invalidation, ino, Purpose::of(flags), Created { union, made, reply });
             }
             Err(error) => reply.error(errno(error)),
         }

@@ -8,7 +8,7 @@
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and its beginning and end
 //! - [`terms`]: what the kernel is told when the connection begins
-//! - [`given`]: which directories' attributes the kernel may hold outdated answers about
+//! - [`attr_invalidation`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`gate`]: holding back all changes for a while
 //! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
 //! - [`mod@io`]: by which way data go
@@ -28,6 +28,7 @@
 //! The server tells the kernel at the start that only the kernel's requests change the tree (see [`filesystem`]): the kernel
 //! then keeps what it has seen, and asks for nothing twice.
 
+mod attr_invalidation;
 mod backing_file;
 mod behaviour;
 mod connection;
@@ -38,7 +39,6 @@ mod filesystem;
 mod flush_failures;
 mod gate;
 mod gathered;
-mod given;
 mod ids;
 mod io;
 mod load;

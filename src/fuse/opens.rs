@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
 use super::backing_file::BackingFile;
-use super::given::Given;
+use super::attr_invalidation::AttrInvalidation;
 use super::value::{AT_ONCE, FOREVER, file_attr, generation, reply as errno};
 use crate::sys::{self, call};
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, Union};
@@ -147,7 +147,14 @@ impl Opens {
     }
 
     /// Answers an `open` or a `create`.
-    pub(super) fn open(&self, union: &Union, given: &Given, ino: Ino, purpose: Purpose, reply: impl Opening) {
+    pub(super) fn open(
+        &self,
+        union: &Union,
+        invalidation: &AttrInvalidation,
+        ino: Ino,
+        purpose: Purpose,
+        reply: impl Opening,
+    ) {
         let Purpose { writes, empties, executes } = purpose;
         if empties.is_some() && !writes && self.is_executed(ino) {
             return reply.fails(Errno::ETXTBSY);
@@ -158,7 +165,7 @@ impl Opens {
         };
         // A copy-up may take long: before the lock.
         let data = match empties {
-            Some(caller) => union.emptied_data(ino, caller).tell(|ino| given.outdate(ino)).map(Some),
+            Some(caller) => union.emptied_data(ino, caller).tell(|ino| invalidation.outdate(ino)).map(Some),
             None => union.lasting_data(ino, writes),
         };
         let data = match data {
@@ -190,7 +197,7 @@ impl Opens {
         match open.backing.as_ref().and_then(BackingFile::id) {
             Some(backing) => {
                 if writes {
-                    given.outdate(ino);
+                    invalidation.outdate(ino);
                 }
                 reply.passes(backing);
             }
@@ -199,7 +206,7 @@ impl Opens {
     }
 
     /// Handles a RELEASE: an open of the inode with this purpose is closed.
-    pub(super) fn release(&self, given: &Given, node: INodeNo, purpose: Purpose) {
+    pub(super) fn release(&self, invalidation: &AttrInvalidation, node: INodeNo, purpose: Purpose) {
         let ino = Ino(node.0);
         let mut files = self.files.lock();
         let Entry::Occupied(mut open) = files.entry(ino) else { return };
@@ -211,7 +218,7 @@ impl Opens {
             drop(files);
             // Attributes that were read before the last write, and not yet sent, would now be valid for ever.
             if was_written {
-                given.outdate(ino);
+                invalidation.outdate(ino);
             }
         }
     }

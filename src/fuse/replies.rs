@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fuser::{ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr};
 
+use super::attr_invalidation::Answer;
 use super::filesystem::Filesystem;
-use super::given::Answer;
 use super::renew::{self, When};
 use super::value::{AT_ONCE, FOREVER, generation, reply as errno};
 use crate::index::Kind;
@@ -34,8 +34,8 @@ pub(super) fn attribute(result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr)
     }
 }
 
-/// The attributes that an operation gave, on their way to the kernel.
-pub(super) fn given(answer: &Answer<'_>, result: FsResult<Attr>) -> FsResult<Attr> {
+/// Records that the kernel is about to get these attributes, if they are a directory's.
+pub(super) fn record_attr(answer: &Answer<'_>, result: FsResult<Attr>) -> FsResult<Attr> {
     // error: it goes on with the result.
     if let Ok(attr) = &result
         && attr.kind == Kind::Directory

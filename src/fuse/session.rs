@@ -10,13 +10,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Raw;
 use rustix::mount::MountFlags;
 
+use super::attr_invalidation::AttrInvalidation;
 use super::behaviour::Behaviour;
 use super::counters::Counters;
 use super::deferred;
 use super::filesystem::Filesystem;
 use super::gate::Gate;
 use super::gathered::{Gatherer, WriteOut};
-use super::given::Given;
 use super::io::Io;
 use super::load::Load;
 use super::losses::Losses;
@@ -117,7 +117,7 @@ impl Session {
         let (renewals, outdated) = renew::renewals();
         let (read_ahead, batches) = ReadAhead::new();
         let (deferred, requests) = deferred::requests();
-        let given = Arc::new(Given::new());
+        let invalidation = Arc::new(AttrInvalidation::new());
         let gate = Arc::new(Gate::default());
         let gatherer = Arc::new(Gatherer::default());
         let losses = Arc::new(Losses::default());
@@ -125,7 +125,7 @@ impl Session {
             union: union.clone(),
             seeks,
             renewals,
-            given: given.clone(),
+            invalidation: invalidation.clone(),
             flush_failures: Arc::default(),
             gate: gate.clone(),
             losses: losses.clone(),
@@ -154,7 +154,7 @@ impl Session {
         });
         let started = Channel::begin(dev, device).and_then(|channel| {
             let notifying = channel.agree(filesystem.clone())?;
-            given.invalidate_by(notifying.notifier());
+            invalidation.invalidate_by(notifying.notifier());
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
             let deferred = deferred::do_all(requests, gate.clone(), union.clone())?;
             let renewing = renew::do_all(outdated, notifying.notifier())?;

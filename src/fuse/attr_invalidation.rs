@@ -16,8 +16,8 @@ use crate::union::Ino;
 /// Directories that are told apart; more only share.
 const PLACES: u64 = 1024;
 
-/// What has been answered.
-pub(super) struct Given {
+/// Which directories' attributes the kernel may have got since their last invalidation.
+pub(super) struct AttrInvalidation {
     /// Answers that are being made up. Of which inode is known only at their end.
     under_way: AtomicUsize,
     /// In each place the directory of which nothing was answered since its last invalidation.
@@ -26,7 +26,7 @@ pub(super) struct Given {
 }
 
 /// An answer with attributes that is being made up.
-pub(super) struct Answer<'a>(&'a Given);
+pub(super) struct Answer<'a>(&'a AttrInvalidation);
 
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ impl Answer<'_> {
     }
 }
 
-impl Given {
+impl AttrInvalidation {
     pub(super) fn new() -> Self {
         Self {
             under_way: AtomicUsize::new(0),
