@@ -24,6 +24,7 @@ use fuser::{
 
 use super::attr_invalidation::AttrInvalidation;
 use super::counters::{Counters, Operation};
+use super::cpu_latency::CpuLatency;
 use super::deferred::Deferred;
 use super::flush_failures::FlushFailures;
 use super::gate::{Gate, Pass};
@@ -39,7 +40,6 @@ use super::seek::{Seek, Seeks};
 use super::terms::Terms;
 use super::under_overlay;
 use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time, time};
-use super::wakeful::Wakeful;
 use crate::index::Kind;
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, NewFile, Outdated, RenameMode, SetAttr, Union};
 
@@ -64,7 +64,7 @@ pub(super) struct Filesystem {
     pub(super) losses: Arc<Losses>,
     /// Where the kernel gathers writes.
     pub(super) room: Option<Arc<Room>>,
-    pub(super) wakeful: Arc<Wakeful>,
+    pub(super) cpu_latency: Arc<CpuLatency>,
     pub(super) read_ahead: Arc<ReadAhead>,
     pub(super) deferred: Deferred,
     pub(super) terms: Terms,
@@ -97,7 +97,7 @@ impl Filesystem {
     }
 
     pub(super) fn count(&self, operation: Operation) -> Busy<'_> {
-        self.wakeful.request();
+        self.cpu_latency.request();
         self.counters.count(operation);
         self.load.begin()
     }

@@ -21,7 +21,7 @@
 //! - [`room`]: that a write is told when the disk is full
 //! - [`gathered`]: what the kernel has of a file and the union does not have yet
 //! - [`workers`]: the threads that answer requests
-//! - [`wakeful`]: processors that stay awake while requests come thick
+//! - [`cpu_latency`]: processors that stay awake while requests come thick
 //! - [`connection`]: the kernel's control of a mount's connection
 //! - [`counters`]: how many messages of each kind the kernel has sent
 //!
@@ -33,6 +33,7 @@ mod backing_file;
 mod behaviour;
 mod connection;
 mod counters;
+mod cpu_latency;
 mod data;
 mod deferred;
 mod filesystem;
@@ -55,7 +56,6 @@ mod session;
 mod terms;
 mod under_overlay;
 mod value;
-mod wakeful;
 mod workers;
 
 pub use behaviour::Behaviour;

@@ -13,6 +13,7 @@ use rustix::mount::MountFlags;
 use super::attr_invalidation::AttrInvalidation;
 use super::behaviour::Behaviour;
 use super::counters::Counters;
+use super::cpu_latency::CpuLatency;
 use super::deferred;
 use super::filesystem::Filesystem;
 use super::gate::Gate;
@@ -29,7 +30,6 @@ use super::room::{Remount, Room};
 use super::seek;
 use super::terms::Terms;
 use super::under_overlay;
-use super::wakeful::Wakeful;
 use super::workers::{AT_FIRST, Channel, Workers};
 use crate::error::{Context as _, Error, Result};
 use crate::sys::call;
@@ -130,7 +130,7 @@ impl Session {
             gate: gate.clone(),
             losses: losses.clone(),
             room: room.clone(),
-            wakeful: Wakeful::start(),
+            cpu_latency: CpuLatency::start(),
             read_ahead: Arc::new(read_ahead),
             deferred,
             counters: counters.clone(),

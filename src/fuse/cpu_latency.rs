@@ -27,7 +27,7 @@ const MOMENT: Duration = Duration::from_millis(3);
 /// How often the thread looks whether the mount is gone.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) struct Wakeful {
+pub(super) struct CpuLatency {
     /// When the last request came while nothing was asked for, in microseconds.
     last: AtomicU64,
     /// How many came while it was.
@@ -37,11 +37,11 @@ pub(super) struct Wakeful {
     thread: OnceLock<Thread>,
 }
 
-impl Wakeful {
+impl CpuLatency {
     /// Starts the thread, which ends with this. Without the right to ask the kernel, as for users other than root, it does
     /// nothing.
     pub(super) fn start() -> Arc<Self> {
-        let wakeful = Arc::new(Self {
+        let cpu_latency = Arc::new(Self {
             last: AtomicU64::new(0),
             count: AtomicU64::new(0),
             asked: AtomicBool::new(false),
@@ -52,14 +52,14 @@ impl Wakeful {
         let is_heard = std::fs::read_to_string(DRIVER).is_ok_and(|driver| driver.trim() != "none");
         // error: what cannot be opened is not asked for either.
         if is_heard && std::env::var_os(OFF).is_none() && std::fs::File::options().write(true).open(DEVICE).is_ok() {
-            let weak = Arc::downgrade(&wakeful);
+            let weak = Arc::downgrade(&cpu_latency);
             let run = move || ask_when_thick(&weak);
             // error: without the thread processors sleep as ever.
-            if let Ok(started) = std::thread::Builder::new().name("wakeful".to_owned()).spawn(run) {
-                wakeful.thread.get_or_init(|| started.thread().clone());
+            if let Ok(started) = std::thread::Builder::new().name("cpu_latency".to_owned()).spawn(run) {
+                cpu_latency.thread.get_or_init(|| started.thread().clone());
             }
         }
-        wakeful
+        cpu_latency
     }
 
     /// A request has come.
@@ -77,10 +77,10 @@ impl Wakeful {
     }
 }
 
-fn ask_when_thick(wakeful: &Weak<Wakeful>) {
+fn ask_when_thick(cpu_latency: &Weak<CpuLatency>) {
     loop {
         std::thread::park_timeout(PATIENCE);
-        let Some(now) = wakeful.upgrade() else { return };
+        let Some(now) = cpu_latency.upgrade() else { return };
         if !now.asked.load(Relaxed) {
             continue;
         }
