@@ -30,7 +30,7 @@ impl Filesystem {
                 }
                 _ => opens.open(&self.union, &self.invalidation, ino, purpose, reply),
             }
-        } else if self.terms.no_open {
+        } else if self.negotiated.no_open {
             reply.error(errno(Errno::ENOSYS));
         } else {
             reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
@@ -67,7 +67,7 @@ impl Filesystem {
         caller: Caller,
         reply: ReplyWrite,
     ) {
-        let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.terms.writeback;
+        let gathered = flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.negotiated.writeback;
         let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then_some(caller);
         let (invalidation, times) = (self.invalidation.clone(), self.times());
         let (losses, room) = (self.losses.clone(), self.room.clone());
@@ -103,11 +103,11 @@ impl Filesystem {
 
     /// Whether changes of content move times: not where the kernel has them.
     pub(super) const fn times(&self) -> Times {
-        if self.terms.writeback { Times::Stay } else { Times::Move }
+        if self.negotiated.writeback { Times::Stay } else { Times::Move }
     }
 
     pub(super) fn seek(&self, seek: Seek) {
-        if !self.terms.writeback || seek.doubt(&self.union).is_none() {
+        if !self.negotiated.writeback || seek.doubt(&self.union).is_none() {
             return seek.answer(&self.union);
         }
         // Without its thread the mount is about to end.

@@ -31,13 +31,13 @@ use super::gate::{Gate, Pass};
 use super::ids::Ids;
 use super::load::{Busy, Load};
 use super::losses::Losses;
+use super::negotiation::Negotiated;
 use super::opens::{Created, Opens, Purpose};
 use super::read_ahead::ReadAhead;
 use super::renew::Renewals;
 use super::replies::{attribute, empty, record_attr, written};
 use super::room::Room;
 use super::seek::{Seek, Seeks};
-use super::terms::Terms;
 use super::under_overlay;
 use super::value::{FOREVER, device_parts, file_attr, file_type, generation, no_entry, reply as errno, set_time, time};
 use crate::index::Kind;
@@ -67,7 +67,7 @@ pub(super) struct Filesystem {
     pub(super) cpu_latency: Arc<CpuLatency>,
     pub(super) read_ahead: Arc<ReadAhead>,
     pub(super) deferred: Deferred,
-    pub(super) terms: Terms,
+    pub(super) negotiated: Negotiated,
     /// How owners are shown.
     pub(super) ids: Ids,
     /// Whether `fsync` waits for nothing.
@@ -93,7 +93,7 @@ impl Filesystem {
 
     /// Whether an attribute is an access list of a mount that has none.
     fn is_left_out(&self, name: &OsStr) -> bool {
-        !self.terms.access_lists && name.as_bytes().starts_with(ACCESS_LISTS)
+        !self.negotiated.access_lists && name.as_bytes().starts_with(ACCESS_LISTS)
     }
 
     pub(super) fn count(&self, operation: Operation) -> Busy<'_> {
@@ -148,7 +148,7 @@ impl Filesystem {
 
 impl fuser::Filesystem for Filesystem {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.terms.agree(config, self.opens.is_some())
+        self.negotiated.agree(config, self.opens.is_some())
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -350,7 +350,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let _busy = self.count(Operation::Opendir);
-        if self.terms.no_opendir {
+        if self.negotiated.no_opendir {
             reply.error(errno(Errno::ENOSYS));
         } else {
             reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
@@ -469,7 +469,7 @@ impl fuser::Filesystem for Filesystem {
         let _busy = self.count(Operation::Listxattr);
         let mut names = self.union.listxattr(ino(node));
         // error: it goes on with the names.
-        if !self.terms.access_lists
+        if !self.negotiated.access_lists
             && let Ok(names) = &mut names
         {
             *names = names

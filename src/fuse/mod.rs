@@ -7,7 +7,7 @@
 //! - [`mod@mounts`]: what is mounted where
 //! - [`seek`]: where data are, of files with data that the kernel has not written yet
 //! - [`session`]: the mount, and its beginning and end
-//! - [`terms`]: what the kernel is told when the connection begins
+//! - [`negotiation`]: what the kernel is told when the connection begins
 //! - [`attr_invalidation`]: which directories' attributes the kernel may hold outdated answers about
 //! - [`gate`]: holding back all changes for a while
 //! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
@@ -45,6 +45,7 @@ mod io;
 mod load;
 mod losses;
 mod mounts;
+mod negotiation;
 mod opens;
 mod page_cache;
 mod read_ahead;
@@ -53,7 +54,6 @@ mod replies;
 mod room;
 mod seek;
 mod session;
-mod terms;
 mod under_overlay;
 mod value;
 mod workers;

@@ -65,7 +65,7 @@ impl Filesystem {
     /// The reply to a change of attributes.
     pub(super) fn set_attributes(&self, ino: Ino, set: &SetAttr, result: FsResult<Attr>, reply: ReplyAttr) {
         let needed = match &result {
-            Ok(attr) if self.terms.writeback => renew::is_needed(set, attr),
+            Ok(attr) if self.negotiated.writeback => renew::is_needed(set, attr),
             // error: it is told to the caller below.
             _ => None,
         };

@@ -22,13 +22,13 @@ use super::io::Io;
 use super::load::Load;
 use super::losses::Losses;
 use super::mounts::{self, FS_TYPE, Mount};
+use super::negotiation::Negotiated;
 use super::opens::Opens;
 use super::page_cache;
 use super::read_ahead::{self, ReadAhead};
 use super::renew;
 use super::room::{Remount, Room};
 use super::seek;
-use super::terms::Terms;
 use super::under_overlay;
 use super::workers::{AT_FIRST, Channel, Workers};
 use crate::error::{Context as _, Error, Result};
@@ -135,10 +135,10 @@ impl Session {
             deferred,
             counters: counters.clone(),
             load: Arc::new(Load::new(AT_FIRST, options.threads.max(1))),
-            terms: Terms {
+            negotiated: Negotiated {
                 access_lists: !without_access_lists,
                 handles: !under_overlay || !under_overlay::loses_handles(),
-                ..Terms::new(room.is_some(), stack_depth)
+                ..Negotiated::new(room.is_some(), stack_depth)
             },
             ids: ids.clone(),
             volatile: *volatile,

@@ -9,9 +9,9 @@ const MAX_WRITE: u32 = 1 << 20;
 /// The most background requests that the kernel sends: readahead and write-back, for which no program waits.
 const MAX_BACKGROUND: u16 = 64;
 
-/// What is wanted, and after [`Terms::agree`] what the kernel does.
+/// What is wanted, and after [`Negotiated::agree`] what the kernel does.
 #[derive(Debug, Clone)]
-pub(super) struct Terms {
+pub(super) struct Negotiated {
     /// Whether the kernel may gather writes.
     pub(super) writeback: bool,
     /// How many file systems may be under a file that the kernel reads and writes itself, and over it this one.
@@ -25,7 +25,7 @@ pub(super) struct Terms {
     pub(super) handles: bool,
 }
 
-impl Terms {
+impl Negotiated {
     pub(super) const fn new(writeback: bool, stack_depth: u32) -> Self {
         Self { writeback, stack_depth, access_lists: true, no_open: false, no_opendir: false, handles: true }
     }
