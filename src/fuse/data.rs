@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use fuser::{FileHandle, FopenFlags, ReplyData, ReplyOpen, ReplyWrite, WriteFlags};
 
 use super::filesystem::Filesystem;
-use super::opens::Purpose;
+use super::passthrough::Purpose;
 use super::replies::written;
 use super::seek::Seek;
 use super::value::reply as errno;
@@ -17,7 +17,7 @@ thread_local! {
 
 impl Filesystem {
     pub(super) fn open_file(&self, ino: Ino, flags: i32, caller: Caller, reply: ReplyOpen) {
-        if let Some(opens) = &self.opens {
+        if let Some(open_files) = &self.open_files {
             let empties = (flags & libc::O_TRUNC != 0).then_some(caller);
             let purpose = Purpose { empties, ..Purpose::of(flags) };
             let _pass = (purpose.writes || empties.is_some()).then(|| self.gate.pass());
@@ -25,10 +25,11 @@ impl Filesystem {
             match copied_up {
                 Some(Err(error)) => reply.error(errno(error)),
                 Some(Ok(false)) => {
-                    let (opens, invalidation) = (opens.clone(), self.invalidation.clone());
-                    self.deferred.put(&self.union, move |union| opens.open(union, &invalidation, ino, purpose, reply));
+                    let (open_files, invalidation) = (open_files.clone(), self.invalidation.clone());
+                    self.deferred
+                        .put(&self.union, move |union| open_files.open(union, &invalidation, ino, purpose, reply));
                 }
-                _ => opens.open(&self.union, &self.invalidation, ino, purpose, reply),
+                _ => open_files.open(&self.union, &self.invalidation, ino, purpose, reply),
             }
         } else if self.negotiated.no_open {
             reply.error(errno(Errno::ENOSYS));

@@ -32,7 +32,7 @@ use super::ids::Ids;
 use super::load::{Busy, Load};
 use super::losses::Losses;
 use super::negotiation::Negotiated;
-use super::opens::{Created, Opens, Purpose};
+use super::passthrough::{Created, OpenFiles, Purpose};
 use super::read_ahead::ReadAhead;
 use super::renew::Renewals;
 use super::replies::{attribute, empty, record_attr, written};
@@ -75,7 +75,7 @@ pub(super) struct Filesystem {
     /// Whether it is a layer of overlayfs ([`under_overlay`]).
     pub(super) under_overlay: bool,
     /// What is open, where the kernel reads and writes some files itself.
-    pub(super) opens: Option<Arc<Opens>>,
+    pub(super) open_files: Option<Arc<OpenFiles>>,
 }
 
 fn ino(node: INodeNo) -> Ino {
@@ -148,7 +148,7 @@ impl Filesystem {
 
 impl fuser::Filesystem for Filesystem {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.negotiated.agree(config, self.opens.is_some())
+        self.negotiated.agree(config, self.open_files.is_some())
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -164,8 +164,8 @@ impl fuser::Filesystem for Filesystem {
         let _busy = self.count(Operation::Forget);
         if self.union.forget(ino(node), count) {
             self.flush_failures.forget(ino(node));
-            if let Some(opens) = &self.opens {
-                opens.forget(&self.union, ino(node));
+            if let Some(open_files) = &self.open_files {
+                open_files.forget(&self.union, ino(node));
             }
         }
     }
@@ -336,8 +336,8 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let _busy = self.count(Operation::Release);
-        if let Some(opens) = &self.opens {
-            opens.release(&self.invalidation, node, Purpose::of(flags.0));
+        if let Some(open_files) = &self.open_files {
+            open_files.release(&self.invalidation, node, Purpose::of(flags.0));
         }
         reply.ok();
     }
@@ -509,13 +509,13 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyCreate,
     ) {
         let _pass = self.change(Operation::Create);
-        let Some(opens) = &self.opens else { return reply.error(errno(Errno::ENOSYS)) };
+        let Some(open_files) = &self.open_files else { return reply.error(errno(Errno::ENOSYS)) };
         let new = NewFile { kind: Kind::File, mode: mode & 0o7777, umask, rdev: device_parts(0) };
         match self.changed(parent, self.union.create(ino(parent), name.as_bytes(), new, self.caller(request))) {
             Ok(made) => {
                 let (union, ino) = (&self.union, made.ino);
                 let made = self.ids.attr(&made);
-                opens.open(union, &self.invalidation, ino, Purpose::of(flags), Created { union, made, reply });
+                open_files.open(union, &self.invalidation, ino, Purpose::of(flags), Created { union, made, reply });
             }
             Err(error) => reply.error(errno(error)),
         }

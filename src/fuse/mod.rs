@@ -15,7 +15,7 @@
 //! - [`deferred`]: requests that wait for a copy-up, and keep no others waiting
 //! - [`load`]: how many threads are busy
 //! - [`losses`]: what programs have written that could not be stored
-//! - [`opens`]: which open files the kernel reads and writes itself
+//! - [`passthrough`]: which open files the kernel reads and writes itself
 //! - [`page_cache`]: the kernel's limits for a mount
 //! - [`read_ahead`]: having files ready before they are asked for
 //! - [`room`]: that a write is told when the disk is full
@@ -46,8 +46,8 @@ mod load;
 mod losses;
 mod mounts;
 mod negotiation;
-mod opens;
 mod page_cache;
+mod passthrough;
 mod read_ahead;
 mod renew;
 mod replies;

@@ -90,6 +90,6 @@ impl Filesystem {
 
     /// How long an inode's attributes are what they are now, if no message changes them.
     pub(super) fn valid(&self, ino: Ino) -> Duration {
-        if self.opens.as_ref().is_some_and(|opens| opens.is_written(ino)) { AT_ONCE } else { FOREVER }
+        if self.open_files.as_ref().is_some_and(|open_files| open_files.is_written(ino)) { AT_ONCE } else { FOREVER }
     }
 }

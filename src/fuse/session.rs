@@ -23,8 +23,8 @@ use super::load::Load;
 use super::losses::Losses;
 use super::mounts::{self, FS_TYPE, Mount};
 use super::negotiation::Negotiated;
-use super::opens::Opens;
 use super::page_cache;
+use super::passthrough::OpenFiles;
 use super::read_ahead::{self, ReadAhead};
 use super::renew;
 use super::room::{Remount, Room};
@@ -143,8 +143,8 @@ impl Session {
             ids: ids.clone(),
             volatile: *volatile,
             under_overlay: *under_overlay,
-            opens: (options.io == Io::Passthrough)
-                .then(|| Arc::new(Opens::new(options.flags.contains(MountFlags::NOATIME), device.clone()))),
+            open_files: (options.io == Io::Passthrough)
+                .then(|| Arc::new(OpenFiles::new(options.flags.contains(MountFlags::NOATIME), device.clone()))),
         };
         let mount = mounts::mount_at(mountpoint).and_then(|mount| {
             mount

@@ -114,7 +114,7 @@ impl Opening for Created<'_> {
 
 /// What is open.
 #[derive(Debug)]
-pub(super) struct Opens {
+pub(super) struct OpenFiles {
     files: Mutex<HashMap<Ino, Open>>,
     /// Reading changes no access time (`noatime`).
     keeps_access_times: bool,
@@ -141,7 +141,7 @@ impl Open {
     }
 }
 
-impl Opens {
+impl OpenFiles {
     pub(super) fn new(keeps_access_times: bool, device: Arc<OwnedFd>) -> Self {
         Self { files: Mutex::default(), keeps_access_times, device }
     }
