@@ -20,7 +20,7 @@ impl Filesystem {
         if let Some(open_files) = &self.open_files {
             let empties = (flags & libc::O_TRUNC != 0).then_some(caller);
             let purpose = Purpose { empties, ..Purpose::of(flags) };
-            let _pass = (purpose.writes || empties.is_some()).then(|| self.gate.pass());
+            let _pass = (purpose.writes || empties.is_some()).then(|| self.freeze.begin_change());
             let copied_up = (purpose.writes && empties.is_none()).then(|| self.union.try_copy_up(ino));
             match copied_up {
                 Some(Err(error)) => reply.error(errno(error)),

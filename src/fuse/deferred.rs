@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use super::gate::Gate;
+use super::freeze::Freeze;
 use crate::union::Union;
 
 /// What is done when the waiting has an end.
@@ -36,12 +36,12 @@ pub(super) fn requests() -> (Deferred, Receiver<Request>) {
 /// Starts the thread; it ends when nothing can come any more, and then lets go of the union.
 pub(super) fn do_all(
     requests: Receiver<Request>,
-    gate: Arc<Gate>,
+    freeze: Arc<Freeze>,
     union: Arc<Union>,
 ) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         for request in requests {
-            let _pass = gate.pass();
+            let _pass = freeze.begin_change();
             request(&union);
         }
     };

@@ -27,7 +27,7 @@ use super::counters::{Counters, Operation};
 use super::cpu_latency::CpuLatency;
 use super::deferred::Deferred;
 use super::flush_failures::FlushFailures;
-use super::gate::{Gate, Pass};
+use super::freeze::{Freeze, OngoingChange};
 use super::ids::Ids;
 use super::load::{Busy, Load};
 use super::losses::Losses;
@@ -60,7 +60,7 @@ pub(super) struct Filesystem {
     pub(super) renewals: Renewals,
     pub(super) invalidation: Arc<AttrInvalidation>,
     pub(super) flush_failures: Arc<FlushFailures>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) freeze: Arc<Freeze>,
     pub(super) losses: Arc<Losses>,
     /// Where the kernel gathers writes.
     pub(super) room: Option<Arc<Room>>,
@@ -103,12 +103,12 @@ impl Filesystem {
     }
 
     /// Counts an operation that changes something, and lets it pass.
-    fn change(&self, operation: Operation) -> (Busy<'_>, Pass<'_>) {
+    fn change(&self, operation: Operation) -> (Busy<'_>, OngoingChange<'_>) {
         let busy = self.count(operation);
         if let Some(room) = &self.room {
             room.change();
         }
-        (busy, self.gate.pass())
+        (busy, self.freeze.begin_change())
     }
 
     /// On a volatile mount `ENOSYS`, after which the kernel sends no more of them (fs/fuse/file.c, `fuse_fsync`).

@@ -40,7 +40,7 @@ impl Gatherer {
         self.0.get_or_init(|| write_out);
     }
 
-    /// Has the kernel write out what it has gathered of a file. No change may be held back ([`super::Gate`]): that waits
+    /// Has the kernel write out what it has gathered of a file. No change may be held back ([`super::Freeze`]): that waits
     /// for changes.
     ///
     /// # Errors

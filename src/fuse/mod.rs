@@ -9,7 +9,7 @@
 //! - [`session`]: the mount, and its beginning and end
 //! - [`negotiation`]: what the kernel is told when the connection begins
 //! - [`attr_invalidation`]: which directories' attributes the kernel may hold outdated answers about
-//! - [`gate`]: holding back all changes for a while
+//! - [`freeze`]: holding back all changes for a while
 //! - [`behaviour`]: what a mount does otherwise than by default; [`ids`]: owners on the disk, and as they are shown
 //! - [`mod@io`]: by which way data go
 //! - [`deferred`]: requests that wait for a copy-up, and keep no others waiting
@@ -38,7 +38,7 @@ mod data;
 mod deferred;
 mod filesystem;
 mod flush_failures;
-mod gate;
+mod freeze;
 mod gathered;
 mod ids;
 mod io;
@@ -61,7 +61,7 @@ mod workers;
 pub use behaviour::Behaviour;
 pub use connection::Connection;
 pub use counters::{Counters, Operation};
-pub use gate::{Gate, Held};
+pub use freeze::{Freeze, Frozen};
 pub use gathered::{Gathered, Gatherer, WriteOut};
 pub use ids::{IdMap, Ids};
 pub use io::Io;

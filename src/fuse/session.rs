@@ -16,7 +16,7 @@ use super::counters::Counters;
 use super::cpu_latency::CpuLatency;
 use super::deferred;
 use super::filesystem::Filesystem;
-use super::gate::Gate;
+use super::freeze::Freeze;
 use super::gathered::{Gatherer, WriteOut};
 use super::io::Io;
 use super::load::Load;
@@ -59,7 +59,7 @@ pub struct Session {
     channel: Channel,
     filesystem: Filesystem,
     counters: Arc<Counters>,
-    gate: Arc<Gate>,
+    freeze: Arc<Freeze>,
     gatherer: Arc<Gatherer>,
     losses: Arc<Losses>,
     room: Option<Arc<Room>>,
@@ -118,7 +118,7 @@ impl Session {
         let (read_ahead, batches) = ReadAhead::new();
         let (deferred, requests) = deferred::requests();
         let invalidation = Arc::new(AttrInvalidation::new());
-        let gate = Arc::new(Gate::default());
+        let freeze = Arc::new(Freeze::default());
         let gatherer = Arc::new(Gatherer::default());
         let losses = Arc::new(Losses::default());
         let filesystem = Filesystem {
@@ -127,7 +127,7 @@ impl Session {
             renewals,
             invalidation: invalidation.clone(),
             flush_failures: Arc::default(),
-            gate: gate.clone(),
+            freeze: freeze.clone(),
             losses: losses.clone(),
             room: room.clone(),
             cpu_latency: CpuLatency::start(),
@@ -156,7 +156,7 @@ impl Session {
             let notifying = channel.agree(filesystem.clone())?;
             invalidation.invalidate_by(notifying.notifier());
             let read_ahead = read_ahead::make_ready(batches, union.clone())?;
-            let deferred = deferred::do_all(requests, gate.clone(), union.clone())?;
+            let deferred = deferred::do_all(requests, freeze.clone(), union.clone())?;
             let renewing = renew::do_all(outdated, notifying.notifier())?;
             Ok(([read_ahead, deferred, renewing, seek::answer_all(questions, gatherer.clone(), union)?], channel))
         });
@@ -167,7 +167,7 @@ impl Session {
                     mounts::abort(mountpoint)?;
                     return Err(error).doing("start a thread for", mountpoint);
                 }
-                Ok(Self { channel, filesystem, counters, gate, gatherer, losses, room, threads, mount })
+                Ok(Self { channel, filesystem, counters, freeze, gatherer, losses, room, threads, mount })
             }
             (started, mount) => {
                 // Nothing is served, so nothing may wait for it.
@@ -196,8 +196,8 @@ impl Session {
 
     /// By which all changes can be held back.
     #[must_use]
-    pub fn gate(&self) -> Arc<Gate> {
-        self.gate.clone()
+    pub fn freeze(&self) -> Arc<Freeze> {
+        self.freeze.clone()
     }
 
     /// By which the kernel is made to write out what it has gathered.

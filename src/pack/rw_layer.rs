@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context as _, Result};
-use crate::fuse::Gate;
+use crate::fuse::Freeze;
 use crate::index::{Kind, Meta, Time, Xattrs};
 use crate::pack::recorded::Recorded;
 use crate::tarball::{Pack, Packed};
@@ -45,14 +45,14 @@ pub fn pack(union: &Union, out: &mut dyn Write, shown: &Path, latest: Option<Tim
     })
 }
 
-/// The same while the union is changed: changes wait at `gate` as long as one entry is written, so that each is as it was at
+/// The same while the union is changed: changes wait at `freeze` as long as one entry is written, so that each is as it was at
 /// one moment.
 ///
 /// # Errors
 /// As [`pack()`].
 pub(crate) fn pack_live(
     union: &Union,
-    gate: &Gate,
+    freeze: &Freeze,
     out: &mut dyn Write,
     shown: &Path,
     latest: Option<Time>,
@@ -68,7 +68,7 @@ pub(crate) fn pack_live(
             return Ok(());
         }
         let Change::Entry { path, attr, hides } = change else { return write_entry(union, pack, change) };
-        let _held = gate.hold();
+        let _held = freeze.begin();
         match union.getattr(attr.ino) {
             Ok(attr) if attr.nlink != 0 => write_entry(union, pack, Change::Entry { path, attr, hides }),
             // It has gone since it was found, or another is in its place.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Context as _, Result};
-use crate::fuse::{Gate, Gathered, Gatherer, Losses, Session};
+use crate::fuse::{Freeze, Gathered, Gatherer, Losses, Session};
 use crate::index::{Kind, Time};
 use crate::mount::live::for_each_stream;
 use crate::mount::packing::frames::Sent;
@@ -37,7 +37,7 @@ const BUFFER: usize = 1 << 18;
 pub(crate) struct Packing {
     /// Weak: the union must be closed when its mount has ended, also while clients can still connect.
     union: Weak<Union>,
-    gate: Arc<Gate>,
+    freeze: Arc<Freeze>,
     gatherer: Arc<Gatherer>,
     losses: Arc<Losses>,
     /// One at a time.
@@ -51,7 +51,7 @@ impl Packing {
     pub(crate) fn new(union: &Arc<Union>, session: &Session) -> Self {
         Self {
             union: Arc::downgrade(union),
-            gate: session.gate(),
+            freeze: session.freeze(),
             gatherer: session.gatherer(),
             losses: session.losses(),
             busy: Arc::default(),
@@ -136,9 +136,9 @@ impl Packing {
         let tar = Path::new("a layer's tar");
         let latest = wish.latest.map(|sec| Time { sec, nsec: 0 });
         if wish.live {
-            return pack_live(union, &self.gate, sent, tar, latest);
+            return pack_live(union, &self.freeze, sent, tar, latest);
         }
-        let _held = self.gate.hold();
+        let _held = self.freeze.begin();
         pack(union, sent, tar, latest)
     }
 }
