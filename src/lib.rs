@@ -41,7 +41,7 @@
 //! | [`timestamp`] | times as Docker and OCI write them | `index` |
 //! | [`stack`] | one upper and the lowers: all that the store and the union know of each other | `index` |
 //! | [`index`] | the tree of a layer | |
-//! | [`whiteout`], [`mark`], [`id`], [`error`], [`progress`], [`json`], [`sys`] | words that all share | each other |
+//! | [`whiteout`], [`private_xattr`], [`id`], [`error`], [`progress`], [`json`], [`sys`] | words that all share | each other |
 //!
 //! The store never looks into the union nor the union into the store; `tests/it/architecture.rs` reads this table and holds the
 //! sources to it.
@@ -72,12 +72,12 @@ pub mod image;
 mod import;
 pub mod index;
 pub mod json;
-pub mod mark;
 mod mount;
 mod mount_options;
 mod network;
 mod output_file;
 mod pack;
+pub mod private_xattr;
 pub mod progress;
 mod run;
 mod rw_layer;

@@ -1,4 +1,4 @@
-//! Holding back all changes for a while, so that the union can be read as it is at one moment.
+//! Holds back all changes for a while, so that the union can be read as it is at one moment.
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -3,17 +3,17 @@
 
 use std::borrow::Cow;
 
-use crate::mark;
+use crate::private_xattr;
 
 /// The attribute that overlayfs asks for by this name; none for a mark.
 pub(super) fn asked(name: &[u8]) -> Option<Cow<'_, [u8]>> {
-    mark::overlay_content(name)
+    private_xattr::overlay_content(name)
 }
 
 /// A list of names, each followed by a NUL, as overlayfs is to see it.
 pub(super) fn listed(names: &[u8]) -> Vec<u8> {
     let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    names.flat_map(|name| mark::overlay_escaped(name).into_owned().into_iter().chain([0])).collect()
+    names.flat_map(|name| private_xattr::overlay_escaped(name).into_owned().into_iter().chain([0])).collect()
 }
 
 /// Whether overlayfs cannot use a file that it found by its handle alone: a dentry that no lookup has made is of an epoch that is

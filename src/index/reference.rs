@@ -11,11 +11,11 @@
 //! | `layerctl.origin` | a directory | ours | it is merged with this directory of a layer below |
 //! | `layerctl.metacopy` | a file | ours | its data are those of the file in `layerctl.origin` |
 //!
-//! (Documentation/filesystems/overlayfs.rst, "redirect_dir" and "Metadata only copy up"; [`mark::OWN`](crate::mark::OWN).)
+//! (Documentation/filesystems/overlayfs.rst, "redirect_dir" and "Metadata only copy up"; [`private_xattr::OWN`](crate::private_xattr::OWN).)
 //! Nothing is followed here: the union looks references up in the indexes of the layers below, where no name leads out.
 
 use super::NodeId;
-use crate::mark::Origin;
+use crate::private_xattr::Origin;
 
 /// `PATH_MAX` of Linux: no path that a union wrote is longer.
 const PATH_MAX: usize = 4096;

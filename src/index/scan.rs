@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::left_out::LeftOut;
 use super::overlay_upper::{self, Indexed};
 use super::{Builder, Index, Kind, Meta, NewNode, NodeId, Reference, Referent, Time, Xattrs};
-use crate::mark::{self, OVERLAY, OWN, Origin};
+use crate::private_xattr::{self, OVERLAY, OWN, Origin};
 use crate::sys;
 use crate::sys::{Dir, DirStack, call};
 use crate::whiteout::{self, Marker};
@@ -158,8 +158,8 @@ pub fn scan_lower(dir: &Path, trust: Trust) -> Result<Index, ScanError> {
 /// [`ScanError`] when something in it cannot be read.
 pub fn scan_overlay_upper(dir: &Path, shared: &[Indexed]) -> Result<Index, ScanError> {
     let at = |source: io::Error| ScanError { path: dir.to_owned(), source };
-    if !mark::sees_trusted().map_err(at)? {
-        return Err(at(mark::hidden()));
+    if !private_xattr::sees_trusted().map_err(at)? {
+        return Err(at(private_xattr::hidden()));
     }
     let mut scan = scanned(dir, Reading::Upper, LeftOut::NOTHING)?;
     let mut data = HashMap::new();
@@ -182,10 +182,10 @@ fn scanned<'a>(dir: &Path, reading: Reading, left_out: LeftOut<'a>) -> Result<Sc
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = Arc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
-    if reading.has_markers() && mark::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
+    if reading.has_markers() && private_xattr::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
         let at_root = |source: io::Error| ScanError { path: dir.to_owned(), source };
-        if !mark::sees_trusted().map_err(at_root)? {
-            return Err(at_root(mark::hidden()));
+        if !private_xattr::sees_trusted().map_err(at_root)? {
+            return Err(at_root(private_xattr::hidden()));
         }
     }
     let stat = call::fstat(&root).map_err(failed(dir))?;
@@ -429,7 +429,7 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, reading: 
             continue;
         }
         if reading == Reading::Upper
-            && let Some(content) = mark::overlay_content(&attribute)
+            && let Some(content) = private_xattr::overlay_content(&attribute)
         {
             xattrs.push((content.into_owned(), value));
             continue;
@@ -452,7 +452,7 @@ fn describe(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat, kind: Kind, reading: 
             found.origin = Some((attribute, value));
         } else if of(OWN, b"metacopy") && counts(found.own_metacopy.is_some()) {
             found.own_metacopy = Some(attribute);
-        } else if let Some(content) = mark::unescape(&attribute) {
+        } else if let Some(content) = private_xattr::unescape(&attribute) {
             xattrs.push((content.to_vec(), value));
         }
     }

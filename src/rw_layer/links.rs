@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::error::{Context as _, Result};
 use crate::index::{Indexed, overlay_index};
-use crate::mark;
+use crate::private_xattr;
 use crate::rw_layer::unreadable;
 use crate::store::{Container, Store};
 use crate::sys::{self, Dir, call, fs};
@@ -37,7 +37,7 @@ pub(crate) fn make_links_whole(store: &Store, container: &Container) -> Result<(
 /// happens to know, and another one not, and they would be two files.
 fn forget_origins(upper: &Path) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let named = |mark: &[u8]| [mark::OVERLAY[0], mark].concat();
+    let named = |mark: &[u8]| [private_xattr::OVERLAY[0], mark].concat();
     let (origin, metacopy) = (named(b"origin"), named(b"metacopy"));
     let mut left = vec![(Rc::new(call::open(upper, flags, Mode::empty())?), Vec::new())];
     while let Some((parent, name)) = left.pop() {
@@ -95,7 +95,7 @@ fn name_indexed(store: &Store, container: &Container) -> Result<()> {
     call::syncfs(&root).doing("flush", &upper)?;
     for file in &shared {
         for mark in ["origin", "nlink"] {
-            let name = [mark::OVERLAY[0], mark.as_bytes()].concat();
+            let name = [private_xattr::OVERLAY[0], mark.as_bytes()].concat();
             match call::lremovexattr(&file.path, &*name) {
                 Err(Errno::NODATA | Errno::NOTSUP) => {}
                 removed => removed.doing("unmark", &file.path)?,

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::error::{Context as _, Error, Result};
 use crate::index::{Indexed, ScanError, overlay_index, scan_overlay_upper};
-use crate::mark;
+use crate::private_xattr;
 use crate::stack::{Lower, Stack};
 use crate::store::{Container, Spelling, Store};
 use crate::sys::{Dir, fs};
@@ -65,7 +65,7 @@ pub(crate) fn is_fresh(container: &Container) -> Result<bool> {
         return Ok(false);
     }
     let root = std::fs::File::open(&upper).doing("open", &upper)?;
-    Ok(mark::recorded_prefix(root.as_fd()).doing("look at", &upper)?.is_none())
+    Ok(private_xattr::recorded_prefix(root.as_fd()).doing("look at", &upper)?.is_none())
 }
 
 fn is_empty(dir: &Path) -> rustix::io::Result<bool> {

@@ -16,7 +16,7 @@ use crate::rw_layer::shown;
 use crate::store::{Container, Spelling};
 use crate::sys::{self, call};
 use crate::union::{Attr, Change, Ino, Union};
-use crate::{mark, whiteout};
+use crate::{private_xattr, whiteout};
 
 /// Bytes that are read at once, and that are left out when they are all zero.
 const PIECE: usize = 1 << 17;
@@ -97,7 +97,7 @@ impl Rebuild<'_> {
                 let dir = sys::open_beneath(self.new.as_fd(), &path, OFlags::RDONLY | OFlags::DIRECTORY)?;
                 match self.to {
                     Spelling::Overlayfs => {
-                        let name = [mark::OVERLAY[0], b"opaque"].concat();
+                        let name = [private_xattr::OVERLAY[0], b"opaque"].concat();
                         Ok(call::fsetxattr(&dir, &*name, b"y", XattrFlags::empty())?)
                     }
                     Spelling::Aufs => create(&dir, whiteout::OPAQUE, b""),
@@ -191,7 +191,7 @@ impl Rebuild<'_> {
             Err(Errno::NOTSUP) => Vec::new(),
             names => names?,
         };
-        if names.iter().any(|name| mark::is_mark(name)) {
+        if names.iter().any(|name| private_xattr::is_mark(name)) {
             return Ok(false);
         }
         match call::linkat(CWD, &*opened, dir, name, AtFlags::SYMLINK_FOLLOW) {
@@ -232,7 +232,7 @@ impl Rebuild<'_> {
         }
         if self.to == Spelling::Aufs {
             // The root has its own attributes, and not those of the layers.
-            let name = [mark::OWN[0], mark::DESCRIBED].concat();
+            let name = [private_xattr::OWN[0], private_xattr::DESCRIBED].concat();
             call::fsetxattr(&self.new, &*name, b"y", XattrFlags::empty())?;
         }
         describe(&self.new, b"", &self.union.getattr(Ino::ROOT)?, &self.union.xattrs(Ino::ROOT)?, self.to)
@@ -256,8 +256,8 @@ pub(super) fn describe(dir: &OwnedFd, name: &[u8], attr: &Attr, xattrs: &Xattrs,
     call::chownat(CWD, &*path, Some(uid), Some(gid), flags)?;
     for (name, value) in xattrs {
         let name = match to {
-            Spelling::Aufs => mark::escape(name),
-            Spelling::Overlayfs => mark::overlay_escaped(name),
+            Spelling::Aufs => private_xattr::escape(name),
+            Spelling::Overlayfs => private_xattr::overlay_escaped(name),
         };
         call::lsetxattr(&*path, &*name, value, XattrFlags::empty())?;
     }

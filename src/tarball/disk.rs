@@ -10,7 +10,7 @@ use rustix::io::{Errno, Result};
 use super::{BLOCK, Modes};
 use crate::index::{Kind, Meta, Xattrs};
 use crate::sys::call;
-use crate::{mark, sys};
+use crate::{private_xattr, sys};
 
 /// Descriptors that are kept open: at most so many, whatever the depth of the tree.
 const OPEN: usize = 16;
@@ -30,7 +30,7 @@ pub fn is_label(name: &[u8]) -> bool {
 /// The name on disk of an attribute of the index: one that some union would take for its own mark is escaped. `None`
 /// when it is not to be there.
 pub(super) fn on_disk(name: &[u8]) -> Option<Cow<'_, [u8]>> {
-    Some(mark::escape(name))
+    Some(private_xattr::escape(name))
         .filter(|on_disk| !is_label(name) && !on_disk.contains(&0) && on_disk.len() <= XATTR_NAME_MAX)
 }
 

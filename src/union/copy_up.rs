@@ -18,7 +18,7 @@ use super::upper::{Mark, Spot, Upper, origin_text, restoring_times};
 use super::xattr::{CAPABILITY, optional};
 use super::{Union, upper};
 use crate::index::{Kind, Meta};
-use crate::mark;
+use crate::private_xattr;
 use crate::sys::call;
 use crate::whiteout::NAME_MAX;
 
@@ -423,7 +423,7 @@ pub(super) fn describe<'a>(
 ) -> FsResult<()> {
     spot.chown(Some(meta.uid), Some(meta.gid))?;
     for (name, value) in xattrs {
-        let on_disk = mark::escape(name);
+        let on_disk = private_xattr::escape(name);
         match spot.set_xattr(&on_disk, value, XattrFlags::empty()) {
             // A file system without attributes of this kind cannot keep them.
             Ok(()) | Err(Errno::ENOTSUP) => {}

@@ -27,7 +27,7 @@ use rustix::io::Errno as Raw;
 
 use super::errno::{Errno, FsResult};
 use super::upper::{Spot, Upper};
-use crate::mark;
+use crate::private_xattr;
 use crate::sys::call;
 
 /// What is remembered of a directory or file.
@@ -41,8 +41,8 @@ pub(super) enum Mark {
     Discard,
 }
 
-const TRUSTED: &[u8] = mark::OWN[0];
-const USER: &[u8] = mark::OWN[1];
+const TRUSTED: &[u8] = private_xattr::OWN[0];
+const USER: &[u8] = private_xattr::OWN[1];
 
 /// Finds the prefix of the marks of the upper `root`, and records it. None where its file system has no attributes.
 ///
@@ -59,10 +59,10 @@ pub(super) fn prefix(
     is_private: bool,
     is_empty: impl FnOnce() -> FsResult<bool>,
 ) -> io::Result<Option<&'static [u8]>> {
-    let sees_all = mark::sees_trusted()?;
-    if let Some(recorded) = mark::recorded_prefix(root)? {
-        return match mark::OWN.into_iter().find(|prefix| **prefix == *recorded) {
-            Some(TRUSTED) if !sees_all => Err(mark::hidden()),
+    let sees_all = private_xattr::sees_trusted()?;
+    if let Some(recorded) = private_xattr::recorded_prefix(root)? {
+        return match private_xattr::OWN.into_iter().find(|prefix| **prefix == *recorded) {
+            Some(TRUSTED) if !sees_all => Err(private_xattr::hidden()),
             Some(USER) if sees_all && !is_private => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "its marks are attributes that any user may set (user.layerctl.*): use it without CAP_SYS_ADMIN, as when they \
@@ -83,7 +83,7 @@ pub(super) fn prefix(
         // An ordinary user has never had another choice.
         false if has_user_marks && !rustix::process::geteuid().is_root() => &[USER],
         false if is_empty()? => &[USER],
-        false => return Err(mark::hidden()),
+        false => return Err(private_xattr::hidden()),
     };
     for prefix in candidates {
         if can_set(work, prefix)? {
@@ -97,7 +97,7 @@ pub(super) fn prefix(
 /// Whether an upper of a version that recorded nothing has marks of this prefix at its root.
 fn has_marks(root: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<bool> {
     for name in [&b"described"[..], b"moved", b"impure"] {
-        if mark::attribute(root, &[prefix, name].concat())?.is_some() {
+        if private_xattr::attribute(root, &[prefix, name].concat())?.is_some() {
             return Ok(true);
         }
     }
@@ -111,7 +111,9 @@ fn can_set(work: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<bool> {
 
 /// Records a prefix: where everybody sees it, if that can be.
 fn record(root: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<()> {
-    if set(root, &[USER, mark::PREFIX].concat(), prefix)? || set(root, &[prefix, mark::PREFIX].concat(), prefix)? {
+    if set(root, &[USER, private_xattr::PREFIX].concat(), prefix)?
+        || set(root, &[prefix, private_xattr::PREFIX].concat(), prefix)?
+    {
         return Ok(());
     }
     Err(Errno::EPERM)
@@ -182,12 +184,12 @@ mod tests {
         let root = std::fs::File::open(dir.path()).unwrap();
         let work = std::fs::File::open(dir.path().join("work")).unwrap();
         let found = || prefix(root.as_fd(), work.as_fd(), true, || Ok(false));
-        if !mark::sees_trusted().unwrap() {
+        if !private_xattr::sees_trusted().unwrap() {
             assert_eq!(found().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
             return;
         }
         assert_eq!(found().unwrap(), Some(TRUSTED));
-        assert_eq!(mark::recorded_prefix(root.as_fd()).unwrap().as_deref(), Some(TRUSTED));
+        assert_eq!(private_xattr::recorded_prefix(root.as_fd()).unwrap().as_deref(), Some(TRUSTED));
         record(root.as_fd(), USER).unwrap();
         assert_eq!(found().unwrap(), Some(USER));
         let public = prefix(root.as_fd(), work.as_fd(), false, || Ok(false));
@@ -201,7 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
         let found = || prefix(root.as_fd(), root.as_fd(), true, || Ok(false));
-        if !mark::sees_trusted().unwrap() {
+        if !private_xattr::sees_trusted().unwrap() {
             return;
         }
         assert!(set(root.as_fd(), b"user.layerctl.moved", b"y").unwrap());

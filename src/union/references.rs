@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::lowers::{DEPTH_MAX, LowerDir, Lowers, Place};
 use super::types::Ino;
 use crate::index::{Kind, NodeId, Reference, Referent};
-use crate::mark::Origin;
+use crate::private_xattr::Origin;
 
 /// A layer that refers to something which the layers below it do not have.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use rustix::io::Errno as Raw;
 
 use super::errno::{Errno, FsResult};
 use super::upper::{preserving_times, times_of};
-use crate::mark;
+use crate::private_xattr;
 use crate::sys::call;
 
 fn name(prefix: &[u8]) -> Vec<u8> {
@@ -52,7 +52,7 @@ pub(super) fn keeping<T>(
 /// # Errors
 /// When it cannot be read.
 pub(super) fn is_there(root: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<bool> {
-    Ok(mark::attribute(root, &name(prefix))?.is_some())
+    Ok(private_xattr::attribute(root, &name(prefix))?.is_some())
 }
 
 /// Gives the root the times that it had when a process was killed.
@@ -61,7 +61,7 @@ pub(super) fn is_there(root: BorrowedFd<'_>, prefix: &[u8]) -> FsResult<bool> {
 /// When they cannot be read or set.
 pub(super) fn restore(root: BorrowedFd<'_>, prefix: Option<&[u8]>) -> FsResult<()> {
     let Some(name) = prefix.map(name) else { return Ok(()) };
-    let Some(value) = mark::attribute(root, &name)? else { return Ok(()) };
+    let Some(value) = private_xattr::attribute(root, &name)? else { return Ok(()) };
     // Half written it is not there (xattrs are set as a whole), so that any other value is another program's.
     if let Some(times) = parse(&value) {
         call::futimens(root, &times)?;
@@ -96,7 +96,7 @@ mod tests {
     fn a_kill_in_between_changes_no_times() {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let prefix = mark::OWN[if mark::sees_trusted().unwrap() { 0 } else { 1 }];
+        let prefix = private_xattr::OWN[if private_xattr::sees_trusted().unwrap() { 0 } else { 1 }];
         let before = Timestamps {
             last_access: Timespec { tv_sec: 7, tv_nsec: 8 },
             last_modification: Timespec { tv_sec: -9, tv_nsec: 10 },

@@ -18,7 +18,7 @@ pub(super) use super::marks::Mark;
 use super::time_limits::TimeLimits;
 use super::times_mark;
 use crate::index::NodeId;
-use crate::mark;
+use crate::private_xattr;
 use crate::sys::{self, call};
 use crate::whiteout;
 
@@ -32,7 +32,7 @@ pub(super) struct Upper {
     work: Option<OwnedFd>,
     /// The times that its file system can hold.
     pub(super) times: TimeLimits,
-    /// Which of [`mark::OWN`] works here, if any does.
+    /// Which of [`private_xattr::OWN`] works here, if any does.
     pub(super) marks: Option<&'static [u8]>,
     next_temporary: AtomicU64,
     is_untidy: AtomicBool,
@@ -104,8 +104,8 @@ impl Upper {
         if times_mark::is_there(root.as_fd(), prefix)? {
             return Ok(Readable::Untidy);
         }
-        if prefix == mark::OWN[0] && !mark::sees_trusted()? {
-            return Err(mark::hidden());
+        if prefix == private_xattr::OWN[0] && !private_xattr::sees_trusted()? {
+            return Err(private_xattr::hidden());
         }
         let times = TimeLimits::without_trace(&root)?;
         let upper = Self::of(root, None, times, Some(prefix))?;
@@ -347,8 +347,8 @@ fn make_private(root: &OwnedFd, marks: Option<&[u8]>, name: &[u8]) -> FsResult<b
 
 /// The prefix of the marks, if one is recorded that is known.
 fn recorded_prefix(root: &OwnedFd) -> io::Result<Option<&'static [u8]>> {
-    let recorded = mark::recorded_prefix(root.as_fd())?;
-    Ok(recorded.and_then(|recorded| mark::OWN.into_iter().find(|prefix| **prefix == *recorded)))
+    let recorded = private_xattr::recorded_prefix(root.as_fd())?;
+    Ok(recorded.and_then(|recorded| private_xattr::OWN.into_iter().find(|prefix| **prefix == *recorded)))
 }
 
 /// Makes sure that no other union has this upper. One that is just ending is waited for.
@@ -373,7 +373,7 @@ pub(super) fn origin_text(layer: u32, key: u64, node: NodeId) -> Vec<u8> {
 
 /// Reads an origin mark.
 pub(super) fn parse_origin(text: &[u8]) -> Option<(u32, u64, NodeId)> {
-    mark::Origin::parse(text).map(|origin| (origin.layer, origin.key, NodeId(origin.node)))
+    private_xattr::Origin::parse(text).map(|origin| (origin.layer, origin.key, NodeId(origin.node)))
 }
 
 /// Runs `change` on a directory and gives the directory its old times back: for changes that no program

@@ -1,5 +1,5 @@
 //! Extended attributes. The union's own marks are neither seen nor set through it: what a layer or program has of such
-//! names is content, and stands in the upper under another one ([`mark`]).
+//! names is content, and stands in the upper under another one ([`private_xattr`]).
 
 use rustix::fs::XattrFlags;
 
@@ -9,7 +9,7 @@ use super::errno::{Errno, FsResult};
 use super::outdated::Outdated;
 use super::types::{Caller, Ino};
 use super::upper::Spot;
-use crate::mark;
+use crate::private_xattr;
 
 /// Lost by every write to the file (capabilities(7)).
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
@@ -39,7 +39,7 @@ impl Union {
                 Some(file) => Spot::Open(file),
                 None => self.spot(&tree, ino)?,
             };
-            return spot.get_xattr(&mark::escape(name));
+            return spot.get_xattr(&private_xattr::escape(name));
         }
         let found = self.lowers.node(ino).and_then(|node| node.xattrs().find(|(known, _)| *known == name));
         found.map(|(_, value)| value.to_vec()).ok_or(Errno::ENODATA)
@@ -55,7 +55,7 @@ impl Union {
             match tree.nodes.contains_key(&ino) {
                 true => {
                     let on_disk = self.spot(&tree, ino)?.list_xattrs()?;
-                    on_disk.iter().filter_map(|name| mark::unescape(name)).map(<[u8]>::to_vec).collect()
+                    on_disk.iter().filter_map(|name| private_xattr::unescape(name)).map(<[u8]>::to_vec).collect()
                 }
                 false => {
                     let node = self.lowers.node(ino);
@@ -90,7 +90,7 @@ impl Union {
                 spot.chmod(stat.st_mode & 0o5777)?;
             }
         }
-        spot.set_xattr(&mark::escape(name), value, flags)?;
+        spot.set_xattr(&private_xattr::escape(name), value, flags)?;
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;
         }
@@ -117,7 +117,7 @@ impl Union {
         // A thread that copies data up, or writes late, restores the capability that was there before.
         let _alone = (name == CAPABILITY).then(|| self.copying.lock(ino));
         let mut tree = self.tree.write();
-        self.spot(&tree, ino)?.remove_xattr(&mark::escape(name))?;
+        self.spot(&tree, ino)?.remove_xattr(&private_xattr::escape(name))?;
         tree.ctimes.moved(ino);
         if let Some(node) = tree.nodes.get_mut(&ino) {
             node.inherits = None;

@@ -15,7 +15,7 @@ use super::split::Reader;
 use super::{BLOCK, Failure, Limits, disk, is_header, path, pax};
 use crate::id::Digest;
 use crate::index::Kind;
-use crate::mark;
+use crate::private_xattr;
 use crate::whiteout::{self, Marker};
 use source::Source;
 
@@ -320,7 +320,7 @@ impl Audit<'_> {
             let shown = name.escape_ascii();
             if name == CAPABILITY {
                 self.found.add(Odd::Capability, path, "has capabilities");
-            } else if mark::is_mark(name) {
+            } else if private_xattr::is_mark(name) {
                 self.found.add(Odd::EscapedXattr, path, format!("has `{shown}`, under another name on disk"));
             } else if disk::on_disk(name).is_none() {
                 self.found.add(Odd::Label, path, format!("has `{shown}`, which is not on disk"));
