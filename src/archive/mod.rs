@@ -8,7 +8,7 @@
 //! | a root file system | `docker export`, `debootstrap` and `tar` | anything else that is a tar |
 //!
 //! - [`input`]: the user's argument, opened and looked at: a directory, a tar one can seek in, a stream
-//! - [`incoming`]: a pipe; [`replay`]: it can be begun again
+//! - [`cancellable`]: a pipe; [`replay`]: it can be begun again
 //! - [`members`]: the files of an archive, by name, in a tar ([`tar_members`]) or a directory ([`dir_members`])
 //! - [`documents`]: those that say what is in it; [`blob`]: the digests by which they name others
 //! - [`mod@plans`]: which format that is; [`docker`], [`oci`] with [`oci_documents`], [`legacy`]: the formats' own documents become [`Plans`]

@@ -130,7 +130,7 @@ fn said(index: &Index, path: &[&[u8]], room: &mut Room) -> Option<Said> {
 struct Hiding<'i> {
     dir: NodeId,
     whiteout: Option<&'i [u8]>,
-    is_of_nothing: bool,
+    is_redundant: bool,
 }
 
 impl<'i> Hiding<'i> {
@@ -149,10 +149,10 @@ fn hidings<'i>(index: &'i Index, room: &mut Room) -> Option<Vec<Hiding<'i>>> {
         for child in index.children(dir) {
             room.look()?;
             match child.target {
-                Child::Whiteout => all.push(Hiding { dir, whiteout: Some(child.name), is_of_nothing: false }),
+                Child::Whiteout => all.push(Hiding { dir, whiteout: Some(child.name), is_redundant: false }),
                 Child::Node(id) if index.node(id).and_then(|node| node.kind()) == Some(Kind::Directory) => {
                     if index.node(id).is_some_and(|node| node.is_opaque()) {
-                        all.push(Hiding { dir: id, whiteout: None, is_of_nothing: false });
+                        all.push(Hiding { dir: id, whiteout: None, is_redundant: false });
                     }
                     dirs.push(id);
                 }
@@ -179,7 +179,7 @@ pub(super) fn find_redundant_whiteouts(
     let Some(index) = indexes.get(layer, room)? else { return Ok(false) };
     let Some(mut all) = hidings(&index, room) else { return Ok(false) };
     let is_whole = look_below(&index, &mut all, below, indexes, room)?.is_some();
-    for hiding in all.iter().filter(|hiding| hiding.is_of_nothing) {
+    for hiding in all.iter().filter(|hiding| hiding.is_redundant) {
         let path = hiding.path(&index).join(&b'/');
         match hiding.whiteout {
             Some(name) => {
@@ -211,7 +211,7 @@ fn look_below(
         for number in open {
             let Some(hiding) = all.get_mut(number) else { continue };
             match said(&lower, &hiding.path(index), room) {
-                Some(Said::Decided(shows)) => hiding.is_of_nothing = !shows,
+                Some(Said::Decided(shows)) => hiding.is_redundant = !shows,
                 Some(Said::Nothing) => still_open.push(number),
                 None => return Ok(None),
             }
@@ -220,7 +220,7 @@ fn look_below(
     }
     for number in open {
         if let Some(hiding) = all.get_mut(number) {
-            hiding.is_of_nothing = true;
+            hiding.is_redundant = true;
         }
     }
     Ok(Some(()))
