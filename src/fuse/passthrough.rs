@@ -29,8 +29,8 @@ use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
-use super::backing_file::BackingFile;
 use super::attr_invalidation::AttrInvalidation;
+use super::backing_file::BackingFile;
 use super::value::{AT_ONCE, FOREVER, file_attr, generation, reply as errno};
 use crate::sys::{self, call};
 use crate::union::{Attr, Caller, Errno, FsResult, Ino, Union};

@@ -182,7 +182,9 @@ fn scanned<'a>(dir: &Path, reading: Reading, left_out: LeftOut<'a>) -> Result<Sc
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = Arc::new(call::open(dir, flags, Mode::empty()).map_err(failed(dir))?);
-    if reading.has_markers() && private_xattr::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0]) {
+    if reading.has_markers()
+        && private_xattr::recorded_prefix(root.as_fd()).map_err(failed(dir))?.as_deref() == Some(OWN[0])
+    {
         let at_root = |source: io::Error| ScanError { path: dir.to_owned(), source };
         if !private_xattr::sees_trusted().map_err(at_root)? {
             return Err(at_root(private_xattr::hidden()));

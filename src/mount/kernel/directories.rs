@@ -15,12 +15,12 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_chang
 
 use crate::error::{Context as _, Error, Result};
 use crate::fuse::Behaviour;
-use crate::mark;
 use crate::mount::kernel::overlay::{check_disk, check_kernel};
 use crate::mount::launch::launch;
 use crate::mount::mountpoint;
 use crate::mount::serve_spec::{ServeSpec, Source};
 use crate::mount::umount::Umount;
+use crate::private_xattr;
 use crate::store::Store;
 use crate::sys::{self, Dir, MountLine, Overlay, Upper, call, fs, retry};
 use crate::whiteout;
@@ -123,7 +123,7 @@ fn check_upper(upper: &Path) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |path: &Path| call::open(path, flags, Mode::empty()).doing("open", path);
     let root = open(upper)?;
-    if mark::recorded_prefix(std::os::fd::AsFd::as_fd(&root)).doing("look at", upper)?.is_some() {
+    if private_xattr::recorded_prefix(std::os::fd::AsFd::as_fd(&root)).doing("look at", upper)?.is_some() {
         return refuse(upper, "a union of this program has written to it in AUFS' spelling");
     }
     let mut left = vec![upper.to_owned()];
