@@ -59,7 +59,7 @@ pub fn build(store: &Store, request: &Build, progress: &dyn Progress) -> Result<
     let sources: Vec<Source> = request.layers.iter().map(|path| Source::open(path)).collect::<Result<_>>()?;
     let (mut document, mut layers, _below) = below(store, request.from.as_deref())?;
     if let Some(file) = &request.config_from {
-        document.take_config(file, &config_file(file)?)?;
+        document.take_config(file, &config_file(file, request.limits.documents)?)?;
     }
     document.apply(&request.settings)?;
 
@@ -96,14 +96,13 @@ pub fn build(store: &Store, request: &Build, progress: &dyn Progress) -> Result<
 }
 
 /// The content of a file that is to be a config.
-fn config_file(file: &Path) -> Result<Vec<u8>> {
+fn config_file(file: &Path, limits: DocumentLimits) -> Result<Vec<u8>> {
     let opened = match File::open(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(Error::NotFound { kind: "file", name: file.display().to_string() });
         }
         opened => opened.doing("open", file)?,
     };
-    let limits = DocumentLimits::default();
     let mut bytes = Vec::new();
     opened.take(limits.one.saturating_add(1)).read_to_end(&mut bytes).doing("read", file)?;
     if bytes.len() as u64 > limits.one {

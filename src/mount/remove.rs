@@ -34,6 +34,9 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
         }
         if matches!(state, ContainerState::Running | ContainerState::Dead) {
             kernel::clear(store, &container, mount, forced)?;
+        } else if mount.command {
+            // A `commit` whose command's caller was killed has left groups that only the container's record names.
+            kernel::recover(&container)?;
         }
         return match store.remove_container(&container) {
             // With `--rm` its caller was faster.

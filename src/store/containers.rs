@@ -155,7 +155,15 @@ impl Store {
         change: impl FnOnce(&mut MountRecord),
     ) -> Result<()> {
         let guard = self.lock()?;
-        let is_it = |now: &MountRecord| now.live == mount.live && now.pid == mount.pid;
+        // A mount by overlayfs has neither a registration nor a server of its own.
+        let is_it = |now: &MountRecord| {
+            // The device is written down once the kernel has given it.
+            let is_device = match (&now.overlay, &mount.overlay) {
+                (Some(now), Some(then)) => now.device == then.device || now.device.is_empty() || then.device.is_empty(),
+                _ => true,
+            };
+            is_device && now.live == mount.live && now.pid == mount.pid && now.started == mount.started
+        };
         let Some(mut now) = container.mount()?.filter(is_it) else { return Ok(()) };
         change(&mut now);
         guard.write(&container.dir().join("mount.json"), &json(&now)?)

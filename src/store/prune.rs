@@ -69,7 +69,7 @@ impl Store {
         let leftovers = self.leftovers(&guard, &references)?;
         let plan = plan(&references, PruneScope { containers: false, ..scope }, &[], &leftovers);
         // Names first: at no moment one is the name of nothing.
-        for (id, image) in references.images.iter().filter(|(id, _)| plan.images.contains(id)) {
+        for (id, image) in references.images.iter().filter(|(id, _)| plan.images.binary_search(id).is_ok()) {
             for name in &image.names {
                 staging.move_to_trash(&self.name_path(name))?;
             }

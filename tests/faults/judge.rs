@@ -193,7 +193,8 @@ impl Place<'_> {
             if scenario.only_reads {
                 self.unchanged(baseline, start, &mut outcome);
             }
-            self.recover(scenario, baseline, start, (progress, after.is_err()), &mut outcome);
+            let is_kill = point.fault == Fault::Kill;
+            self.recover(scenario, baseline, start, (progress, after.is_err(), is_kill), &mut outcome);
         }
         self.leftovers(&mut outcome);
         drop(traced);
@@ -231,7 +232,7 @@ impl Place<'_> {
         scenario: &Scenario,
         baseline: &Baseline,
         start: SystemTime,
-        (progress, has_served): (Option<String>, bool),
+        (progress, has_served, is_kill): (Option<String>, bool, bool),
         outcome: &mut Outcome,
     ) {
         if !scenario.is_damaged {
@@ -291,7 +292,7 @@ impl Place<'_> {
                 outcome.findings.push(format!("once more: {what}"));
             }
             // Killed between the names and the image: it has no name any more, which is what `prune` is for.
-            if scenario.name == "rmi" && again.code == Some(1) {
+            if is_kill && scenario.name == "rmi" && again.code == Some(1) {
                 let pruned = self.ground.run(&["prune"], Input::Nothing);
                 if !pruned.is_done() {
                     outcome.findings.push(format!("prune: {}", pruned.brief()));

@@ -25,8 +25,9 @@ use crate::store::Store;
 use crate::sys::{self, Dir, MountLine, Overlay, Upper, call, fs, retry};
 use crate::whiteout;
 
-/// What the lower directory of such a mount begins with in the kernel's list; no path of another program's begins so.
-const LOWER: &str = "lowerdir=/proc/self/fd/";
+/// What the options of such a mount begin with in the kernel's list. Other programs' overlays have one of these, and not all; a
+/// container's directories are named by their paths.
+const MARKS: [&str; 3] = ["lowerdir=/proc/self/fd/", "upperdir=/proc/self/fd/", "workdir=/proc/self/fd/"];
 
 /// In the directory of each process.
 const PLACE: &str = "mnt";
@@ -203,11 +204,14 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
 /// # Errors
 /// When the kernel's list cannot be read.
 pub(crate) fn is_union_at(path: &Path) -> Result<bool> {
+    union_at(path).map(|union| union.is_some())
+}
+
+fn union_at(path: &Path) -> Result<Option<MountLine>> {
     let table = sys::mount_table().doing("read", "/proc/self/mountinfo")?;
-    let is_it = |line: MountLine| {
-        line.fs_type == sys::OVERLAY && line.options.split(',').any(|option| option.starts_with(LOWER))
-    };
-    Ok(table.into_iter().rfind(|line| line.mountpoint == path).is_some_and(is_it))
+    let has = |line: &MountLine, mark: &str| line.options.split(',').any(|option| option.starts_with(mark));
+    let is_it = |line: &MountLine| line.fs_type == sys::OVERLAY && MARKS.iter().all(|mark| has(line, mark));
+    Ok(table.into_iter().rfind(|line| line.mountpoint == path).filter(is_it))
 }
 
 /// Ends such a union when all of it is on the disk; one that cannot be unmounted stays as it was.
@@ -221,8 +225,8 @@ pub(crate) fn end_union(at: &Path, how: Umount) -> Result<()> {
         call::open(at, flags, Mode::empty()).doing("open", at)
     };
     let root = open()?;
-    let was_writable =
-        !call::fstatvfs(&root).doing("look at", at)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    // The mount's own flag: the file system's is left by an `umount` that was killed.
+    let was_writable = union_at(at)?.is_some_and(|union| !union.is_read_only);
     if how.lazy {
         drop(root);
         return unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).doing("unmount", at);

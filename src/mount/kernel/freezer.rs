@@ -134,7 +134,14 @@ impl Frozen {
     fn add(&mut self, pid: u32) -> Result<bool> {
         let Some(group) = self.hierarchy.group_of(pid)? else { return Ok(true) };
         if group.file_name() == Some(OsStr::new(&self.name)) {
-            return Ok(true);
+            if self.groups.contains(&group) {
+                return Ok(true);
+            }
+            // One that could not be thawed, or emptied, after an earlier time.
+            self.write_down(&group)?;
+            self.hierarchy.set(&group, true)?;
+            self.groups.insert(group);
+            return Ok(false);
         }
         let group = group.join(&self.name);
         if !self.groups.contains(&group) {
@@ -158,16 +165,25 @@ impl Frozen {
         file.and_then(|mut file| file.write_all(&line)).doing("write", &self.record)
     }
 
-    /// Lets the processes go on, where they were before.
+    /// Lets the processes go on, where they were before: all that can, whatever keeps one of them.
     ///
     /// # Errors
-    /// What cannot be undone; then the next command tries it.
+    /// The first thing that cannot be undone; then the record stays, and the next command tries it.
     pub(super) fn thaw(self) -> Result<()> {
+        let mut done = Ok(());
         for group in &self.groups {
-            self.hierarchy.set(group, false)?;
+            let thawed = match self.hierarchy.set(group, false) {
+                // It has gone with its processes.
+                Err(Error::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound || source.raw_os_error() == Some(libc::ENODEV) =>
+                {
+                    Ok(())
+                }
+                thawed => thawed.and_then(|()| empty(group)),
+            };
+            done = done.and(thawed);
         }
-        self.groups.iter().try_for_each(|group| empty(group))?;
-        remove(&self.record, fs::remove_file(&self.record))
+        done.and_then(|()| remove(&self.record, fs::remove_file(&self.record)))
     }
 }
 
@@ -175,7 +191,7 @@ impl Frozen {
 ///
 /// # Errors
 /// What cannot be undone.
-pub(super) fn recover(container: &Container) -> Result<()> {
+pub(crate) fn recover(container: &Container) -> Result<()> {
     let record = container.dir().join(RECORD);
     let text = match std::fs::read(&record) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

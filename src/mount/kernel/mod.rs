@@ -41,6 +41,7 @@ mod requests;
 pub(crate) use command::run;
 pub(crate) use directories::{end_union, is_union_at, sweep as sweep_unions, union};
 pub(crate) use end::{clear, end, flush, forget};
+pub(crate) use freezer::recover;
 pub(crate) use held::tree;
 pub(crate) use image_mount::sweep;
 pub(crate) use image_server::{Ending, end as end_image, watch};
