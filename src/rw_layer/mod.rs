@@ -1,6 +1,6 @@
 //! A container's rw layer in whichever spelling it is: [read](read()), and brought [into the other one](make).
 //!
-//! | spelling | who writes it | how it is read here |
+//! | spelling | written by | how it is read here |
 //! |---|---|---|
 //! | AUFS' | our union | as the upper of a union |
 //! | overlayfs' | the kernel, with `--io kernel` | as the nearest layer of a union ([`Union::open_changed`]) |
@@ -30,7 +30,7 @@ use crate::union::Union;
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Opens what a container shows that nobody else has.
+/// Opens what a container shows that no other process has.
 ///
 /// # Errors
 /// When a layer is missing or damaged; when the rw layer cannot be read.

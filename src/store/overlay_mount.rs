@@ -47,7 +47,7 @@ impl Container {
         }
         let upper = self.upper();
         match sys::is_upper_in_use(&upper) {
-            // Who may not mount can change nothing either.
+            // A caller that may not mount can change nothing either.
             Err(Errno::PERM) => Ok(false),
             Err(Errno::NODEV) => Ok(false),
             in_use => in_use.doing("find the mount of", upper),
@@ -95,7 +95,7 @@ impl Container {
         Ok(if is_locked(&server)? { ContainerState::Running } else { ContainerState::Dead })
     }
 
-    /// That nobody has its rw layer mounted.
+    /// That no overlay has its rw layer as upper.
     pub(super) fn check_no_overlay(&self) -> Result<()> {
         match self.mount()? {
             Some(mount) if self.has_overlay(&mount)? => Err(self.in_use()),

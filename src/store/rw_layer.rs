@@ -1,7 +1,7 @@
 //! In which spelling a container's rw layer is, and how it gets the other one.
 //!
 //! The rw layer is made anew beside the old one, and the two change places in one step. Before it, the container's `rw.json`
-//! says which directory is to come: whoever is killed in between leaves a rw layer of which it is certain what it is.
+//! says which directory is to come: a process that is killed in between leaves a rw layer of which it is certain what it is.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

@@ -147,7 +147,7 @@ pub(super) fn tidy(store: &Store, image: ImageId) -> Result<()> {
     let try_exclusive = || try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path);
     let mut is_alone = try_exclusive()?;
     if !is_alone {
-        // Who looks whether it is used, or takes it away, is quick.
+        // A process that looks whether it is used, or takes it away, holds the lock for an instant.
         call::flock(&lock, FlockOperation::LockShared).doing("lock", &path)?;
         is_alone = try_exclusive()?;
     }
@@ -197,7 +197,7 @@ pub(crate) fn sweep(store: &Store) -> Result<()> {
     remove_empty(store)
 }
 
-/// Removes the mountpoint of an image, whose lock is held, with the lock: who waits for it sees that it is another file.
+/// Removes the mountpoint of an image, whose lock is held, with the lock: a process that waits for it sees that it is another file.
 pub(super) fn remove_all(store: &Store, image: ImageId) -> Result<()> {
     let (mountpoint, path) = (mountpoint_of(store, image), lock_of(store, image));
     remove(&mountpoint, fs::remove_dir(&mountpoint))?;
@@ -212,7 +212,7 @@ fn try_lock(lock: &File, how: FlockOperation, path: &Path) -> Result<bool> {
     }
 }
 
-/// Takes the directory of image mounts away when nothing is in it but the lock of who makes one, and nobody does.
+/// Takes the directory of image mounts away when it has nothing but the lock under which one is made, and no process holds that.
 fn remove_empty(store: &Store) -> Result<()> {
     let (dir, path) = (dir(store), start_lock(store));
     let names = match Dir::open(&dir) {

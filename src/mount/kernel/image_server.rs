@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long is waited after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Ends the mount of an image as soon as nobody uses it. Gives up when the mount is not there any more.
+/// Ends the mount of an image as soon as no container uses it. Gives up when the mount is not there any more.
 pub(crate) fn watch(store: &Store, image: ImageId, mount: &Mount, ending: &Ending, say: &dyn Fn(&Error)) {
     loop {
         match end_when_unused(store, image, mount, ending) {
@@ -47,7 +47,7 @@ pub(crate) type Ending = Arc<Mutex<()>>;
 /// # Errors
 /// What cannot be removed.
 pub(crate) fn end(store: &Store, image: ImageId, ending: &Ending) -> Result<()> {
-    // Who has the lock of the image waits for nobody here.
+    // A holder of the image's lock does not wait for this process.
     drop(ending.lock());
     tidy(store, image)
 }
@@ -56,9 +56,9 @@ fn end_when_unused(store: &Store, image: ImageId, mount: &Mount, ending: &Ending
     let path = lock_of(store, image);
     let table = File::open("/proc/self/mountinfo").doing("open", "/proc/self/mountinfo")?;
     loop {
-        // Who takes the mount holds it as shared from before that until the kernel has the container.
+        // A process that takes the mount holds the lock shared, from before that until the kernel has the container.
         let lock = match open_regular(&path, OFlags::WRONLY) {
-            // Somebody has just taken the mount away.
+            // Another process has just taken the mount away.
             Err(Errno::NOENT) => {
                 changed(&table)?;
                 if !fuse::mounts()?.contains(mount) {
