@@ -23,7 +23,7 @@ Exit status:
   128+n  the container's command was ended by signal n
   other  the container's command ended with it
 
-Ids may be shortened as long as they stay unique.";
+Ids may be shortened as long as they stay unique, for rm and rmi to four digits at least.";
 
 /// A Docker-style image layer store without a daemon
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use crate::mount::placed::Placed;
 use crate::mount::umount::clear_mount;
 use crate::mount::wait::{self, PATIENCE};
 use crate::mount::{kernel, mountpoint};
-use crate::store::{ContainerState, Store};
+use crate::store::{ContainerState, Store, is_enough_to_remove};
 
 /// Removes a container; one that is mounted only when it is `forced`. Gives its name.
 ///
@@ -21,6 +21,9 @@ pub fn remove(store: &Store, name: &str, forced: bool) -> Result<String> {
             // Its removal may have failed half-way, and this is how it is given once more.
             store.sweep_strays()?;
             return Err(missing);
+        }
+        Ok(found) if found.record.name != name && !is_enough_to_remove(name, &found.id.hex()) => {
+            return Err(Error::NotFound { kind: "container", name: name.to_owned() });
         }
         found => found?,
     };

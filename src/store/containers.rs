@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::container::{Container, ContainerRecord, MountRecord, NewContainer, check_name};
 use super::garbage::remove_mountpoint;
 use super::lock::Guard;
-use super::{Staging, Store, json, names_in, now, random, read_json};
+use super::{Staging, Store, is_enough_to_remove, json, names_in, now, random, read_json};
 use crate::error::{Context as _, Error, Result};
 use crate::id::ContainerId;
 use crate::stack::Stack;
@@ -187,6 +187,9 @@ impl Store {
         let staging = self.stage_removal()?;
         let guard = self.lock()?;
         let id = self.find_container_id(text)?;
+        if !is_enough_to_remove(text, &id.hex()) {
+            return Err(Error::NotFound { kind: "container", name: text.to_owned() });
+        }
         staging.move_to_trash(&self.root.join("containers").join(id.hex()))?;
         self.sync_dir(&self.root.join("containers"))?;
         // What its record would have named is garbage now.

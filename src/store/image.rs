@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Store, file, names_in, read_json};
+use super::{Found, Store, file, is_enough_to_remove, names_in, read_json};
 use crate::error::{Error, Result};
 use crate::id::{DiffId, Digest, ImageId, ImageName};
 
@@ -112,7 +112,8 @@ impl Store {
         let guard = self.lock()?;
         let (id, by_name) = match self.find_image(text) {
             Ok(Found::ByName(name, id)) => (id, Some(name)),
-            Ok(Found::ById(id)) => (id, None),
+            Ok(Found::ById(id)) if is_enough_to_remove(text, &id.0.hex()) => (id, None),
+            Ok(Found::ById(_)) => return Err(Error::NotFound { kind: "image", name: text.to_owned() }),
             Err(missing @ Error::NotFound { .. }) => {
                 // Its removal may have failed half-way, and this is how it is given once more.
                 self.sweep(&guard, &staging)?;

@@ -66,6 +66,7 @@ pub use overlay_mount::OverlayMount;
 pub use prune::{Plan, PruneScope};
 pub use publish::{NewImage, StagedLayer};
 pub use references::{ReferencedImage, References};
+pub(crate) use resolve::is_enough_to_remove;
 pub use resolve::{Found, LEFT_OUT};
 pub use rw_layer::Spelling;
 pub use staging::Staging;

@@ -28,6 +28,15 @@ impl Found {
 /// skopeo of all it writes.
 pub const LEFT_OUT: [&str; 3] = ["localhost/", "docker.io/library/", "docker.io/"];
 
+/// The least digits of an id that remove something: a name that is gone may be the beginning of another thing's id (`rm db`).
+const LEAST_TO_REMOVE: usize = 4;
+
+/// Whether `text` says clearly enough that the thing with this id, which was found by it and has not this name, is to go.
+pub(crate) fn is_enough_to_remove(text: &str, id: &str) -> bool {
+    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+    !id.strip_prefix("sha256:").unwrap_or(id).starts_with(prefix) || prefix.len() >= LEAST_TO_REMOVE
+}
+
 impl Store {
     /// Finds an image by a name ([what tools put in front](LEFT_OUT) may be left out), an id, or the beginning of one.
     ///

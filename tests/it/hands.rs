@@ -51,6 +51,24 @@ fn what_is_not_there_is_removed_by_force() {
 }
 
 #[test]
+fn a_name_that_is_gone_does_not_remove_what_has_such_an_id() {
+    let (sandbox, id) = with(&["a:1"]);
+    let digits = id.strip_prefix("sha256:").expect("an id");
+    for short in 1..4 {
+        sandbox.run(&["rmi", &digits[..short]]).assert_refused(1, &["no such image"]);
+        sandbox.run(&["rmi", "-f", &digits[..short]]).assert_refused(0, &["no such image"]);
+    }
+    assert_eq!(sandbox.run(&["images", "-q", &digits[..1]]).code, 0);
+    sandbox.run(&["rmi", &digits[..4]]).lines();
+    let (mounts, _) = stopped();
+    let id = mounts.run(&["inspect", "-f", "{{.Id}}", "c"]).ok().trim().to_owned();
+    mounts.run(&["rm", &id[..3]]).fails(1, &["no such container"]);
+    assert_eq!(mounts.run(&["rm", "-f", &id[..1]]).code, 0);
+    mounts.run(&["inspect", "c"]).ok();
+    mounts.run(&["rm", &id[..4]]).ok();
+}
+
+#[test]
 fn an_image_is_removed_by_its_id_with_all_its_names() {
     let (sandbox, id) = with(&["a:1", "b:2"]);
     sandbox.run(&["rmi", &id]).assert_refused(125, &["a:1, b:2"]);
