@@ -60,11 +60,14 @@ fn a_name_that_is_gone_does_not_remove_what_has_such_an_id() {
     }
     assert_eq!(sandbox.run(&["images", "-q", &digits[..1]]).code, 0);
     sandbox.run(&["rmi", &digits[..4]]).lines();
-    let (mounts, _) = stopped();
-    let id = mounts.run(&["inspect", "-f", "{{.Id}}", "c"]).ok().trim().to_owned();
+    let mounts = Mounts::new();
+    let image = mounts.import("a", &single("a").layers[0]);
+    mounts.run(&["run-mount", "--name", "kept", &image]).ok();
+    mounts.run(&["umount", "kept"]).ok();
+    let id = mounts.run(&["inspect", "-f", "{{.Id}}", "kept"]).ok().trim().to_owned();
     mounts.run(&["rm", &id[..3]]).fails(1, &["no such container"]);
     assert_eq!(mounts.run(&["rm", "-f", &id[..1]]).code, 0);
-    mounts.run(&["inspect", "c"]).ok();
+    mounts.run(&["inspect", "kept"]).ok();
     mounts.run(&["rm", &id[..4]]).ok();
 }
 
