@@ -37,7 +37,7 @@ struct Shown {
     ctime: Time,
     /// It counts as long as the disk has these; always, where the kernel has told it.
     disk: Option<DiskTimes>,
-    /// As the how-manieth it was set.
+    /// Its place in the order in which they were set.
     number: u64,
 }
 
