@@ -1,7 +1,7 @@
 //! Change times (`ctime`) as they were shown.
 //!
-//! No disk can be given one, but what `stat` has told never changes by itself as long as the union is open. It would in two
-//! cases. The kernel has the times of regular files itself (`FUSE_WRITEBACK_CACHE`), and what it tells of them arrives on the
+//! No disk can be given one, but what `stat` has told never changes by itself as long as the union is open and
+//! remembers it, which it does for the last 50,000 files at least. It would in two cases. The kernel has the times of regular files itself (`FUSE_WRITEBACK_CACHE`), and what it tells of them arrives on the
 //! disk somewhat later. And the union changes files and directories of the upper in ways that no program is to see: it copies
 //! up, marks, and makes private directories.
 
